@@ -1,0 +1,107 @@
+//! Blocks: line-aligned pieces of data that a subtask works on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::payload::Payload;
+
+/// How an object is compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Codec {
+    /// Raw lines.
+    #[default]
+    None,
+    /// RFC 1952, any number of members.
+    Gzip,
+    /// RFC 8878, any number of frames.
+    Zstd,
+    /// bzip2, any number of streams.
+    Bzip2,
+    /// xz, any number of streams.
+    Xz,
+}
+
+impl Codec {
+    /// By the first bytes of an object (its magic number), which a renamed file keeps.
+    pub fn detect(head: &[u8]) -> Self {
+        match head {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            _ => Self::None,
+        }
+    }
+}
+
+/// Where the bytes of a block are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// In the block itself.
+    Inline(Payload),
+    /// A byte range of an object.
+    Object {
+        /// Absolute URL: `file:///…`, `s3://…`, `https://…`.
+        url: String,
+        /// First byte of the range, in the object as stored.
+        start: u64,
+        /// One past the last byte of the range.
+        end: u64,
+        /// How the object is compressed; a compressed one is read from `start` to `end` and decompressed on the way.
+        #[serde(default)]
+        codec: Codec,
+        /// Bytes of the whole object when the block was cut; another size now means that the object changed.
+        size: u64,
+        /// Modification time of the object when the block was cut, in milliseconds since 1970 UTC.
+        mtime_ms: i64,
+    },
+}
+
+/// One block of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Where the bytes are.
+    pub content: Content,
+    /// blake3 of the raw bytes of the range as hex, once it has been read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
+}
+
+impl Block {
+    /// A block that carries its own bytes.
+    pub fn inline(bytes: impl Into<Vec<u8>>) -> Self {
+        Self {
+            content: Content::Inline(Payload(bytes.into())),
+            checksum: None,
+        }
+    }
+
+    /// Bytes to read, as stored.
+    pub fn stored_bytes(&self) -> u64 {
+        match &self.content {
+            Content::Inline(payload) => payload.0.len() as u64,
+            Content::Object { start, end, .. } => end.saturating_sub(*start),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codec_is_told_by_the_magic_number() {
+        let cases: [(&[u8], Codec); 6] = [
+            (b"\x1f\x8b\x08", Codec::Gzip),
+            (b"\x28\xb5\x2f\xfd\0", Codec::Zstd),
+            (b"BZh91AY", Codec::Bzip2),
+            (b"\xfd7zXZ\0", Codec::Xz),
+            (b"BZhello", Codec::None),
+            (b"", Codec::None),
+        ];
+        for (head, codec) in cases {
+            assert_eq!(Codec::detect(head), codec, "{head:?}");
+        }
+    }
+}

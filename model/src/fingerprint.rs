@@ -1,0 +1,96 @@
+//! Fingerprints: equal ones mean that a recorded partial result answers a subtask without running it.
+
+use std::fmt;
+
+use crate::{block::Block, block::Content, processor::Processor};
+
+/// blake3 over the digest of the processor and the identity of the block, shortened to 128 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(pub [u8; 16]);
+
+impl Fingerprint {
+    /// The fingerprint of running `processor` over `block`.
+    ///
+    /// A block is its checksum where that is known, else its URL, size, modification time and range.
+    pub fn of(processor: &Processor, block: &Block) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&processor.digest());
+        match (&block.checksum, &block.content) {
+            (Some(checksum), _) => {
+                hasher.update(b"checksum\0").update(checksum.as_bytes());
+            }
+            (None, Content::Inline(payload)) => {
+                hasher.update(b"inline\0").update(&payload.0);
+            }
+            (
+                None,
+                Content::Object {
+                    url,
+                    start,
+                    end,
+                    codec: _,
+                    size,
+                    mtime_ms,
+                },
+            ) => {
+                hasher.update(b"object\0");
+                for number in [*start, *end, *size, mtime_ms.cast_unsigned()] {
+                    hasher.update(&number.to_le_bytes());
+                }
+                hasher.update(url.as_bytes());
+            }
+        }
+        let mut short = [0; 16];
+        short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Self(short)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::Codec;
+
+    fn object(mtime_ms: i64, end: u64) -> Block {
+        let url = "file:///var/log/a".to_string();
+        let content = Content::Object {
+            url,
+            start: 0,
+            end,
+            codec: Codec::None,
+            size: 10,
+            mtime_ms,
+        };
+        Block {
+            content,
+            checksum: None,
+        }
+    }
+
+    #[test]
+    fn changes_with_whatever_changes_the_bytes() {
+        let base = Fingerprint::of(&Processor::Noop, &object(1, 10));
+        assert_eq!(base, Fingerprint::of(&Processor::Noop, &object(1, 10)));
+        assert_ne!(base, Fingerprint::of(&Processor::Noop, &object(2, 10)));
+        assert_ne!(base, Fingerprint::of(&Processor::Noop, &object(1, 9)));
+        assert_ne!(base, Fingerprint::of(&Processor::Noop, &Block::inline("x")));
+    }
+
+    #[test]
+    fn a_known_checksum_outweighs_the_place() {
+        let checked = |mtime| Block {
+            checksum: Some("abc".into()),
+            ..object(mtime, 10)
+        };
+        assert_eq!(
+            Fingerprint::of(&Processor::Noop, &checked(1)),
+            Fingerprint::of(&Processor::Noop, &checked(2))
+        );
+    }
+}

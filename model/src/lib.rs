@@ -1,0 +1,38 @@
+//! What a queue of log batches *is*: names, states, policies and the decisions of every role as pure functions.
+//!
+//! Promise: no I/O, no clock, no async, no randomness of its own; time and dice are arguments.
+//! Every other crate builds on this one; it builds on none of them.
+
+pub mod audit;
+pub mod block;
+pub mod bundle;
+pub mod claim;
+pub mod entry;
+pub mod feed;
+pub mod fingerprint;
+pub mod health;
+pub mod job;
+pub mod ledger;
+pub mod lifecycle;
+pub mod limits;
+pub mod name;
+pub mod outcome;
+pub mod payload;
+pub mod processor;
+pub mod rendezvous;
+pub mod retry;
+pub mod znode;
+
+pub use block::{Block, Codec, Content};
+pub use entry::{EntryName, Priority, Spot};
+pub use fingerprint::Fingerprint;
+pub use job::{Counts, Job, JobId, JobSpec, JobState};
+pub use name::Name;
+pub use outcome::{End, Failure, FailureKind, Outcome, Run};
+pub use payload::{Output, Payload};
+pub use processor::{Processor, Requirement};
+
+/// The format number written into every document and znode of this release.
+///
+/// A reader refuses what carries a higher number: it was written by a newer Sawmill.
+pub const FORMAT: u32 = 1;

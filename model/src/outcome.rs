@@ -1,0 +1,247 @@
+//! How subtasks end.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{job::JobId, limits::STDERR_TAIL_BYTES, payload::Output};
+
+/// Consecutive subtasks of one job in the same attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Run {
+    /// Index of the first subtask.
+    pub first: u32,
+    /// How many; at least 1.
+    pub count: u32,
+    /// Which attempt of each, from 1.
+    pub attempt: u32,
+}
+
+impl Run {
+    /// One past the last index.
+    pub fn end(&self) -> u32 {
+        self.first.saturating_add(self.count)
+    }
+
+    /// The indexes in order.
+    pub fn indexes(&self) -> std::ops::Range<u32> {
+        self.first..self.end()
+    }
+}
+
+/// What happened to subtasks in their earlier attempts; one for all subtasks of an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Attempts that failed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed: u32,
+    /// Deaths of a worker that had the entry: 0 none; 1 the entry runs alone; 2 each of its subtasks runs alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub suspicion: u32,
+    /// Deaths of a worker while the subtask was the only thing that ran on it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deaths_alone: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Past {
+    /// Whether the entry must be the only one on its worker.
+    pub fn alone(&self) -> bool {
+        self.suspicion > 0
+    }
+
+    /// What the past is once a worker has died with an entry of `count` subtasks.
+    #[must_use]
+    pub fn after_death(self, count: u32) -> Self {
+        let culprit_known = self.alone() && count == 1;
+        Self {
+            failed: self.failed,
+            suspicion: (self.suspicion + 1).min(2),
+            deaths_alone: self.deaths_alone + u32::from(culprit_known),
+        }
+    }
+}
+
+/// Why an attempt failed, in a word that programs can match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The command exited with a code other than 0.
+    Exit,
+    /// The command was ended by a signal.
+    Signal,
+    /// The command ran longer than its limit.
+    Timeout,
+    /// The command printed more than its limit.
+    OutputLimit,
+    /// The command could not be started.
+    Start,
+    /// The block could not be read.
+    Read,
+    /// The block is no longer what it was when it was added.
+    Changed,
+    /// The output could not be stored.
+    Store,
+    /// Workers died while the subtask ran alone on them.
+    Deaths,
+    /// What came back could not be recorded or decoded.
+    Refused,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// In a word.
+    pub kind: FailureKind,
+    /// In a sentence that says what was wrong and where.
+    pub message: String,
+    /// Exit code of the command, where it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The end of what the command wrote to standard error.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stderr_tail: String,
+}
+
+impl Failure {
+    /// A failure without exit code and standard error.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            exit_code: None,
+            stderr_tail: String::new(),
+        }
+    }
+
+    /// Keeps the end of `stderr`, cut at a character and marked where it was cut.
+    #[must_use]
+    pub fn with_stderr(mut self, stderr: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(stderr);
+        let text = text.trim_end();
+        let mut from = text.len().saturating_sub(STDERR_TAIL_BYTES);
+        while !text.is_char_boundary(from) {
+            from += 1;
+        }
+        self.stderr_tail = if from == 0 {
+            text.to_string()
+        } else {
+            format!("…{}", &text[from..])
+        };
+        self
+    }
+
+    /// Whether the node rather than the data or the command is the likely culprit.
+    pub fn blames_node(&self) -> bool {
+        matches!(
+            self.kind,
+            FailureKind::Start | FailureKind::Read | FailureKind::Store
+        ) || matches!(self.exit_code, Some(126 | 127))
+    }
+}
+
+/// The end that subtasks met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A partial result.
+    Ok {
+        /// What the subtask gave.
+        output: Output,
+        /// Hex fingerprint, where the job offers its results for reuse.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fingerprint: Option<String>,
+    },
+    /// A partial result that is already recorded elsewhere.
+    Reused {
+        /// The job that has it.
+        job: JobId,
+        /// The subtask of that job.
+        index: u32,
+        /// Whether it was in flight when this one was due.
+        waited: bool,
+    },
+    /// A failed attempt; another follows after the backoff.
+    Failed(Failure),
+    /// A final failure.
+    Dead(Failure),
+    /// Its worker died.
+    Lost,
+    /// Its worker handed it back when it was told to stop.
+    Returned,
+    /// The leader took it from its worker to give it to another.
+    Moved,
+    /// Its job was cancelled.
+    Cancelled,
+}
+
+impl Outcome {
+    /// Whether the subtask needs no further attempt.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Ok { .. } | Self::Reused { .. } | Self::Dead(_) | Self::Cancelled
+        )
+    }
+
+    /// The word for it in documents and tables.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Ok { .. } => "ok",
+            Self::Reused { .. } => "reused",
+            Self::Failed(_) => "failed",
+            Self::Dead(_) => "dead",
+            Self::Lost => "lost",
+            Self::Returned => "returned",
+            Self::Moved => "moved",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// The end of one subtask or of a run of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Index of the first subtask.
+    #[serde(rename = "i")]
+    pub first: u32,
+    /// How many consecutive subtasks met it.
+    #[serde(rename = "n", default = "one", skip_serializing_if = "is_one")]
+    pub count: u32,
+    /// What end.
+    #[serde(rename = "end")]
+    pub outcome: Outcome,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_death_while_alone_counts() {
+        let first = Past::default().after_death(200);
+        assert_eq!((first.suspicion, first.deaths_alone, first.alone()), (1, 0, true));
+        let second = first.after_death(200);
+        assert_eq!((second.suspicion, second.deaths_alone), (2, 0));
+        let third = second.after_death(1);
+        assert_eq!((third.suspicion, third.deaths_alone), (2, 1));
+        assert_eq!(Past::default().after_death(1).deaths_alone, 0);
+    }
+
+    #[test]
+    fn keeps_the_tail_of_standard_error() {
+        let long = "ä".repeat(3000) + "the end\n";
+        let failure = Failure::new(FailureKind::Exit, "x").with_stderr(long.as_bytes());
+        assert!(failure.stderr_tail.starts_with('…') && failure.stderr_tail.ends_with("the end"));
+        assert!(failure.stderr_tail.len() <= STDERR_TAIL_BYTES + 3);
+    }
+}

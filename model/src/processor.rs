@@ -1,0 +1,153 @@
+//! What a subtask does to a block.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::COMMAND_BYTES;
+
+/// Default limit on what one subtask may print: 1 GiB.
+pub const DEFAULT_OUTPUT_LIMIT_BYTES: u64 = 1 << 30;
+
+/// What a job runs over each block, and how it merges the partial results.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Processor {
+    /// Gives an inline block back as its result, and nothing for any other: for benchmarks and the harness.
+    Noop,
+    /// Runs shell commands, as with Hadoop streaming.
+    Command(Command),
+}
+
+/// A pair of shell commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// Gets the raw lines of a block on standard input; its standard output is the partial result.
+    pub map: String,
+    /// Gets all partial results in block order on standard input; its standard output is the result of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduce: Option<String>,
+    /// Longest run of one command, in milliseconds; none: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Most bytes one command may print.
+    pub output_limit_bytes: u64,
+}
+
+/// What a worker must offer to run a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Requirement {
+    /// Started with `--allow-exec`.
+    Exec,
+}
+
+/// A processor that can't be accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadProcessor {
+    /// An empty command.
+    #[error("the {0} command is empty")]
+    Empty(&'static str),
+    /// A command that is too long to travel in an entry.
+    #[error(
+        "the {0} command has {1} bytes, more than {COMMAND_BYTES}: put it in a script that every node has"
+    )]
+    TooLong(&'static str, usize),
+    /// A NUL byte, which no command line may contain.
+    #[error("the {0} command contains a NUL byte")]
+    Nul(&'static str),
+}
+
+impl Processor {
+    /// Whether the partial results are merged by a subtask of their own.
+    pub fn merges(&self) -> bool {
+        matches!(self, Self::Command(Command { reduce: Some(_), .. }))
+    }
+
+    /// What a worker must offer.
+    pub fn requirements(&self) -> &'static [Requirement] {
+        match self {
+            Self::Noop => &[],
+            Self::Command(_) => &[Requirement::Exec],
+        }
+    }
+
+    /// Whether workers that offer `capabilities` can run it.
+    pub fn fits(&self, capabilities: &[Requirement]) -> bool {
+        self.requirements()
+            .iter()
+            .all(|needed| capabilities.contains(needed))
+    }
+
+    /// Identifies what happens to a block: two processors of equal digest give equal partial results for equal blocks.
+    ///
+    /// blake3 over the parts that shape a partial result; the merge and the limits are not among them.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        match self {
+            Self::Noop => hasher.update(b"noop\0"),
+            Self::Command(command) => hasher.update(b"command\0").update(command.map.as_bytes()),
+        };
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Checks what a user gave.
+    ///
+    /// # Errors
+    /// [`BadProcessor`] that names the command at fault.
+    pub fn check(&self) -> Result<(), BadProcessor> {
+        let Self::Command(command) = self else {
+            return Ok(());
+        };
+        let reduce = command.reduce.iter().map(|text| ("reduce", text));
+        for (which, text) in std::iter::once(("map", &command.map)).chain(reduce) {
+            if text.trim().is_empty() {
+                return Err(BadProcessor::Empty(which));
+            }
+            if text.len() > COMMAND_BYTES {
+                return Err(BadProcessor::TooLong(which, text.len()));
+            }
+            if text.contains('\0') {
+                return Err(BadProcessor::Nul(which));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(map: &str, reduce: Option<&str>) -> Processor {
+        Processor::Command(Command {
+            map: map.into(),
+            reduce: reduce.map(Into::into),
+            timeout_ms: None,
+            output_limit_bytes: 1,
+        })
+    }
+
+    #[test]
+    fn the_digest_is_of_the_map_alone() {
+        assert_eq!(
+            command("wc -l", None).digest(),
+            command("wc -l", Some("sum")).digest()
+        );
+        assert_ne!(command("wc -l", None).digest(), command("wc -c", None).digest());
+        assert_ne!(Processor::Noop.digest(), command("", None).digest());
+    }
+
+    #[test]
+    fn bad_commands_are_named() {
+        assert_eq!(command(" ", None).check(), Err(BadProcessor::Empty("map")));
+        assert_eq!(
+            command("wc", Some("")).check(),
+            Err(BadProcessor::Empty("reduce"))
+        );
+        assert_eq!(command("a\0", None).check(), Err(BadProcessor::Nul("map")));
+        assert!(matches!(
+            command(&"x".repeat(40_000), None).check(),
+            Err(BadProcessor::TooLong("map", 40_000))
+        ));
+        assert_eq!(command("wc -l", Some("cat")).check(), Ok(()));
+    }
+}

@@ -1,0 +1,264 @@
+//! The JSON in the znodes, each with a format number; readable in `zkCli`.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    FORMAT,
+    block::Block,
+    job::JobId,
+    limits::DEATHS_ALONE,
+    name::Name,
+    outcome::{End, Failure, FailureKind, Outcome, Past, Run},
+    processor::{Processor, Requirement},
+};
+
+/// Data of `/unowned/entry-…`: all that a worker needs to run it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EntryData {
+    /// Format number.
+    pub v: u32,
+    /// Whose subtasks.
+    pub job: JobId,
+    /// Which subtasks.
+    pub run: Run,
+    /// What happened to them before.
+    #[serde(default)]
+    pub past: Past,
+    /// What to do.
+    pub processor: Processor,
+    /// Failed attempts that end a subtask for good.
+    pub max_attempts: u32,
+    /// Whether results carry their fingerprint.
+    #[serde(default)]
+    pub reuse: bool,
+    /// Nodes that failed it, passed over while another fits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub avoid: Vec<Name>,
+    /// One block per subtask of the run; none for the merge.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<Block>,
+}
+
+impl EntryData {
+    /// Whether this is the merge of its job.
+    pub fn is_merge(&self) -> bool {
+        self.blocks.is_empty()
+    }
+}
+
+/// Data of `/owned/worker-…/entry-…`: what must be known if the worker dies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OwnedData {
+    /// Format number.
+    pub v: u32,
+    /// Whose subtasks.
+    pub job: JobId,
+    /// Which subtasks.
+    pub run: Run,
+    /// What happened to them before.
+    #[serde(default)]
+    pub past: Past,
+}
+
+impl From<&EntryData> for OwnedData {
+    fn from(entry: &EntryData) -> Self {
+        Self {
+            v: FORMAT,
+            job: entry.job,
+            run: entry.run,
+            past: entry.past,
+        }
+    }
+}
+
+/// Data of `/done/entry-…`: how the subtasks of an entry ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DoneData {
+    /// Format number.
+    pub v: u32,
+    /// Whose subtasks.
+    pub job: JobId,
+    /// Which subtasks.
+    pub run: Run,
+    /// What had happened to them before this attempt.
+    #[serde(default)]
+    pub past: Past,
+    /// Name of the node that had it; none for what came straight from the leader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Name>,
+    /// Time spent running, in microseconds, all subtasks together.
+    #[serde(default)]
+    pub busy_us: u64,
+    /// The ends, in order of index, together covering the run.
+    pub ends: Vec<End>,
+}
+
+impl DoneData {
+    /// All subtasks of `owned` met the same end without running to it.
+    pub fn all(owned: &OwnedData, node: Option<Name>, outcome: Outcome) -> Self {
+        let OwnedData { v: _, job, run, past } = *owned;
+        let ends = vec![End {
+            first: run.first,
+            count: run.count,
+            outcome,
+        }];
+        Self {
+            v: FORMAT,
+            job,
+            run,
+            past,
+            node,
+            busy_us: 0,
+            ends,
+        }
+    }
+
+    /// The worker that had `owned` died: lost, or a final failure after too many deaths of workers while it ran alone.
+    pub fn lost(owned: &OwnedData, node: Option<Name>) -> Self {
+        let deaths = owned.past.after_death(owned.run.count).deaths_alone;
+        let outcome = if deaths >= DEATHS_ALONE {
+            let message = format!("the worker died each of {deaths} times that this subtask ran alone on it");
+            Outcome::Dead(Failure::new(FailureKind::Deaths, message))
+        } else {
+            Outcome::Lost
+        };
+        Self::all(owned, node, outcome)
+    }
+
+    /// Whether the ends cover the run exactly, in order.
+    pub fn is_whole(&self) -> bool {
+        let mut next = self.run.first;
+        for end in &self.ends {
+            if end.first != next || end.count == 0 {
+                return false;
+            }
+            next = end.first.saturating_add(end.count);
+        }
+        next == self.run.end()
+    }
+}
+
+/// Data of `/owned/worker-…`: who it is, and its wake-up counter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerData {
+    /// Format number.
+    pub v: u32,
+    /// Name of the node; survives the incarnations.
+    pub node: Name,
+    /// Host name of the machine.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// Version of Sawmill.
+    pub version: String,
+    /// How many entries it runs at once.
+    pub slots: u32,
+    /// What it offers.
+    pub capabilities: Vec<Requirement>,
+    /// Counts the leader's wake-ups.
+    #[serde(default)]
+    pub wake: u64,
+}
+
+/// Data of a candidate under `/owned/dispatcher` and `/owned/watcher`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateData {
+    /// Format number.
+    pub v: u32,
+    /// Host name of the machine.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// Version of Sawmill.
+    pub version: String,
+}
+
+/// Data of the roots: counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootData {
+    /// Format number.
+    pub v: u32,
+    /// Next sequence of an entry (`/unowned`) or number of a worker (`/owned`).
+    #[serde(default)]
+    pub next: u64,
+}
+
+/// Data of a znode that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadData {
+    /// Not the JSON that belongs there.
+    #[error("not the expected JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Written by a newer Sawmill.
+    #[error("format {0} is newer than {FORMAT}, the newest that this release of Sawmill knows: upgrade it")]
+    Newer(u32),
+}
+
+#[derive(Deserialize)]
+struct JustFormat {
+    v: u32,
+}
+
+/// Reads the data of a znode.
+///
+/// # Errors
+/// [`BadData::Newer`] for a format number above [`FORMAT`], else [`BadData::Json`].
+pub fn decode<T: Formatted>(data: &[u8]) -> Result<T, BadData> {
+    match serde_json::from_slice::<T>(data) {
+        Ok(read) if read.format() <= FORMAT => Ok(read),
+        Ok(read) => Err(BadData::Newer(read.format())),
+        Err(failure) => match serde_json::from_slice::<JustFormat>(data) {
+            Ok(JustFormat { v }) if v > FORMAT => Err(BadData::Newer(v)),
+            _ => Err(BadData::Json(failure)),
+        },
+    }
+}
+
+/// Data that carries a format number.
+pub trait Formatted: DeserializeOwned {
+    /// The format number it was written with.
+    fn format(&self) -> u32;
+}
+
+macro_rules! formatted {
+    ($($name:ty),+) => { $(impl Formatted for $name { fn format(&self) -> u32 { self.v } })+ };
+}
+formatted!(
+    EntryData,
+    OwnedData,
+    DoneData,
+    WorkerData,
+    CandidateData,
+    RootData
+);
+
+/// Writes the data of a znode.
+pub fn encode<T: Serialize>(data: &T) -> Vec<u8> {
+    serde_json::to_vec(data).expect("plain structs with string keys always become JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_formats_and_garbage_are_told_apart() {
+        assert!(matches!(
+            decode::<RootData>(br#"{"v":1,"next":7}"#),
+            Ok(RootData { v: 1, next: 7 })
+        ));
+        assert!(matches!(
+            decode::<RootData>(br#"{"v":9,"next":{"deep":1}}"#),
+            Err(BadData::Newer(9))
+        ));
+        assert!(matches!(
+            decode::<RootData>(br#"{"v":9}"#),
+            Err(BadData::Newer(9))
+        ));
+        assert!(matches!(decode::<RootData>(b"hello"), Err(BadData::Json(_))));
+        assert!(matches!(
+            decode::<OwnedData>(br#"{"v":1}"#),
+            Err(BadData::Json(_))
+        ));
+    }
+}
