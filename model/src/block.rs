@@ -77,6 +77,15 @@ impl Block {
         }
     }
 
+    /// Bytes that the content takes inside a znode, at most, without its frame.
+    pub fn written_bytes(&self) -> usize {
+        let content = match &self.content {
+            Content::Inline(payload) => payload.written_bytes(),
+            Content::Object { url, .. } => url.len() + 64,
+        };
+        content + self.checksum.as_ref().map_or(0, String::len)
+    }
+
     /// Bytes to read, as stored.
     pub fn stored_bytes(&self) -> u64 {
         match &self.content {

@@ -223,7 +223,7 @@ impl Ledger {
             let first = hole.start;
             let count = (hole.end - hole.start).min(most);
             hole.start += count;
-            if hole.is_empty() {
+            if hole.start >= hole.end {
                 self.holes.pop_front();
             }
             return run(first, count);
@@ -351,6 +351,21 @@ impl Ledger {
         usize::try_from(share.div_ceil(u128::from(self.in_flight_subtasks))).unwrap_or(usize::MAX)
     }
 
+    /// Whether the entry with this sequence may be in flight.
+    pub fn is_in_flight(&self, sequence: u64) -> bool {
+        self.in_flight.contains_key(&sequence)
+    }
+
+    /// What the entry with this sequence holds, if it may be in flight.
+    pub fn run_of(&self, sequence: u64) -> Option<Run> {
+        self.in_flight.get(&sequence).copied()
+    }
+
+    /// Entries that may be in flight, as far as the last census or the counts tell.
+    pub fn entries_in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// Every subtask below this index has ended for good.
     pub fn low_water(&self) -> u32 {
         let flying = self.in_flight.values().map(|run| run.first).min();
@@ -379,6 +394,12 @@ impl Ledger {
             .map(|portion| u64::from(portion.run.count))
             .sum();
         u64::from(self.blocks - self.cursor) + holes + retries
+    }
+
+    /// Whether all that could be fed has run before and waits for its time.
+    pub fn only_retries(&self) -> bool {
+        let merge_due = !self.merge_taken && lifecycle::merge_due(&self.counts, self.blocks, self.merges);
+        self.cursor >= self.blocks && self.holes.is_empty() && !merge_due
     }
 
     /// Whether nothing can be fed now or later without news.

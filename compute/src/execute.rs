@@ -1,0 +1,196 @@
+//! Runs the subtasks of one entry, one after the other, and packs their ends for `/done`.
+
+use std::time::Instant;
+
+use engine::{Product, Stop, Subtask};
+use model::{
+    End, EntryName, FORMAT, Failure, FailureKind, Fingerprint, Name, Outcome, Output, Payload,
+    limits::{ENTRY_BYTES, INLINE_SUBTASK_BYTES},
+    znode::{DoneData, EntryData},
+};
+use storage::{Spill, Store};
+use tokio_util::sync::CancellationToken;
+
+/// What is left of [`ENTRY_BYTES`] for outputs, the rest being the frame around each of them.
+const INLINE_ENTRY_BYTES: usize = ENTRY_BYTES / 4 * 3;
+
+/// Outputs of one entry go into the block store together up to this many bytes.
+const TOGETHER_BYTES: usize = 8 << 20;
+
+/// The end of one subtask before it is decided where its output travels.
+enum Ended {
+    Product { product: Product, fingerprint: Option<String> },
+    Other(Outcome),
+}
+
+/// Runs `entry`; what is not done when `stop` is cancelled is handed back as returned.
+pub(crate) async fn entry(
+    engine: &engine::Engine,
+    store: &Store,
+    name: &EntryName,
+    entry: EntryData,
+    node: Name,
+    stop: CancellationToken,
+) -> DoneData {
+    let begun = Instant::now();
+    let mut ended = Vec::with_capacity(entry.run.count as usize);
+    for (position, index) in entry.run.indexes().enumerate() {
+        if stop.is_cancelled() {
+            break;
+        }
+        let subtask =
+            Subtask { job: entry.job, dataset: &name.dataset, index, attempt: entry.run.attempt };
+        let block = entry.blocks.get(position);
+        let product = match block {
+            Some(block) => engine.run_block(subtask, &entry.processor, block, store, &stop).await,
+            None => engine.run_merge(subtask, &entry.processor, store, &stop).await,
+        };
+        match product {
+            Ok(product) => {
+                let fingerprint = block
+                    .filter(|_| entry.reuse)
+                    .map(|block| Fingerprint::of(&entry.processor, block).to_string());
+                ended.push(Ended::Product { product, fingerprint });
+            }
+            Err(Stop::Failed(failure)) => ended.push(Ended::Other(unsuccessful(&entry, failure))),
+            Err(Stop::Cancelled) => break,
+        }
+    }
+    let busy_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let mut ends = pack(store, name, &entry, ended).await;
+    let done = ends.len() as u32;
+    if done < entry.run.count {
+        let (first, count) = (entry.run.first + done, entry.run.count - done);
+        ends.push(End { first, count, outcome: Outcome::Returned });
+    }
+    DoneData { v: FORMAT, job: entry.job, run: entry.run, past: entry.past, node: Some(node), busy_us, ends }
+}
+
+fn unsuccessful(entry: &EntryData, failure: Failure) -> Outcome {
+    if entry.past.failed + 1 >= entry.max_attempts { Outcome::Dead(failure) } else { Outcome::Failed(failure) }
+}
+
+/// Small outputs travel inside the entry while they fit; all others go to the block store first, as one object.
+async fn pack(store: &Store, name: &EntryName, entry: &EntryData, ended: Vec<Ended>) -> Vec<End> {
+    let mut budget = INLINE_ENTRY_BYTES;
+    let mut large = Vec::new();
+    let mut ends: Vec<End> = Vec::with_capacity(ended.len());
+    for (first, ended) in (entry.run.first..).zip(ended) {
+        let outcome = match ended {
+            Ended::Other(outcome) => {
+                if let Outcome::Failed(failure) | Outcome::Dead(failure) = &outcome {
+                    budget = budget.saturating_sub(failure.message.len() + failure.stderr_tail.len());
+                }
+                outcome
+            }
+            Ended::Product { product, fingerprint } => match inline(product, &mut budget) {
+                Ok(output) => Outcome::Ok { output, fingerprint },
+                Err(product) => {
+                    large.push((ends.len(), product, fingerprint));
+                    UNTIL_STORED
+                }
+            },
+        };
+        ends.push(End { first, count: 1, outcome });
+    }
+    if !large.is_empty() {
+        store_large(store, name, entry, large, &mut ends).await;
+    }
+    ends
+}
+
+/// Stands for an output until it is stored; always overwritten.
+const UNTIL_STORED: Outcome = Outcome::Returned;
+
+/// An output that travels inside the entry, or the product back if it is too large for that.
+fn inline(product: Product, budget: &mut usize) -> Result<Output, Product> {
+    match product {
+        Product::Memory(bytes) if bytes.len() <= INLINE_SUBTASK_BYTES => {
+            let payload = Payload(bytes);
+            let written = payload.written_bytes();
+            if written > *budget {
+                return Err(Product::Memory(payload.0));
+            }
+            *budget -= written;
+            Ok(Output::Inline(payload))
+        }
+        product => Err(product),
+    }
+}
+
+async fn store_large(
+    store: &Store,
+    name: &EntryName,
+    entry: &EntryData,
+    large: Vec<(usize, Product, Option<String>)>,
+    ends: &mut [End],
+) {
+    let object = format!("{}-{}-{}", name.sequence, entry.run.first, entry.run.attempt);
+    let (places, products): (Vec<_>, Vec<_>) =
+        large.into_iter().map(|(place, product, fingerprint)| ((place, fingerprint), product)).unzip();
+    let outputs = store_outputs(store, entry, &object, products).await;
+    match outputs {
+        Ok(outputs) => {
+            for ((place, fingerprint), output) in places.into_iter().zip(outputs) {
+                ends[place].outcome = Outcome::Ok { output, fingerprint };
+            }
+        }
+        Err(failure) => {
+            for (place, _) in places {
+                ends[place].outcome = unsuccessful(entry, failure.clone());
+            }
+        }
+    }
+}
+
+/// Stores outputs in order: small ones together in one object, files each in one of its own.
+async fn store_outputs(
+    store: &Store,
+    entry: &EntryData,
+    object: &str,
+    products: Vec<Product>,
+) -> Result<Vec<Output>, Failure> {
+    let failed =
+        |failure: storage::Error| Failure::new(FailureKind::Store, format!("storing the output: {failure}"));
+    let mut outputs = Vec::with_capacity(products.len());
+    let mut together: Vec<u8> = Vec::new();
+    let mut waiting: Vec<(usize, u64, u64)> = Vec::new();
+    let count = products.len();
+    for (position, product) in products.into_iter().enumerate() {
+        match product {
+            Product::Memory(bytes) => {
+                waiting.push((position, together.len() as u64, bytes.len() as u64));
+                together.extend(bytes);
+            }
+            Product::File { file, .. } => {
+                let name = format!("{object}-{position}");
+                let spill = Spill::File(file);
+                outputs.push((position, store.put_output(entry.job, &name, spill).await.map_err(failed)?));
+            }
+        }
+        let last = position + 1 == count;
+        if !waiting.is_empty() && (last || together.len() >= TOGETHER_BYTES) {
+            let name = format!("{object}-{position}-all");
+            let spill = Spill::Bytes(std::mem::take(&mut together));
+            let whole = store.put_output(entry.job, &name, spill).await.map_err(failed)?;
+            for (position, start, length) in waiting.drain(..) {
+                outputs.push((position, slice(&whole, start, length)));
+            }
+        }
+    }
+    outputs.sort_unstable_by_key(|(position, _)| *position);
+    Ok(outputs.into_iter().map(|(_, output)| output).collect())
+}
+
+fn slice(whole: &Output, from: u64, length: u64) -> Output {
+    match whole {
+        Output::Stored { object, start, .. } => {
+            Output::Stored { object: object.clone(), start: start + from, length }
+        }
+        Output::Inline(payload) => {
+            let from = usize::try_from(from).unwrap_or(usize::MAX).min(payload.0.len());
+            let to = from.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)).min(payload.0.len());
+            Output::Inline(Payload(payload.0[from..to].to_vec()))
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A compute node: claims entries by priority, locality and fit, runs the processor, finishes.
+//!
+//! Promise: what it runs it owns in ZooKeeper; when an entry leaves its folder without its doing, or its session is
+//! lost, the work stops at once. Non-promise: that a subtask runs only once.
+
+#![warn(missing_docs)]
+
+mod execute;
+mod report;
+mod shift;
+mod shelf;
+
+use std::{path::PathBuf, time::Duration};
+
+use coordination::{Term, Worker, terms};
+use model::{FORMAT, Name, Requirement, znode::WorkerData};
+use tokio_util::sync::CancellationToken;
+
+/// How a compute node works.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of the node: it survives restarts, and locality goes by it.
+    pub node: Name,
+    /// Entries run at once.
+    pub slots: u32,
+    /// Whether it runs commands.
+    pub allow_exec: bool,
+    /// The program that guards commands.
+    pub guard: engine::Guard,
+    /// Directory for temporary files.
+    pub scratch: PathBuf,
+    /// How long an entry is left to the worker nearest to its data.
+    pub locality_wait: Duration,
+    /// How long running work may still finish after a stop was asked; what is not done by then is handed back.
+    pub stop_grace: Duration,
+    /// Host name told to others.
+    pub host: String,
+}
+
+/// What the role works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Where ZooKeeper is.
+    pub zookeeper: coordination::Config,
+    /// MongoDB and the block store.
+    pub store: storage::Store,
+}
+
+/// Why a compute node ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// ZooKeeper.
+    #[error(transparent)]
+    Coordination(#[from] coordination::Error),
+    /// The directory for temporary files.
+    #[error("can't use {path} for temporary files: {source}")]
+    Scratch {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// No slots.
+    #[error("a compute node needs at least one slot")]
+    NoSlots,
+}
+
+impl terms::TermError for Error {
+    fn is_fatal(&self) -> bool {
+        match self {
+            Self::Coordination(failure) => failure.is_fatal(),
+            Self::Scratch { .. } | Self::NoSlots => true,
+        }
+    }
+}
+
+/// Works until `stop` is cancelled; then hands back what it holds and leaves.
+///
+/// # Errors
+/// Only what no waiting mends. Dropping the future kills what runs; others recover it after the session timeout.
+pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Result<(), Error> {
+    if config.slots == 0 {
+        return Err(Error::NoSlots);
+    }
+    std::fs::create_dir_all(&config.scratch)
+        .map_err(|source| Error::Scratch { path: config.scratch.clone(), source })?;
+    terms::serve(&parts.zookeeper, &stop, "compute", |term| {
+        let (config, store, stop) = (config.clone(), parts.store.clone(), stop.clone());
+        async move { serve_term(config, store, term, stop).await }
+    })
+    .await
+}
+
+async fn serve_term(
+    config: Config,
+    store: storage::Store,
+    term: Term,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    let data = WorkerData {
+        v: FORMAT,
+        node: config.node.clone(),
+        host: config.host.clone(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        slots: config.slots,
+        capabilities: if config.allow_exec { vec![Requirement::Exec] } else { Vec::new() },
+        wake: 0,
+    };
+    let worker = Worker::register(&term, data).await?;
+    tracing::info!(node = %config.node, worker = worker.number().0, slots = config.slots, "compute started");
+    let mut shift = shift::Shift::new(config, store, worker);
+    shift.work(&stop).await?;
+    shift.leave().await
+}

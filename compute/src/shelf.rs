@@ -1,0 +1,86 @@
+//! What a worker knows of the entries that wait in `/unowned`.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use model::{
+    EntryName, Name,
+    claim::{Choice, Seen, choose},
+    rendezvous,
+    znode::EntryData,
+};
+
+/// The entries seen to wait, since when, and the data of those that were read.
+#[derive(Default)]
+pub(crate) struct Shelf {
+    seen: HashMap<EntryName, Waiting>,
+    /// Live nodes, this one among them.
+    pub(crate) nodes: Vec<Name>,
+}
+
+struct Waiting {
+    since: Instant,
+    nearest: bool,
+    data: Option<Box<EntryData>>,
+    /// Not for this node: undecodable, or its requirements do not fit.
+    unusable: bool,
+}
+
+impl Shelf {
+    /// Takes note of a listing.
+    pub(crate) fn list(&mut self, listed: Vec<EntryName>, me: &Name, now: Instant) {
+        if self.seen.len() != listed.len() || !listed.iter().all(|name| self.seen.contains_key(name)) {
+            let present: HashSet<&EntryName> = listed.iter().collect();
+            self.seen.retain(|name, _| present.contains(name));
+        }
+        for name in listed {
+            if !self.seen.contains_key(&name) {
+                let key = name.locality_key();
+                let nearest = self.nodes.len() < 2
+                    || rendezvous::nearest(key.as_bytes(), &self.nodes).is_none_or(|nearest| nearest == me);
+                self.seen.insert(name, Waiting { since: now, nearest, data: None, unusable: false });
+            }
+        }
+    }
+
+    /// Which entries to reach for, the best first.
+    pub(crate) fn choose(&self, room: usize, wait: Duration, now: Instant) -> (Vec<EntryName>, Option<Duration>) {
+        let seen: Vec<Seen<'_>> = self
+            .seen
+            .iter()
+            .filter(|(_, waiting)| !waiting.unusable)
+            .map(|(name, waiting)| Seen { name, age: now - waiting.since, nearest: waiting.nearest })
+            .collect();
+        let Choice { take, look_again_in } = choose(&seen, room, wait);
+        (take.into_iter().map(|i| seen[i].name.clone()).collect(), look_again_in)
+    }
+
+    /// The data of an entry, if it was read before.
+    pub(crate) fn data(&self, name: &EntryName) -> Option<&EntryData> {
+        self.seen.get(name)?.data.as_deref()
+    }
+
+    pub(crate) fn keep_data(&mut self, name: &EntryName, data: EntryData) {
+        if let Some(waiting) = self.seen.get_mut(name) {
+            waiting.data = Some(Box::new(data));
+        }
+    }
+
+    pub(crate) fn age(&self, name: &EntryName, now: Instant) -> Duration {
+        self.seen.get(name).map_or(Duration::ZERO, |waiting| now - waiting.since)
+    }
+
+    /// Marks an entry that this node will never claim.
+    pub(crate) fn pass_over(&mut self, name: &EntryName) {
+        if let Some(waiting) = self.seen.get_mut(name) {
+            waiting.unusable = true;
+        }
+    }
+
+    /// Takes an entry out: it is claimed, or gone.
+    pub(crate) fn take(&mut self, name: &EntryName) -> Option<EntryData> {
+        self.seen.remove(name)?.data.map(|data| *data)
+    }
+}

@@ -1,0 +1,387 @@
+//! One term of a worker: look, claim, run, finish.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use coordination::{Claimed, Finished, Worker};
+use engine::Engine;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use model::{
+    EntryName, Outcome, Requirement,
+    claim::{Admission, admit},
+    health::{Health, TIME_OUT},
+    znode::{self, DoneData, EntryData, OwnedData},
+};
+use storage::Store;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Config, Error, execute, report::Reporter, shelf::Shelf};
+
+/// A slow full look stands behind every watch.
+const SLOW_LOOK: Duration = Duration::from_secs(1);
+/// Pause after ZooKeeper did not answer; the term's own clock decides how often.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Batches of finished entries under way at once.
+const FINISHERS: usize = 4;
+/// Longest wait for the last finishes when leaving.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+
+type FinishReply = (Vec<(EntryName, DoneData)>, Result<Finished, coordination::Error>);
+
+struct Held {
+    stop: CancellationToken,
+    alone: bool,
+}
+
+pub(crate) struct Shift {
+    config: Arc<Config>,
+    engine: Engine,
+    store: Store,
+    worker: Worker,
+    shelf: Shelf,
+    capabilities: Vec<Requirement>,
+    /// What runs or is being finished.
+    held: HashMap<EntryName, Held>,
+    running: JoinSet<(EntryName, DoneData)>,
+    to_finish: Vec<(EntryName, DoneData)>,
+    finishing: FuturesUnordered<BoxFuture<'static, FinishReply>>,
+    /// Claims of which the reply was lost.
+    uncertain: HashMap<EntryName, EntryData>,
+    woken: Option<BoxFuture<'static, Result<(), coordination::Error>>>,
+    look_now: bool,
+    look_at: Instant,
+    checked_at: Instant,
+    health: Health,
+    out_until: Option<Instant>,
+    reporter: Reporter,
+}
+
+impl Shift {
+    pub(crate) fn new(config: Config, store: Store, worker: Worker) -> Self {
+        let engine = Engine::new(config.guard.clone(), &config.scratch);
+        let now = Instant::now();
+        let reporter = Reporter::new(&config, worker.number(), store.clone());
+        Self {
+            capabilities: if config.allow_exec { vec![Requirement::Exec] } else { Vec::new() },
+            config: Arc::new(config),
+            engine,
+            store,
+            worker,
+            shelf: Shelf::default(),
+            held: HashMap::new(),
+            running: JoinSet::new(),
+            to_finish: Vec::new(),
+            finishing: FuturesUnordered::new(),
+            uncertain: HashMap::new(),
+            woken: None,
+            look_now: true,
+            look_at: now,
+            checked_at: now - SLOW_LOOK,
+            health: Health::default(),
+            out_until: None,
+            reporter,
+        }
+    }
+
+    /// Works until `stop`.
+    pub(crate) async fn work(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        while !stop.is_cancelled() {
+            self.reporter.tick(self.running.len(), self.out_until.is_some());
+            self.finish();
+            match self.look_and_check().await {
+                Err(failure) if failure.is_retryable() => {
+                    tracing::debug!("ZooKeeper did not answer, looking again: {failure}");
+                    self.woken = None;
+                    self.look_at = Instant::now() + RETRY_PAUSE;
+                }
+                other => other?,
+            }
+            self.wait(stop).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands back what runs, once the grace is over, and leaves ZooKeeper without a trace.
+    pub(crate) async fn leave(mut self) -> Result<(), Error> {
+        let grace = Instant::now() + self.config.stop_grace;
+        while !self.running.is_empty() {
+            match tokio::time::timeout_at(grace.into(), self.running.join_next()).await {
+                Ok(Some(Ok((name, done)))) => self.to_finish.push((name, done)),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        self.held.values().for_each(|held| held.stop.cancel());
+        while let Some(ended) = self.running.join_next().await {
+            self.to_finish.extend(ended.ok());
+        }
+        let deadline = Instant::now() + LEAVE_DEADLINE;
+        while (!self.to_finish.is_empty() || !self.finishing.is_empty()) && Instant::now() < deadline {
+            self.finish();
+            if let Ok(Some(reply)) = tokio::time::timeout_at(deadline.into(), self.finishing.next()).await {
+                self.finished(reply)?;
+            }
+        }
+        self.woken = None;
+        self.worker.resign().await?;
+        tracing::info!(node = %self.config.node, "compute stopped, nothing left behind");
+        Ok(())
+    }
+
+    async fn wait(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        if self.look_now && self.room() > 0 {
+            return Ok(());
+        }
+        if self.woken.is_none() && self.room() > 0 {
+            let worker = self.worker.clone();
+            self.woken = Some(async move { worker.woken().await }.boxed());
+        }
+        let Self { running, finishing, woken, look_at, .. } = self;
+        let (mut ended, mut reply, mut wake) = (None, None, None);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(one) = running.join_next() => ended = Some(one),
+            Some(one) = finishing.next() => reply = Some(one),
+            one = async { match woken { Some(woken) => woken.await, None => std::future::pending().await } } => wake = Some(one),
+            () = tokio::time::sleep_until((*look_at).into()) => self.look_now = true,
+        }
+        if let Some(wake) = wake {
+            self.woken = None;
+            self.look_now = true;
+            match wake {
+                Err(failure) if !failure.is_retryable() => return Err(failure.into()),
+                Err(_) => self.look_at = Instant::now() + RETRY_PAUSE,
+                Ok(()) => {}
+            }
+        }
+        if let Some(reply) = reply {
+            self.finished(reply)?;
+        }
+        let mut next = ended;
+        while let Some(ended) = next {
+            self.ended(ended);
+            next = self.running.try_join_next();
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> usize {
+        if self.held.values().any(|held| held.alone) {
+            return 0;
+        }
+        (self.config.slots as usize).saturating_sub(self.running.len())
+    }
+
+    fn ended(&mut self, ended: Result<(EntryName, DoneData), tokio::task::JoinError>) {
+        match ended {
+            Ok((name, done)) => {
+                for end in &done.ends {
+                    match end.outcome {
+                        Outcome::Failed(_) | Outcome::Dead(_) => self.health.note(done.job, true),
+                        Outcome::Ok { .. } => self.health.note(done.job, false),
+                        _ => {}
+                    }
+                }
+                self.to_finish.push((name, done));
+            }
+            // The entry stays in the folder; the check of the folder finds that nobody runs it.
+            Err(failure) => tracing::error!("a subtask panicked: {failure}"),
+        }
+        self.look_now = true;
+    }
+
+    /// Starts finishing what has ended.
+    fn finish(&mut self) {
+        if self.to_finish.is_empty() || self.finishing.len() >= FINISHERS {
+            return;
+        }
+        let batch = std::mem::take(&mut self.to_finish);
+        let worker = self.worker.clone();
+        self.finishing.push(
+            async move {
+                let reply = worker.finish(batch.clone()).await;
+                (batch, reply)
+            }
+            .boxed(),
+        );
+    }
+
+    fn finished(&mut self, (batch, reply): FinishReply) -> Result<(), Error> {
+        match reply {
+            Ok(finished) => {
+                for name in &finished.gone {
+                    tracing::info!(entry = %name, "was taken from this worker before it ended here");
+                }
+                for (name, _) in &batch {
+                    self.held.remove(name);
+                }
+                Ok(())
+            }
+            Err(failure) if failure.is_retryable() => {
+                tracing::debug!("finishing got no answer, repeating: {failure}");
+                self.to_finish.extend(batch);
+                self.look_at = Instant::now() + RETRY_PAUSE;
+                Ok(())
+            }
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    async fn look_and_check(&mut self) -> Result<(), coordination::Error> {
+        if self.checked_at.elapsed() >= SLOW_LOOK {
+            self.check_folder().await?;
+            self.shelf.nodes = self.worker.members().await?.into_iter().map(|(_, data)| data.node).collect();
+            self.checked_at = Instant::now();
+        }
+        if self.look_now && self.room() > 0 {
+            self.look_now = false;
+            self.look_at = Instant::now() + SLOW_LOOK;
+            if !self.is_out() {
+                self.look().await?;
+            }
+        } else if self.room() == 0 {
+            self.look_at = Instant::now() + SLOW_LOOK;
+        }
+        Ok(())
+    }
+
+    /// Compares what it runs with what is in its folder: stops what was taken away, takes up what it did not know of.
+    async fn check_folder(&mut self) -> Result<(), coordination::Error> {
+        let folder: HashSet<EntryName> = self.worker.held().await?.into_iter().collect();
+        for (name, held) in &self.held {
+            if !folder.contains(name) && !held.stop.is_cancelled() {
+                held.stop.cancel();
+            }
+        }
+        let uncertain = std::mem::take(&mut self.uncertain);
+        for (name, data) in uncertain {
+            if folder.contains(&name) && !self.held.contains_key(&name) {
+                self.start(name, data);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this node has taken itself out; notices when it should, and when that is over.
+    fn is_out(&mut self) -> bool {
+        if let Some(until) = self.out_until {
+            if Instant::now() < until {
+                return true;
+            }
+            self.out_until = None;
+            self.health = Health::default();
+            tracing::warn!(node = %self.config.node, "trying again after time out");
+        }
+        if self.health.is_bad() && self.shelf.nodes.len() > 1 {
+            self.out_until = Some(Instant::now() + TIME_OUT);
+            tracing::error!(
+                node = %self.config.node,
+                "subtasks of several jobs failed here in a row: this node takes itself out for {} s; look at its \
+                 disk, memory and tools",
+                TIME_OUT.as_secs()
+            );
+            return true;
+        }
+        false
+    }
+
+    /// Lists, chooses, reads and claims until there is no room or nothing to take.
+    async fn look(&mut self) -> Result<(), coordination::Error> {
+        let listing = self.worker.list_unowned().await?;
+        let now = Instant::now();
+        self.shelf.list(listing.entries, &self.config.node, now);
+        let (names, again_in) = self.shelf.choose(self.room(), self.config.locality_wait, now);
+        if let Some(again_in) = again_in {
+            self.look_at = self.look_at.min(now + again_in + Duration::from_millis(1));
+        }
+        self.read(&names).await?;
+        let claims = self.admit(names, now);
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let owned: Vec<(EntryName, OwnedData)> =
+            claims.iter().map(|(name, data)| (name.clone(), OwnedData::from(data))).collect();
+        match self.worker.claim(owned).await {
+            Ok(Claimed { won, .. }) => {
+                let won: HashSet<EntryName> = won.into_iter().collect();
+                for (name, data) in claims {
+                    if won.contains(&name) {
+                        self.start(name, data);
+                    }
+                }
+                self.look_now = true;
+                Ok(())
+            }
+            Err(failure) => {
+                self.uncertain.extend(claims);
+                Err(failure)
+            }
+        }
+    }
+
+    async fn read(&mut self, names: &[EntryName]) -> Result<(), coordination::Error> {
+        let unread: Vec<EntryName> =
+            names.iter().filter(|name| self.shelf.data(name).is_none()).cloned().collect();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let read = self.worker.read_unowned(&unread).await?;
+        for (name, bytes) in unread.iter().zip(read) {
+            let Some(bytes) = bytes else {
+                self.shelf.take(name);
+                continue;
+            };
+            match znode::decode::<EntryData>(&bytes) {
+                Ok(data) => self.shelf.keep_data(name, data),
+                Err(failure) => {
+                    tracing::error!(entry = %name, "can't read this entry of /unowned, leaving it there: {failure}");
+                    self.shelf.pass_over(name);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What of `names` to claim now. A suspect runs alone: it is claimed when nothing runs, and until then nothing else.
+    fn admit(&mut self, names: Vec<EntryName>, now: Instant) -> Vec<(EntryName, EntryData)> {
+        let mut claims: Vec<(EntryName, EntryData)> = Vec::new();
+        for name in names {
+            let Some(data) = self.shelf.data(&name) else { continue };
+            let idle = self.held.is_empty() && claims.is_empty();
+            let age = self.shelf.age(&name, now);
+            let entry = (&data.processor, &data.past, &data.avoid[..]);
+            match admit(&self.config.node, &self.capabilities, idle, age, entry) {
+                Admission::Leave => {
+                    if !data.processor.fits(&self.capabilities) {
+                        self.shelf.pass_over(&name);
+                    }
+                }
+                Admission::WhenIdle => break,
+                Admission::Take => {
+                    let alone = data.past.alone();
+                    if let Some(data) = self.shelf.take(&name) {
+                        claims.push((name, data));
+                    }
+                    if alone {
+                        break;
+                    }
+                }
+            }
+        }
+        claims
+    }
+
+    fn start(&mut self, name: EntryName, data: EntryData) {
+        let stop = CancellationToken::new();
+        self.held.insert(name.clone(), Held { stop: stop.clone(), alone: data.past.alone() });
+        let (engine, store, node) = (self.engine.clone(), self.store.clone(), self.config.node.clone());
+        self.running.spawn(async move {
+            let done = execute::entry(&engine, &store, &name, data, node, stop).await;
+            (name, done)
+        });
+    }
+}

@@ -1,0 +1,114 @@
+//! What can't be done, in words that say what was wrong, where, and what to do.
+
+use model::{JobId, JobState, Name, processor::BadProcessor};
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// MongoDB or the block store.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// ZooKeeper.
+    #[error(transparent)]
+    Coordination(#[from] coordination::Error),
+    /// A command that can't be accepted.
+    #[error(transparent)]
+    BadProcessor(#[from] BadProcessor),
+    /// A dataset that nobody added.
+    #[error("no such dataset: {name}; `sawmill dataset list` shows all, `sawmill dataset add` makes one")]
+    NoSuchDataset {
+        /// Its name.
+        name: Name,
+    },
+    /// A job that does not exist.
+    #[error("no such job: {reference}; give an id, the beginning of one, or `last`; `sawmill job list` shows them")]
+    NoSuchJob {
+        /// As it was given.
+        reference: String,
+    },
+    /// A job that can't be cancelled any more.
+    #[error("job {job} has ended already: it is {state}")]
+    AlreadyEnded {
+        /// The job.
+        job: JobId,
+        /// Its final state.
+        state: JobState,
+    },
+    /// A job without a result to show.
+    #[error("job {job} has no result: it is {state}{}", because(.error))]
+    NoResult {
+        /// The job.
+        job: JobId,
+        /// Its state.
+        state: JobState,
+        /// Why it failed.
+        error: Option<String>,
+    },
+    /// Retention has removed the results of a job.
+    #[error("the results of job {job} are no longer kept: {found} of {expected} are there")]
+    ResultsGone {
+        /// The job.
+        job: JobId,
+        /// Results that are there.
+        found: u64,
+        /// Results that it had.
+        expected: u64,
+    },
+    /// A job that did not end in time.
+    #[error("job {job} has not ended: it is {state} with {ended} of {subtasks} subtasks ended")]
+    NotEnded {
+        /// The job.
+        job: JobId,
+        /// Its state.
+        state: JobState,
+        /// Subtasks that have ended.
+        ended: u64,
+        /// All its subtasks.
+        subtasks: u64,
+    },
+    /// An output that is recorded and can't be read.
+    #[error("can't read {what}: {why}")]
+    Unreadable {
+        /// What.
+        what: String,
+        /// What the system said.
+        why: String,
+    },
+    /// A file or folder that can't be added to a dataset.
+    #[error("{path}: {why}")]
+    BadFile {
+        /// As it was given.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+fn because(error: &Option<String>) -> String {
+    error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default()
+}
+
+impl Error {
+    /// Whether it is a mistake of the one who asked, in the form of what was given.
+    pub fn is_usage(&self) -> bool {
+        match self {
+            Self::BadProcessor(_) => true,
+            Self::Storage(error) => is_usage(error),
+            _ => false,
+        }
+    }
+
+    /// Whether the same call may succeed later without anybody's doing.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Storage(error) => error.is_retryable(),
+            Self::Coordination(error) => error.is_retryable(),
+            _ => false,
+        }
+    }
+}
+
+/// Whether it is the form of an address that is wrong.
+pub fn is_usage(error: &storage::Error) -> bool {
+    matches!(error, storage::Error::BadUri { .. } | storage::Error::BadUrl { .. })
+}

@@ -1,0 +1,217 @@
+//! Who leads, who works, what waits.
+
+use coordination::{CandidateView, Snapshot, WorkerView};
+use model::{Job, JobState, Requirement};
+use serde::Serialize;
+use storage::{JobFilter, NodeReport};
+
+use crate::{Control, Error, submit::now_ms};
+
+/// A mill at a glance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The dispatcher that leads.
+    pub leader: Option<Candidate>,
+    /// Dispatchers that stand by, the next leader first.
+    pub standby: Vec<Candidate>,
+    /// Those that record.
+    pub watchers: Vec<Candidate>,
+    /// Compute nodes; dead ones whose entries have not been recovered yet too.
+    pub workers: Vec<Worker>,
+    /// Entries in the three places.
+    pub entries: Places,
+    /// What does not belong under the three roots: path and why it was skipped.
+    pub strange: Vec<String>,
+    /// Unfinished jobs: active ones, then pending ones in the order of admission; at most a thousand.
+    pub jobs: Vec<UnfinishedJob>,
+    /// What the mill takes in MongoDB; none where MongoDB does not tell.
+    pub storage: Option<StorageUse>,
+    /// How long the look took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// Somebody who stands for an office.
+#[derive(Clone, Debug, Serialize)]
+pub struct Candidate {
+    /// Name of its znode.
+    pub name: String,
+    /// Host name of its machine; empty when its data can't be read.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// Version of Sawmill.
+    pub version: String,
+}
+
+/// A worker: one incarnation of a compute node.
+#[derive(Clone, Debug, Serialize)]
+pub struct Worker {
+    /// Name of its folder.
+    pub name: String,
+    /// Name of its node.
+    pub node: String,
+    /// Host name of its machine.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// Whether it lives.
+    pub alive: bool,
+    /// Entries that it runs at once.
+    pub slots: u32,
+    /// Whether it runs commands.
+    pub allow_exec: bool,
+    /// Entries that it holds.
+    pub entries: usize,
+    /// Part of the machine's processors in use, 0.0 to 1.0; none without a fresh report.
+    pub cpu: Option<f64>,
+    /// Memory of its process, in bytes; none without a fresh report.
+    pub memory_bytes: Option<u64>,
+}
+
+/// Entries by place.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Places {
+    /// In `/unowned`.
+    pub unowned: usize,
+    /// In the folders of workers.
+    pub owned: usize,
+    /// In `/done`.
+    pub done: usize,
+}
+
+/// What the mill takes in MongoDB.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct StorageUse {
+    /// Documents in all collections.
+    pub documents: u64,
+    /// Bytes on disk of collections and indexes.
+    pub disk_bytes: u64,
+}
+
+/// A job that has not ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct UnfinishedJob {
+    /// Its id.
+    pub id: String,
+    /// `PENDING`, `STAGING` or `RUNNING`.
+    pub state: JobState,
+    /// Over which dataset.
+    pub dataset: String,
+    /// 0 to 999.
+    pub priority: u16,
+    /// Subtasks that have ended.
+    pub ended: u64,
+    /// Of these, failed for good.
+    pub failed: u64,
+    /// All its subtasks.
+    pub subtasks: u64,
+    /// Whether somebody asked to cancel it.
+    pub cancel_requested: bool,
+    /// Milliseconds since 1970 UTC.
+    pub submitted_ms: i64,
+}
+
+/// Most unfinished jobs that are looked at.
+const MOST_JOBS: usize = 1000;
+/// A report older than this says nothing of now, in milliseconds.
+const FRESH_MS: i64 = 60_000;
+
+impl Control {
+    /// Who leads, who works, what waits.
+    ///
+    /// # Errors
+    /// [`Error::Coordination`], [`Error::Storage`].
+    pub async fn status(&self) -> Result<Status, Error> {
+        let begin = std::time::Instant::now();
+        let term = self.term().await?;
+        let snapshot = Snapshot::take(&term).await;
+        term.close().await;
+        let snapshot = snapshot?;
+        let reports = self.store().list_nodes().await?;
+        let mut jobs = self.store().active().await?;
+        let room = MOST_JOBS.saturating_sub(jobs.len());
+        jobs.extend(self.pending(room).await?);
+        jobs.truncate(MOST_JOBS);
+        let usage = self.store().usage().await.ok();
+        let mut status = of_snapshot(&snapshot, &reports, now_ms());
+        status.jobs = jobs.iter().map(UnfinishedJob::from).collect();
+        status.storage =
+            usage.map(|usage| StorageUse { documents: usage.documents, disk_bytes: usage.disk_bytes });
+        status.took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(status)
+    }
+
+    /// Pending jobs in the order of admission, then those that somebody asked to cancel before.
+    async fn pending(&self, limit: usize) -> Result<Vec<Job>, Error> {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        let filter = JobFilter { states: vec![JobState::Pending], limit: Some(limit), ..JobFilter::default() };
+        let mut pending = self.store().list(&filter).await?;
+        pending.sort_by_key(|job| (job.cancel_requested, std::cmp::Reverse(job.spec.priority), job.id));
+        Ok(pending)
+    }
+}
+
+fn of_snapshot(snapshot: &Snapshot, reports: &[NodeReport], now_ms: i64) -> Status {
+    let census = &snapshot.census;
+    let mut dispatchers = snapshot.dispatchers.iter().map(Candidate::from);
+    Status {
+        leader: dispatchers.next(),
+        standby: dispatchers.collect(),
+        watchers: snapshot.watchers.iter().map(Candidate::from).collect(),
+        workers: census.workers.iter().map(|view| worker(view, reports, now_ms)).collect(),
+        entries: Places {
+            unowned: census.unowned.len(),
+            owned: census.workers.iter().map(|worker| worker.entries.len()).sum(),
+            done: census.done.len(),
+        },
+        strange: census.strange.iter().map(|strange| format!("{}: {}", strange.path, strange.why)).collect(),
+        jobs: Vec::new(),
+        storage: None,
+        took_ms: 0,
+    }
+}
+
+impl From<&CandidateView> for Candidate {
+    fn from(view: &CandidateView) -> Self {
+        let data = view.data.as_ref().ok();
+        Self {
+            name: view.name.clone(),
+            host: data.map(|data| data.host.clone()).unwrap_or_default(),
+            pid: data.map_or(0, |data| data.pid),
+            version: data.map(|data| data.version.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+fn worker(view: &WorkerView, reports: &[NodeReport], now_ms: i64) -> Worker {
+    let data = view.data.as_ref().ok();
+    let report = reports.iter().find(|report| report.worker == view.number.0 && now_ms - report.at_ms < FRESH_MS);
+    Worker {
+        name: view.number.to_string(),
+        node: data.map(|data| data.node.to_string()).unwrap_or_default(),
+        host: data.map(|data| data.host.clone()).unwrap_or_default(),
+        pid: data.map_or(0, |data| data.pid),
+        alive: view.alive,
+        slots: data.map_or(0, |data| data.slots),
+        allow_exec: data.is_some_and(|data| data.capabilities.contains(&Requirement::Exec)),
+        entries: view.entries.len(),
+        cpu: report.map(|report| report.cpu),
+        memory_bytes: report.map(|report| report.memory_bytes),
+    }
+}
+
+impl From<&Job> for UnfinishedJob {
+    fn from(job: &Job) -> Self {
+        Self {
+            id: job.id.to_string(),
+            state: job.state,
+            dataset: job.spec.dataset.to_string(),
+            priority: job.spec.priority.get(),
+            ended: job.counts.ended(),
+            failed: job.counts.failed,
+            subtasks: job.subtasks(),
+            cancel_requested: job.cancel_requested,
+            submitted_ms: job.submitted_ms,
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! From what a user asks to a job in MongoDB.
+
+use std::{
+    collections::HashMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use model::{Counts, Job, JobId, JobSpec, JobState, Name};
+use storage::Dataset;
+use uuid::Uuid;
+
+use crate::{Control, Error};
+
+/// Jobs written by one call; more gain nothing.
+const BATCH: usize = 1000;
+
+/// An id that sorts behind all that were made before on this machine.
+pub fn new_job_id() -> JobId {
+    JobId(Uuid::now_v7())
+}
+
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Control {
+    /// Submits a job over the blocks that its dataset has now.
+    ///
+    /// Dropping it half-way leaves the job submitted or not.
+    ///
+    /// # Errors
+    /// [`Error::BadProcessor`], [`Error::NoSuchDataset`], [`Error::Storage`].
+    pub async fn submit(&self, spec: JobSpec) -> Result<JobId, Error> {
+        let ids = self.submit_many(vec![spec]).await?;
+        Ok(ids[0])
+    }
+
+    /// Submits jobs in batches, in this order; each dataset is looked up once.
+    ///
+    /// # Errors
+    /// As [`Control::submit`]: everything is checked before the first is written; after [`Error::Storage`] some of the
+    /// jobs may be there.
+    pub async fn submit_many(&self, specs: Vec<JobSpec>) -> Result<Vec<JobId>, Error> {
+        let mut datasets: HashMap<Name, Dataset> = HashMap::new();
+        for spec in &specs {
+            spec.processor.check()?;
+            if !datasets.contains_key(&spec.dataset) {
+                datasets.insert(spec.dataset.clone(), self.dataset(&spec.dataset).await?);
+            }
+        }
+        let submitted_ms = now_ms();
+        let jobs: Vec<Job> = specs.into_iter().map(|spec| new_job(&datasets[&spec.dataset], spec, submitted_ms)).collect();
+        let ids = jobs.iter().map(|job| job.id).collect();
+        let mut jobs = jobs.into_iter();
+        loop {
+            let batch: Vec<Job> = jobs.by_ref().take(BATCH).collect();
+            if batch.is_empty() {
+                return Ok(ids);
+            }
+            self.store().submit(batch).await?;
+        }
+    }
+}
+
+fn new_job(dataset: &Dataset, spec: JobSpec, submitted_ms: i64) -> Job {
+    Job {
+        id: new_job_id(),
+        spec,
+        dataset_id: dataset.id,
+        blocks: dataset.blocks,
+        state: JobState::Pending,
+        counts: Counts::default(),
+        low_water: 0,
+        cancel_requested: false,
+        error: None,
+        submitted_ms,
+        admitted_ms: None,
+        finished_ms: None,
+    }
+}

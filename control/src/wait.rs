@@ -1,0 +1,98 @@
+//! Waiting for the end of jobs.
+
+use std::time::Duration;
+
+use model::{Job, JobId};
+use storage::Progress;
+use tokio::time::{Instant, sleep};
+
+use crate::{Control, Error};
+
+/// First pause between two looks: short jobs end within milliseconds.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+/// Longest pause; a bar on a terminal needs no more than ten steps a second.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// Each pause is this part of the time waited so far: an end is told late by an eighth at most, and long waits cost little.
+const PART: u32 = 8;
+/// How many jobs one look asks for.
+const LOOKED_AT: usize = 1000;
+
+impl Control {
+    /// Waits until a job is final, at most until `deadline`, and tells every change on the way.
+    ///
+    /// Outages of MongoDB are sat out. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotEnded`] at the deadline, [`Error::NoSuchJob`], [`Error::Storage`] that no waiting mends.
+    pub async fn wait(
+        &self,
+        id: JobId,
+        deadline: Option<Instant>,
+        mut on_change: impl FnMut(&Progress),
+    ) -> Result<Job, Error> {
+        let begin = Instant::now();
+        let mut last = None;
+        loop {
+            match self.store().progress(&[id]).await {
+                Ok(progress) => {
+                    let Some(progress) = progress.into_iter().next() else { return Err(no_such(id)) };
+                    if last != Some(progress) {
+                        on_change(&progress);
+                        last = Some(progress);
+                    }
+                    if progress.state.is_final() {
+                        return self.store().job(id).await?.ok_or_else(|| no_such(id));
+                    }
+                }
+                Err(error) if error.is_retryable() => tracing::warn!("{error}; waiting on"),
+                Err(error) => return Err(error.into()),
+            }
+            let pause = pause_after(begin);
+            if deadline.is_some_and(|deadline| Instant::now() + pause > deadline) {
+                let job = self.store().job(id).await?.ok_or_else(|| no_such(id))?;
+                if job.state.is_final() {
+                    return Ok(job);
+                }
+                let (ended, subtasks) = (job.counts.ended(), job.subtasks());
+                return Err(Error::NotEnded { job: id, state: job.state, ended, subtasks });
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Waits until all these jobs are final; they are looked at a thousand at a time, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Control::wait`], for the first job that is not final at the deadline.
+    pub async fn wait_all(&self, ids: &[JobId], deadline: Option<Instant>) -> Result<(), Error> {
+        let begin = Instant::now();
+        let mut left = ids.to_vec();
+        while !left.is_empty() {
+            let looked_at = left.len().min(LOOKED_AT);
+            let progress = match self.store().progress(&left[..looked_at]).await {
+                Ok(progress) => progress,
+                Err(error) if error.is_retryable() => Vec::new(),
+                Err(error) => return Err(error.into()),
+            };
+            let ended: std::collections::HashSet<JobId> =
+                progress.iter().filter(|progress| progress.state.is_final()).map(|progress| progress.id).collect();
+            left.retain(|id| !ended.contains(id));
+            if ended.len() == looked_at {
+                continue;
+            }
+            if let Some(deadline) = deadline.filter(|deadline| Instant::now() > *deadline) {
+                self.wait(left[0], Some(deadline), |_| ()).await?;
+            }
+            sleep(pause_after(begin)).await;
+        }
+        Ok(())
+    }
+}
+
+fn pause_after(begin: Instant) -> Duration {
+    (begin.elapsed() / PART).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+}
+
+fn no_such(id: JobId) -> Error {
+    Error::NoSuchJob { reference: id.to_string() }
+}

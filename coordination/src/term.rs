@@ -1,0 +1,473 @@
+//! One ZooKeeper session's span: connecting, keeping the clock, ending.
+//!
+//! Promise: when the term is over, [`Term::ended`] is cancelled, whatever was waiting returns
+//! [`Error::TermOver`], and the client behind it is dropped, so that the session closes as soon as ZooKeeper can be
+//! told. Not promised: that the session is over in ZooKeeper at that moment (only [`Term::close`] waits for it).
+//! Every role and `control` begin here.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock, RwLock},
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use zookeeper_client as zk;
+use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, SessionState, StateWatcher};
+
+use crate::{
+    error::{Error, is_lost_reply},
+    roots,
+};
+
+/// How to reach ZooKeeper.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `host:port[,host:port…][/chroot]`.
+    pub connect: String,
+    /// How long ZooKeeper keeps a session it hears nothing from; the server may narrow it.
+    pub session_timeout: Duration,
+    /// `user:password` for the digest scheme; what is created is then open to that user only.
+    pub auth: Option<String>,
+    /// Certificates, where the servers speak TLS.
+    pub tls: Option<TlsConfig>,
+    /// How long [`Term::begin`] waits for an answer.
+    pub connect_timeout: Duration,
+}
+
+/// Certificates for TLS, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Authorities that may vouch for the servers.
+    pub ca: PathBuf,
+    /// Our own certificate, where the servers ask for one.
+    pub cert: Option<PathBuf>,
+    /// The key of our own certificate.
+    pub key: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            connect: "127.0.0.1:2181".into(),
+            session_timeout: Duration::from_secs(10),
+            auth: None,
+            tls: None,
+            connect_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("connect", &self.connect)
+            .field("session_timeout", &self.session_timeout)
+            .field("auth", &self.auth.as_deref().map(|auth| auth.split(':').next().unwrap_or_default()))
+            .field("tls", &self.tls)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish()
+    }
+}
+
+impl Config {
+    /// The addresses and the chroot, which is `/` where none is given.
+    pub(crate) fn split(&self) -> (&str, &str) {
+        match self.connect.find('/') {
+            Some(at) => self.connect.split_at(at),
+            None => (&self.connect, "/"),
+        }
+    }
+}
+
+/// Why a term is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// ZooKeeper has given the session up.
+    Expired,
+    /// Disconnected for half the session timeout, by our own clock.
+    TooLongDisconnected,
+    /// Closed by ourselves.
+    Closed,
+    /// ZooKeeper refused the credentials.
+    AuthFailed,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "the ZooKeeper session has expired",
+            Self::TooLongDisconnected => "no connection to ZooKeeper for half the session timeout",
+            Self::Closed => "the ZooKeeper session was closed",
+            Self::AuthFailed => "ZooKeeper refused the credentials",
+        })
+    }
+}
+
+/// One ZooKeeper session's span of a role; clones share it.
+///
+/// Dropping all clones closes the session without waiting for it.
+#[derive(Clone)]
+pub struct Term {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    _clock: AbortOnDropHandle<()>,
+}
+
+/// What the clock shares with the term.
+struct Core {
+    /// Taken out when the term ends: the session closes once nobody holds the client.
+    client: RwLock<Option<Arc<Client>>>,
+    states: StateWatcher,
+    session: i64,
+    session_timeout: Duration,
+    chroot: String,
+    guarded: bool,
+    ended: CancellationToken,
+    why: OnceLock<Ending>,
+}
+
+impl fmt::Debug for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Term")
+            .field("session", &format_args!("{:#x}", self.core().session))
+            .field("why", &self.why())
+            .finish_non_exhaustive()
+    }
+}
+
+/// How long [`Term::close`] waits for ZooKeeper to confirm: it may be gone itself.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+/// How often a request is sent again after its reply was lost.
+const MOST_LOSSES: u32 = 6;
+
+impl Term {
+    /// Connects, creates the chroot and the roots where they are missing, and starts the clock.
+    ///
+    /// What it creates is open to its user only when `auth` is given, else to anybody. Safe to repeat, and to drop
+    /// half-way.
+    ///
+    /// # Errors
+    /// [`Error::BadAddress`], [`Error::BadTls`]; [`Error::Unreachable`] after `connect_timeout`;
+    /// [`Error::NoAuth`] where the chroot or a root belongs to another user.
+    pub async fn begin(config: &Config) -> Result<Self, Error> {
+        let client = connect(config).await?;
+        let (_, chroot) = config.split();
+        let client = client.chroot(chroot).map_err(|_| bad_address(config, "the chroot is no valid path"))?;
+        let core = Arc::new(Core {
+            states: client.state_watcher(),
+            session: client.session_id().0,
+            session_timeout: client.session_timeout(),
+            chroot: chroot.to_string(),
+            guarded: config.auth.is_some(),
+            ended: CancellationToken::new(),
+            why: OnceLock::new(),
+            client: RwLock::new(Some(Arc::new(client))),
+        });
+        let clock = tokio::spawn(keep_clock(Arc::clone(&core)));
+        let term = Self { inner: Arc::new(Inner { core, _clock: AbortOnDropHandle::new(clock) }) };
+        roots::ensure(&term, roots::Counters::default()).await?;
+        roots::check_rights(&term).await?;
+        Ok(term)
+    }
+
+    fn core(&self) -> &Core {
+        &self.inner.core
+    }
+
+    /// Cancelled when the term is over; all that belongs to the term hangs on it.
+    pub fn ended(&self) -> CancellationToken {
+        self.core().ended.clone()
+    }
+
+    /// Why the term is over; none while it lasts.
+    pub fn why(&self) -> Option<Ending> {
+        self.core().why.get().copied()
+    }
+
+    /// Whether there is a connection at this moment.
+    pub fn is_connected(&self) -> bool {
+        self.why().is_none() && self.core().states.peek_state() == SessionState::SyncConnected
+    }
+
+    /// The session timeout that the server granted.
+    pub fn session_timeout(&self) -> Duration {
+        self.core().session_timeout
+    }
+
+    /// Ends the session and waits until ZooKeeper has dropped its ephemerals; at most two seconds, when ZooKeeper
+    /// itself does not answer. Requests that were sent before are carried out before.
+    ///
+    /// Clones and whatever was made from them return [`Error::TermOver`] from then on. Dropped half-way, it has
+    /// closed the session but not waited.
+    pub async fn close(self) {
+        let mut states = self.core().states.clone();
+        self.core().end(Ending::Closed);
+        let closed = async {
+            // `changed` never returns after the last state was consumed: look first.
+            let mut state = states.state();
+            while !state.is_terminated() {
+                state = states.changed().await;
+            }
+        };
+        if tokio::time::timeout(CLOSE_WAIT, closed).await.is_err() {
+            tracing::warn!("ZooKeeper has not confirmed the end of the session; it will expire");
+        }
+    }
+
+    /// The session as it stands in `ephemeralOwner`.
+    pub(crate) fn session(&self) -> i64 {
+        self.core().session
+    }
+
+    /// Path of the chroot from the root of ZooKeeper, `/` where there is none.
+    pub(crate) fn chroot(&self) -> &str {
+        &self.core().chroot
+    }
+
+    /// Who may do what with a new znode.
+    pub(crate) fn acls(&self) -> Acls<'static> {
+        if self.core().guarded { Acls::creator_all() } else { Acls::anyone_all() }
+    }
+
+    /// How a new persistent znode is created.
+    pub(crate) fn persistent(&self) -> CreateOptions<'static> {
+        CreateMode::Persistent.with_acls(self.acls())
+    }
+
+    /// The client while the term lasts. Hold it no longer than one request: the session closes when nobody does.
+    pub(crate) fn client(&self) -> Result<Arc<Client>, Error> {
+        let held = self.core().client.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        held.clone().ok_or_else(|| self.over())
+    }
+
+    /// The error of a term that is over.
+    pub(crate) fn over(&self) -> Error {
+        Error::TermOver(self.why().unwrap_or(Ending::Closed))
+    }
+
+    /// Waits for `future`, but not beyond the term.
+    pub(crate) async fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            done = future => Ok(done),
+            () = self.core().ended.cancelled() => Err(self.over()),
+        }
+    }
+
+    /// Sends a request that may be repeated, until it is answered.
+    ///
+    /// # Errors
+    /// [`Error::TermOver`], [`Error::Disconnected`]; what ZooKeeper answers is inside.
+    pub(crate) async fn ask<T, F>(
+        &self,
+        path: &str,
+        request: impl Fn(Arc<Client>) -> F,
+    ) -> Result<Result<T, zk::Error>, Error>
+    where
+        F: Future<Output = Result<T, zk::Error>>,
+    {
+        let mut losses = 0;
+        loop {
+            match self.wait(request(self.client()?)).await? {
+                Err(failure) if is_lost_reply(&failure) => self.after_loss(&mut losses, path, &failure).await?,
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    /// Sends one request per path at once, and repeats those whose replies are lost.
+    ///
+    /// # Errors
+    /// As [`Term::ask`].
+    pub(crate) async fn ask_all<T, F>(
+        &self,
+        paths: &[String],
+        request: impl Fn(&Client, &str) -> F,
+    ) -> Result<Vec<Result<T, zk::Error>>, Error>
+    where
+        F: Future<Output = Result<T, zk::Error>>,
+    {
+        let mut answers: Vec<Option<Result<T, zk::Error>>> = paths.iter().map(|_| None).collect();
+        let mut losses = 0;
+        loop {
+            let mut lost = None;
+            {
+                let client = self.client()?;
+                let open = (0..paths.len()).filter(|&i| answers[i].is_none());
+                let sent: Vec<_> = open.map(|i| (i, request(&client, &paths[i]))).collect();
+                for (i, reply) in sent {
+                    match self.wait(reply).await? {
+                        Err(failure) if is_lost_reply(&failure) => lost = Some((i, failure)),
+                        answer => answers[i] = Some(answer),
+                    }
+                }
+            }
+            let Some((i, failure)) = lost else { break };
+            self.after_loss(&mut losses, &paths[i], &failure).await?;
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// After this, reads see whatever was written before it through any server.
+    pub(crate) async fn sync(&self) -> Result<(), Error> {
+        let answer = self.ask("/", |client| async move { client.sync("/").await }).await?;
+        answer.map_err(|failure| Error::refused("/", failure))
+    }
+
+    /// Pauses after a lost reply; gives up after too many.
+    pub(crate) async fn after_loss(
+        &self,
+        losses: &mut u32,
+        path: &str,
+        failure: &zk::Error,
+    ) -> Result<(), Error> {
+        *losses += 1;
+        tracing::debug!(path, losses = *losses, %failure, "lost the reply to a request");
+        if *losses > MOST_LOSSES {
+            return Err(Error::Disconnected { path: path.to_string(), losses: *losses });
+        }
+        self.pause(*losses).await
+    }
+
+    /// Waits a while with jitter, longer each `round` (from 1): about 10, 20, 40 … 160 ms.
+    pub(crate) async fn pause(&self, round: u32) -> Result<(), Error> {
+        let full = 10u64 << round.saturating_sub(1).min(4);
+        let wait = Duration::from_millis(full).mul_f64(0.5 + rand::random::<f64>());
+        self.wait(tokio::time::sleep(wait)).await
+    }
+}
+
+impl Core {
+    /// Ends the term; the first reason stays.
+    fn end(&self, why: Ending) {
+        let first = self.why.set(why).is_ok();
+        drop(self.client.write().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        self.ended.cancel();
+        if first {
+            tracing::info!(session = format_args!("{:#x}", self.session), "the term is over: {why}");
+        }
+    }
+}
+
+/// Ends the term when its session does, or earlier: after half a session timeout without connection, or when this
+/// process itself stood still for a whole one.
+async fn keep_clock(core: Arc<Core>) {
+    let mut states = core.states.clone();
+    let half = core.session_timeout / 2;
+    let mut state = states.state();
+    let mut disconnected_since: Option<Instant> = None;
+    let mut last_tick = Instant::now();
+    let mut tick = tokio::time::interval((core.session_timeout / 16).max(Duration::from_millis(5)));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        match state {
+            SessionState::SyncConnected => disconnected_since = None,
+            SessionState::Disconnected | SessionState::ConnectedReadOnly => {
+                disconnected_since.get_or_insert_with(Instant::now);
+            }
+            SessionState::AuthFailed => return core.end(Ending::AuthFailed),
+            SessionState::Expired => return core.end(Ending::Expired),
+            SessionState::Closed => return core.end(Ending::Closed),
+        }
+        tokio::select! {
+            changed = states.changed() => state = changed,
+            _ = tick.tick() => {}
+        }
+        let stood_still = last_tick.elapsed() >= core.session_timeout;
+        last_tick = Instant::now();
+        if stood_still || disconnected_since.is_some_and(|since| since.elapsed() >= half) {
+            // A state that changed in this moment may say more exactly why.
+            let why = match states.peek_state() {
+                SessionState::Expired => Ending::Expired,
+                SessionState::AuthFailed => Ending::AuthFailed,
+                _ => Ending::TooLongDisconnected,
+            };
+            return core.end(why);
+        }
+    }
+}
+
+fn bad_address(config: &Config, why: impl fmt::Display) -> Error {
+    Error::BadAddress { connect: config.connect.clone(), why: why.to_string() }
+}
+
+/// A session without a chroot.
+async fn connect(config: &Config) -> Result<Client, Error> {
+    let (addresses, chroot) = config.split();
+    if addresses.is_empty() {
+        return Err(bad_address(config, "there is no host"));
+    }
+    if chroot.len() > 1 && (chroot.ends_with('/') || chroot.contains("//")) {
+        return Err(bad_address(config, "the chroot has an empty part"));
+    }
+    let mut connector = Client::connector().with_session_timeout(config.session_timeout);
+    if let Some(auth) = &config.auth {
+        connector = connector.with_auth("digest", auth.as_bytes());
+    }
+    let connecting = match &config.tls {
+        Some(tls) => connector.with_tls(tls_options(tls).await?).secure_connect(addresses).left_future(),
+        None => connector.connect(addresses).right_future(),
+    };
+    match tokio::time::timeout(config.connect_timeout, connecting).await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(zk::Error::BadArguments(why))) => Err(bad_address(config, why)),
+        Ok(Err(zk::Error::AuthFailed)) => Err(Error::TermOver(Ending::AuthFailed)),
+        Ok(Err(failure)) => Err(unreachable(config, Some(failure)).await),
+        Err(_) => Err(unreachable(config, None).await),
+    }
+}
+
+/// Says why nobody answers, as far as a bare connection can tell.
+async fn unreachable(config: &Config, failure: Option<zk::Error>) -> Error {
+    let (addresses, _) = config.split();
+    let mut reasons = Vec::new();
+    for address in addresses.split(',') {
+        let target = address.trim_start_matches("tcp://").trim_start_matches("tcp+tls://");
+        let target = if target.contains(':') { target.to_string() } else { format!("{target}:2181") };
+        let looking = tokio::net::TcpStream::connect(&target);
+        let seen = match tokio::time::timeout(Duration::from_millis(500), looking).await {
+            Ok(Ok(_)) => match (&failure, &config.tls) {
+                (Some(failure), _) => format!("it takes connections, but: {failure}"),
+                (None, Some(_)) => "it takes connections, but no session comes about (is its port for TLS?)".into(),
+                (None, None) => "it takes connections, but answers no ZooKeeper request".into(),
+            },
+            Ok(Err(failure)) => failure.to_string(),
+            Err(_) => "no connection".into(),
+        };
+        reasons.push(if addresses.contains(',') { format!("{address}: {seen}") } else { seen });
+    }
+    Error::Unreachable {
+        address: addresses.to_string(),
+        waited: config.connect_timeout,
+        why: reasons.join("; "),
+    }
+}
+
+async fn tls_options(tls: &TlsConfig) -> Result<zk::TlsOptions, Error> {
+    async fn read(path: &Path) -> Result<String, Error> {
+        let bad = |why: std::io::Error| Error::BadTls { path: path.display().to_string(), why: why.to_string() };
+        tokio::fs::read_to_string(path).await.map_err(bad)
+    }
+    let bad = |path: &Path, why: &dyn fmt::Display| Error::BadTls {
+        path: path.display().to_string(),
+        why: why.to_string(),
+    };
+    let ca = read(&tls.ca).await?;
+    let options = zk::TlsOptions::new().with_pem_ca(&ca).map_err(|why| bad(&tls.ca, &why))?;
+    match (&tls.cert, &tls.key) {
+        (Some(cert), Some(key)) => {
+            let (cert_pem, key_pem) = (read(cert).await?, read(key).await?);
+            options.with_pem_identity(&cert_pem, &key_pem).map_err(|why| bad(cert, &why))
+        }
+        (None, None) => Ok(options),
+        (Some(cert), None) => Err(bad(cert, &"a certificate needs its key")),
+        (None, Some(key)) => Err(bad(key, &"a key needs its certificate")),
+    }
+}

@@ -1,0 +1,22 @@
+//! What a subtask does to a block, and how partial results merge.
+//!
+//! Promise: one attempt of one subtask, bounded in memory, time and output as its processor says; when the attempt is
+//! over, however it ended, no process that it started is left. Not promised: that an attempt has no effects outside
+//! (a command may write where it likes), retries, or recording: those belong to the roles.
+//!
+//! Called by compute nodes, through [`Engine`]. Every program that does so calls [`guard::run_if_asked`] first of all.
+
+pub mod command;
+pub mod guard;
+pub mod noop;
+pub mod processor;
+pub mod product;
+pub mod source;
+pub mod stop;
+mod stored;
+
+pub use guard::Guard;
+pub use processor::{Engine, Subtask};
+pub use product::Product;
+pub use source::{Blocks, Partials, Source};
+pub use stop::Stop;

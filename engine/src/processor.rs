@@ -1,0 +1,112 @@
+//! Running the processor of a job on one of its subtasks.
+
+use std::{path::PathBuf, time::Duration};
+
+use model::{Block, FailureKind, Name, Processor, Spot, job::JobId, processor::Command};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Blocks, Guard, Partials, Product, Source, Stop,
+    command::{Runner, Task},
+    noop,
+};
+
+/// Which attempt of which subtask runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Subtask<'a> {
+    /// Of which job.
+    pub job: JobId,
+    /// On which dataset.
+    pub dataset: &'a Name,
+    /// Index of the block in the dataset; of the merge: the number of blocks.
+    pub index: u32,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+}
+
+/// Runs processors; one for each compute node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    commands: Runner,
+}
+
+impl Engine {
+    /// Runs commands under `guard`, and keeps large outputs in unnamed files in the folder `spool`.
+    pub fn new(guard: Guard, spool: impl Into<PathBuf>) -> Self {
+        Self {
+            commands: Runner::new(guard, spool),
+        }
+    }
+
+    /// Runs the processor on a block.
+    ///
+    /// Dropping the future kills what runs; cancelling `cancel` also waits for that.
+    ///
+    /// # Errors
+    /// [`Stop`]: see [`Runner::run`].
+    pub async fn run_block(
+        &self,
+        subtask: Subtask<'_>,
+        processor: &Processor,
+        block: &Block,
+        blocks: &impl Blocks,
+        cancel: &CancellationToken,
+    ) -> Result<Product, Stop> {
+        let command = match processor {
+            Processor::Noop => return Ok(noop::run(block)),
+            Processor::Command(command) => command,
+        };
+        let source = tokio::select! {
+            source = blocks.open(block) => source?,
+            () = cancel.cancelled() => return Err(Stop::Cancelled),
+        };
+        let task = task(subtask, "map", &command.map, command, Spot::Block(subtask.index));
+        self.commands.run(&task, source, cancel).await
+    }
+
+    /// Merges the partial results of the job into its final result.
+    ///
+    /// Dropping the future kills what runs; cancelling `cancel` also waits for that.
+    ///
+    /// # Errors
+    /// [`Stop`]: see [`Runner::run`]; `Refused` for a processor that merges nothing.
+    pub async fn run_merge(
+        &self,
+        subtask: Subtask<'_>,
+        processor: &Processor,
+        partials: &impl Partials,
+        cancel: &CancellationToken,
+    ) -> Result<Product, Stop> {
+        let Processor::Command(
+            command @ Command {
+                reduce: Some(reduce), ..
+            },
+        ) = processor
+        else {
+            let text = format!("job {} has nothing to merge with", subtask.job);
+            return Err(Stop::failed(FailureKind::Refused, text));
+        };
+        let source = Source::Stream(partials.partials(subtask.job, subtask.index));
+        let task = task(subtask, "reduce", reduce, command, Spot::Merge);
+        self.commands.run(&task, source, cancel).await
+    }
+}
+
+fn task<'a>(
+    subtask: Subtask<'a>,
+    role: &'static str,
+    line: &'a str,
+    command: &Command,
+    spot: Spot,
+) -> Task<'a> {
+    Task {
+        role,
+        line,
+        timeout: command.timeout_ms.map(Duration::from_millis),
+        output_limit_bytes: command.output_limit_bytes,
+        job: subtask.job,
+        dataset: subtask.dataset,
+        spot,
+        attempt: subtask.attempt,
+    }
+}

@@ -1,0 +1,263 @@
+//! The command line: what may be typed, and which command it leads to.
+//!
+//! Promise: exit code 0 when done, 1 when something failed, 2 when it was asked for in a wrong way; errors go to standard
+//! error as `error: …`; only results go to standard output.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
+
+use crate::{
+    commands::{self, Context},
+    config::{self, Flag, Settings, Size, Sources},
+    exit::Exit,
+    output::{self, Format},
+    telemetry,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  sawmill dev                                     a whole mill on this machine, until Ctrl-C
+  sawmill dataset add access /var/log/nginx/*.log
+  sawmill run --dataset access --map 'grep -c 404' --reduce 'paste -sd+ | bc'
+  sawmill status
+  sawmill doctor                                  what is wrong, and what to do about it
+
+Exit codes: 0 done, 1 something failed, 2 a mistake on the command line, 130 stopped by Ctrl-C.";
+
+/// A ZooKeeper-coordinated queue for log batches
+///
+/// Logs go in as datasets, jobs run commands over their blocks on any number of machines, and the end of every block is
+/// recorded in MongoDB exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "sawmill", version, about, after_help = EXAMPLES, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = false, propagate_version = false)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What may be said with every command.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// Read this file instead of ./sawmill.toml and /etc/sawmill/sawmill.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where ZooKeeper is [default: localhost:2181]
+    #[arg(long, global = true, value_name = "HOST:PORT[,…][/CHROOT]")]
+    zookeeper: Option<String>,
+    /// Where MongoDB is, with the database as its path [default: mongodb://localhost:27017/sawmill]
+    #[arg(long, global = true, value_name = "URI")]
+    mongodb: Option<String>,
+    /// The block store for large outputs [default: file:///var/tmp/sawmill/store]
+    #[arg(long, global = true, value_name = "URL")]
+    store: Option<String>,
+    /// A table for people or one JSON document for programs
+    #[arg(long, global = true, value_name = "FORM", value_enum, default_value_t)]
+    output: Format,
+    /// Tell more on standard error; -vv tells everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole mill on this machine, with its own ZooKeeper and MongoDB where none answers
+    Dev(DevArgs),
+    /// Run a dispatcher: one leads and feeds the others' work, the rest stand by
+    Dispatcher,
+    /// Run a compute node: it claims subtasks and runs them
+    Compute(ComputeArgs),
+    /// Run a watcher: it records how subtasks ended
+    Watcher,
+    /// Make the three roots in ZooKeeper and the indexes in MongoDB; harmless when they are there
+    Init,
+    /// Name log files, so that jobs can run over them
+    #[command(subcommand)]
+    Dataset(commands::dataset::Command),
+    /// Run a command over every block of a dataset and print the result
+    Run(commands::run::RunArgs),
+    /// Look at jobs, wait for them, cancel them
+    #[command(subcommand)]
+    Job(commands::job::Command),
+    /// Who leads, who works, what waits
+    Status,
+    /// Check every part and say what to do about what is wrong
+    Doctor(commands::doctor::DoctorArgs),
+    /// Measure what this mill can do
+    #[command(subcommand)]
+    Bench(commands::bench::Command),
+    /// Show the settings and where they come from
+    #[command(subcommand)]
+    Config(commands::config::Command),
+    /// Print a completion script for a shell
+    Completions(commands::completions::CompletionsArgs),
+}
+
+/// `sawmill dev`.
+#[derive(Clone, Debug, Args)]
+pub struct DevArgs {
+    /// Where the servers started here keep their data [default: ~/.local/share/sawmill]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// How many entries a node runs at once [default: the number of cores]
+    #[arg(long, value_name = "N")]
+    pub slots: Option<String>,
+    /// How many compute nodes to run
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub nodes: u32,
+}
+
+/// `sawmill compute`.
+#[derive(Clone, Debug, Args)]
+pub struct ComputeArgs {
+    /// How many entries it runs at once [default: the number of cores]
+    #[arg(long, value_name = "N")]
+    slots: Option<String>,
+    /// Name of this node [default: the name of the host]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Run the commands of jobs, as the user this runs under
+    #[arg(long)]
+    allow_exec: bool,
+}
+
+impl Cli {
+    /// The settings that were given as flags.
+    fn flags(&self) -> Vec<Flag> {
+        let Global { zookeeper, mongodb, store, .. } = &self.global;
+        let mut flags = Vec::new();
+        let mut add = |key, flag, value: &Option<String>| {
+            flags.extend(value.clone().map(|value| Flag { key, flag, value }));
+        };
+        add("zookeeper", "--zookeeper", zookeeper);
+        add("mongodb", "--mongodb", mongodb);
+        add("store", "--store", store);
+        match &self.command {
+            Command::Dev(args) => add("slots", "--slots", &args.slots),
+            Command::Compute(args) => {
+                add("slots", "--slots", &args.slots);
+                add("node", "--name", &args.name);
+                add("allow_exec", "--allow-exec", &args.allow_exec.then(|| "true".to_string()));
+            }
+            _ => {}
+        }
+        flags
+    }
+
+    fn is_role(&self) -> bool {
+        matches!(self.command, Command::Dev(_) | Command::Dispatcher | Command::Compute(_) | Command::Watcher)
+    }
+}
+
+/// The whole program: reads the command line, runs the command, prints its error, gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error),
+    };
+    telemetry::start(cli.global.verbose, cli.is_role());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::new(error).context("can't start the runtime")),
+    };
+    let code = match runtime.block_on(dispatch(cli)) {
+        Ok(code) => code,
+        Err(error) => failed(&error),
+    };
+    // A blocked read of a file or a name service must not keep a command that is done.
+    runtime.shutdown_background();
+    code
+}
+
+/// A command line that clap refuses, or `--help` and `--version`.
+fn refused(error: &clap::Error) -> ExitCode {
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    // Whoever closed the stream does not want to read it.
+    error.print().unwrap_or_default();
+    if asked { Exit::Success.into() } else { Exit::Usage.into() }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    let exit = Exit::of(error);
+    if exit != Exit::Success {
+        output::note(format_args!("error: {}", told(error)));
+    }
+    exit.into()
+}
+
+/// The error and its causes in one line; a cause that the text before it already contains is left out.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        before if before.contains(&cause) => text,
+        _ => format!("{text}: {cause}"),
+    })
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let sources = Sources::of_process(cli.global.config.as_deref(), cli.flags());
+    let format = cli.global.output;
+    if let Command::Completions(args) = &cli.command {
+        return commands::completions::run(args).map(Into::into);
+    }
+    let settings = Settings::load(&sources)?;
+    settings.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    let context = Context { settings, format };
+    let exit = match cli.command {
+        Command::Dev(args) => return commands::dev::run(args, &context.settings, format).await,
+        Command::Bench(command) => return commands::bench::run(command, &context.settings, format).await,
+        Command::Dispatcher => commands::dispatcher::run(&context).await?,
+        Command::Compute(_) => commands::compute::run(&context).await?,
+        Command::Watcher => commands::watcher::run(&context).await?,
+        Command::Init => commands::init::run(&context).await?,
+        Command::Dataset(command) => commands::dataset::run(command, &context).await?,
+        Command::Run(args) => commands::run::run(args, &context).await?,
+        Command::Job(command) => commands::job::run(command, &context).await?,
+        Command::Status => commands::status::run(&context).await?,
+        Command::Doctor(args) => commands::doctor::run(args, &context).await?,
+        Command::Config(command) => commands::config::run(command, &context)?,
+        Command::Completions(_) => Exit::Success,
+    };
+    Ok(exit.into())
+}
+
+/// For clap: a size such as `8MiB`.
+pub fn size(text: &str) -> Result<u64, String> {
+    text.parse::<Size>().map(|size| size.0)
+}
+
+/// For clap: a duration such as `30s`.
+pub fn span(text: &str) -> Result<std::time::Duration, String> {
+    text.parse::<config::Span>().map(|span| span.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings_that_know_their_flag() {
+        let cli = Cli::try_parse_from(["sawmill", "compute", "--name", "n1", "--allow-exec", "--store", "s3://b"]).unwrap();
+        let flags: Vec<_> = cli.flags().into_iter().map(|flag| (flag.key, flag.flag, flag.value)).collect();
+        let expected = [("store", "--store", "s3://b"), ("node", "--name", "n1"), ("allow_exec", "--allow-exec", "true")];
+        assert_eq!(flags, expected.map(|(key, flag, value)| (key, flag, value.to_string())));
+        assert!(cli.is_role());
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = anyhow::anyhow!("refused").context("can't write: refused").context("job 7");
+        assert_eq!(told(&error), "job 7: can't write: refused");
+    }
+}

@@ -1,0 +1,40 @@
+//! `sawmill bench`: what the mill does on this machine, beside what its parts do alone in the same run.
+//!
+//! Promise: everything is durable (ZooKeeper and MongoDB sync before they acknowledge), every measured job is checked to
+//! have ended with all its results, and none of them was answered by reuse. Own servers are started for each run and
+//! removed with their data, unless `--use-configured` names a mill's; there a chroot and a database of its own are used.
+//! No promise that two machines, or two disks, compare.
+
+mod access_log;
+mod alone;
+mod args;
+mod growth;
+mod latency;
+mod log;
+mod queue;
+mod report;
+mod rig;
+mod sample;
+mod scan;
+mod steps;
+mod workload;
+
+use std::process::ExitCode;
+
+pub use self::args::Command;
+use crate::{config::Settings, output::Format};
+
+/// Runs one of the benches and prints its report.
+///
+/// # Errors
+/// What can't be started, a job that did not end as it should, a request to stop.
+pub async fn run(command: Command, settings: &Settings, format: Format) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Queue(args) => queue::run(&args, settings, format).await?,
+        Command::Latency(args) => latency::run(&args, settings, format).await?,
+        Command::Scan(args) => scan::run(&args, settings, format).await?,
+        Command::Growth(args) => growth::run(&args, settings, format).await?,
+        Command::Log(args) => log::run(&args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

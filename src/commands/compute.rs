@@ -1,0 +1,12 @@
+//! `sawmill compute`: a compute node, which claims and runs subtasks.
+
+use super::Context;
+use crate::{exit::Exit, roles::Role};
+
+/// Runs the role until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// What can't be reached at the start, and what ended the role by itself.
+pub async fn run(context: &Context) -> anyhow::Result<Exit> {
+    super::serve(Role::compute(&context.settings), context).await
+}

@@ -1,0 +1,80 @@
+//! One file per command; each has its `Args` and a `run`.
+
+pub mod bench;
+pub mod completions;
+pub mod compute;
+pub mod config;
+pub mod dataset;
+pub mod dev;
+pub mod dispatcher;
+pub mod doctor;
+pub mod init;
+pub mod job;
+pub mod run;
+pub mod status;
+pub mod watcher;
+
+use control::Control;
+use coordination::Term;
+
+use crate::{
+    config::Settings,
+    exit::Exit,
+    output::Format,
+    roles::{self, Parts, Role},
+};
+
+/// What every command gets.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// All settings.
+    pub settings: Settings,
+    /// In which form to print.
+    pub format: Format,
+}
+
+impl Context {
+    /// MongoDB and the block store.
+    ///
+    /// # Errors
+    /// Says which address does not answer, or that it is no replica set.
+    pub async fn store(&self) -> anyhow::Result<storage::Store> {
+        Ok(storage::Store::open(&self.settings.storage()).await?)
+    }
+
+    /// The facade over both stores; ZooKeeper is connected when it is needed.
+    ///
+    /// # Errors
+    /// As [`Context::store`].
+    pub async fn control(&self) -> anyhow::Result<Control> {
+        let store = self.store().await?;
+        let control = Control::open(self.settings.coordination(), store);
+        Ok(control.with_retention(self.settings.retention_results))
+    }
+
+    /// Whether one JSON document is asked for.
+    pub fn json(&self) -> bool {
+        self.format == Format::Json
+    }
+}
+
+/// Runs one role in this process until SIGTERM or Ctrl-C: first hands back what it holds, on a second signal leaves at
+/// once. Says `started` once both stores have been reached.
+///
+/// # Errors
+/// What can't be reached at the start, with its address; what ended the role by itself.
+async fn serve(role: Role, context: &Context) -> anyhow::Result<Exit> {
+    let parts = Parts::open(&context.settings).await?;
+    // The role connects again by itself, as often as it must: here a wrong address is told instead of waited for.
+    Term::begin(&parts.zookeeper).await?.close().await;
+    tracing::info!(
+        zookeeper = context.settings.zookeeper,
+        mongodb = context.settings.mongodb.masked(),
+        pid = std::process::id(),
+        "{} started",
+        role.title()
+    );
+    roles::run(vec![role], &parts).await?;
+    tracing::info!("stopped");
+    Ok(Exit::Success)
+}

@@ -1,0 +1,12 @@
+//! `sawmill watcher`: a watcher, which records how subtasks ended.
+
+use super::Context;
+use crate::{exit::Exit, roles::Role};
+
+/// Runs the role until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// What can't be reached at the start, and what ended the role by itself.
+pub async fn run(context: &Context) -> anyhow::Result<Exit> {
+    super::serve(Role::watcher(&context.settings), context).await
+}

@@ -1,0 +1,143 @@
+//! Every key of the settings: its kind, default and meaning. `config/sawmill.toml` says the same to users.
+
+use super::ENV_PREFIX;
+
+/// How the text of a value is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// As it is.
+    Text,
+    /// A path on this machine.
+    Path,
+    /// A time with units: `500ms`, `10s`, `7d`.
+    Duration,
+    /// A number of bytes with units: `8MiB`, `64kB`.
+    Bytes,
+    /// A whole number.
+    Count,
+    /// `true` or `false`.
+    Flag,
+}
+
+/// One key of the settings.
+#[derive(Clone, Copy)]
+pub struct Key {
+    /// As in a file; upper case behind `SAWMILL_` as a variable.
+    pub name: &'static str,
+    /// How its text is read.
+    pub kind: Kind,
+    /// Its default as text; none: unset.
+    pub default: fn() -> Option<String>,
+    /// Whether the default depends on the machine.
+    pub of_machine: bool,
+}
+
+const fn key(name: &'static str, kind: Kind, default: fn() -> Option<String>) -> Key {
+    Key {
+        name,
+        kind,
+        default,
+        of_machine: false,
+    }
+}
+
+const fn of_machine(name: &'static str, kind: Kind, default: fn() -> Option<String>) -> Key {
+    Key {
+        name,
+        kind,
+        default,
+        of_machine: true,
+    }
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.to_string())
+}
+
+/// All keys, in the order in which they are shown.
+pub const KEYS: &[Key] = &[
+    key("zookeeper", Kind::Text, || some("localhost:2181")),
+    key("zookeeper_auth", Kind::Text, || None),
+    key("zookeeper_auth_file", Kind::Path, || None),
+    key("zookeeper_tls_ca", Kind::Path, || None),
+    key("zookeeper_tls_cert", Kind::Path, || None),
+    key("zookeeper_tls_key", Kind::Path, || None),
+    key("mongodb", Kind::Text, || {
+        some("mongodb://localhost:27017/sawmill")
+    }),
+    key("mongodb_file", Kind::Path, || None),
+    key("store", Kind::Text, || some("file:///var/tmp/sawmill/store")),
+    key("session_timeout", Kind::Duration, || some("10s")),
+    key("connect_timeout", Kind::Duration, || some("5s")),
+    key("window_factor", Kind::Count, || some("2")),
+    key("active_jobs", Kind::Count, || some("4096")),
+    key("heal_after", Kind::Duration, || some("1m")),
+    key("retention_results", Kind::Duration, || some("7d")),
+    key("retention_jobs", Kind::Duration, || some("30d")),
+    of_machine("node", Kind::Text, || Some(host_as_name())),
+    of_machine("slots", Kind::Count, || Some(cores().to_string())),
+    key("allow_exec", Kind::Flag, || some("false")),
+    key("locality_wait", Kind::Duration, || some("50ms")),
+    key("stop_grace", Kind::Duration, || some("10s")),
+    of_machine("scratch", Kind::Path, || {
+        Some(std::env::temp_dir().display().to_string())
+    }),
+    key("block_size", Kind::Bytes, || some("8MiB")),
+];
+
+/// The key of this name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The key that an environment variable sets.
+pub fn of_variable(variable: &str) -> Option<&'static Key> {
+    let name = variable.strip_prefix(ENV_PREFIX)?;
+    KEYS.iter().find(|key| key.name.to_uppercase() == name)
+}
+
+/// The key that somebody who wrote `wrong` probably meant.
+pub fn nearest(wrong: &str) -> Option<&'static str> {
+    let wrong = wrong.to_lowercase().replace('-', "_");
+    let score = |key: &Key| strsim::jaro_winkler(&wrong, key.name);
+    let best = KEYS.iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;
+    (score(best) > 0.88).then_some(best.name)
+}
+
+/// What to say behind an unknown key.
+pub fn hint(wrong: &str) -> String {
+    match nearest(wrong) {
+        Some(near) => format!(": did you mean {near:?}?"),
+        None => ": `sawmill config show` lists all keys".to_string(),
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// The name of this host, with what no name may contain replaced.
+pub fn host_as_name() -> String {
+    let text: String = host()
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(model::limits::NAME_CHARS)
+        .collect();
+    let text = text.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    if text.is_empty() {
+        "node".to_string()
+    } else {
+        text.to_string()
+    }
+}
+
+/// The name of this host as the system tells it.
+pub fn host() -> String {
+    sysinfo::System::host_name().unwrap_or_default()
+}

@@ -1,0 +1,16 @@
+//! The `sawmill` command: its settings, its subcommands and the wiring of the roles.
+//!
+//! Promise: `main` of the two binaries is nothing but a call into this library. No promise: a stable Rust interface;
+//! programs talk to Sawmill through the command line and `--output json`.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+mod ends;
+pub mod exit;
+pub mod harness;
+pub mod output;
+pub mod roles;
+pub mod signals;
+pub mod telemetry;
+pub mod view;

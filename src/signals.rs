@@ -1,0 +1,51 @@
+//! Being asked to stop: SIGTERM, and SIGINT from a terminal's Ctrl-C.
+//!
+//! Promise: from [`Signals::install`] on neither signal ends the process by itself; whoever holds the value is told.
+//! No promise about SIGHUP, which keeps its meaning (a process under `nohup` ignores it). Called by every command
+//! that runs roles.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The signals that ask the process to stop.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes both signals over. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// What the system says when it refuses a signal handler.
+    pub fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next request to stop and names the signal. Dropping the future loses nothing.
+    pub async fn stop_asked(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::{Signal, raise};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn both_signals_are_told_and_neither_kills() {
+        let mut signals = Signals::install().unwrap();
+        raise(Signal::SIGTERM).unwrap();
+        assert_eq!(signals.stop_asked().await, "SIGTERM");
+        raise(Signal::SIGINT).unwrap();
+        assert_eq!(signals.stop_asked().await, "SIGINT");
+    }
+}

@@ -1,0 +1,154 @@
+//! Jobs as `--output json` shows them; fields are only ever added.
+
+use model::{Counts, Job, Outcome, Processor};
+use serde::Serialize;
+use storage::FailureRecord;
+
+use crate::output;
+
+/// A job.
+#[derive(Clone, Debug, Serialize)]
+pub struct JobView {
+    /// Its id.
+    pub id: String,
+    /// `PENDING` and so on.
+    pub state: &'static str,
+    /// Over which dataset.
+    pub dataset: String,
+    /// 0 to 999.
+    pub priority: u16,
+    /// `command` or `noop`.
+    pub processor: &'static str,
+    /// The command over each block.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub map: Option<String>,
+    /// The command over the partial results.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reduce: Option<String>,
+    /// Whether recorded results may answer.
+    pub reuse: bool,
+    /// Failed attempts that end a subtask.
+    pub max_attempts: u32,
+    /// All subtasks, the merge among them.
+    pub subtasks: u64,
+    /// How the recorded ends add up.
+    pub counts: Counts,
+    /// Whether somebody asked to cancel it.
+    pub cancel_requested: bool,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// RFC 3339, UTC.
+    pub submitted_at: String,
+    /// When a leader admitted it.
+    pub admitted_at: Option<String>,
+    /// When its last end was recorded.
+    pub finished_at: Option<String>,
+}
+
+impl From<&Job> for JobView {
+    fn from(job: &Job) -> Self {
+        let (processor, map, reduce) = match &job.spec.processor {
+            Processor::Noop => ("noop", None, None),
+            Processor::Command(command) => ("command", Some(command.map.clone()), command.reduce.clone()),
+        };
+        Self {
+            id: job.id.to_string(),
+            state: job.state.as_str(),
+            dataset: job.spec.dataset.to_string(),
+            priority: job.spec.priority.get(),
+            processor,
+            map,
+            reduce,
+            reuse: job.spec.reuse,
+            max_attempts: job.spec.retry.max_attempts,
+            subtasks: job.subtasks(),
+            counts: job.counts,
+            cancel_requested: job.cancel_requested,
+            error: job.error.clone(),
+            submitted_at: output::time(job.submitted_ms),
+            admitted_at: job.admitted_ms.map(output::time),
+            finished_at: job.finished_ms.map(output::time),
+        }
+    }
+}
+
+/// An attempt that did not give a result, or a subtask that failed for good.
+#[derive(Clone, Debug, Serialize)]
+pub struct FailureView {
+    /// First subtask.
+    pub first: u32,
+    /// How many consecutive subtasks.
+    pub count: u32,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// `failed`, `lost`, `returned`, `moved`, or `dead` for the final failure of a subtask.
+    pub end: &'static str,
+    /// On which node.
+    pub node: Option<String>,
+    /// What was wrong.
+    pub message: String,
+    /// Exit code of the command.
+    pub exit_code: Option<i32>,
+    /// The end of what it wrote to standard error.
+    pub stderr_tail: String,
+    /// RFC 3339, UTC.
+    pub at: Option<String>,
+}
+
+impl From<&FailureRecord> for FailureView {
+    fn from(record: &FailureRecord) -> Self {
+        let failure = match &record.outcome {
+            Outcome::Failed(failure) | Outcome::Dead(failure) => Some(failure),
+            _ => None,
+        };
+        let message = match &record.outcome {
+            Outcome::Lost => "its worker died".to_string(),
+            Outcome::Returned => "its worker was told to stop and handed it back".to_string(),
+            Outcome::Moved => "it was taken from its worker to be given to another".to_string(),
+            other => failure.map_or_else(|| other.word().to_string(), |failure| failure.message.clone()),
+        };
+        Self {
+            first: record.run.first,
+            count: record.run.count,
+            attempt: record.run.attempt,
+            end: record.outcome.word(),
+            node: record.node.as_ref().map(ToString::to_string),
+            message,
+            exit_code: failure.and_then(|failure| failure.exit_code),
+            stderr_tail: failure.map(|failure| failure.stderr_tail.clone()).unwrap_or_default(),
+            at: Some(output::time(record.at_ms)),
+        }
+    }
+}
+
+impl FailureView {
+    /// The final failure of a subtask.
+    pub fn dead(index: u32, attempt: u32, failure: &model::Failure) -> Self {
+        Self {
+            first: index,
+            count: 1,
+            attempt,
+            end: "dead",
+            node: None,
+            message: failure.message.clone(),
+            exit_code: failure.exit_code,
+            stderr_tail: failure.stderr_tail.clone(),
+            at: None,
+        }
+    }
+
+    /// In a line, with the end of standard error indented below it.
+    pub fn told(&self) -> String {
+        let subtasks = match self.count {
+            1 => format!("subtask {}", self.first),
+            count => format!("subtasks {} to {}", self.first, self.first + count - 1),
+        };
+        let node = self.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+        let mut text = format!("{subtasks}, attempt {}{node}: {}: {}", self.attempt, self.end, self.message);
+        for line in self.stderr_tail.lines() {
+            text.push_str("\n    ");
+            text.push_str(line);
+        }
+        text
+    }
+}

@@ -1,0 +1,148 @@
+//! Opening the two stores, and asking MongoDB who it is.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use bson::{RawDocumentBuf, doc};
+use model::JobId;
+use mongodb::{
+    Client, Database,
+    error::Error as Driver,
+    options::{Acknowledgment, ClientOptions, DatabaseOptions, ReadConcern, WriteConcern},
+};
+
+use crate::{Config, Error, config::DEFAULT_DATABASE, objects::Root};
+
+/// MongoDB and the block store. Cloning is cheap; all clones share their connections.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    db: Database,
+    address: String,
+    root: Root,
+    /// Who is recording ends of a job in this process: two transactions on one job's counter would only collide.
+    recording: Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// What MongoDB says about itself.
+#[derive(Clone, Debug)]
+pub struct ServerInfo {
+    /// Its version.
+    pub version: String,
+    /// Name of its replica set.
+    pub set_name: String,
+    /// How far its clock is ahead of this machine's, in milliseconds; half a round trip is already taken off.
+    pub clock_skew_ms: i64,
+    /// How long it took to answer.
+    pub round_trip: Duration,
+}
+
+impl Store {
+    /// Connects, and checks that it can be used: MongoDB answers, is a replica set, and was not written by a newer
+    /// release. Changes nothing in MongoDB; makes the folder of a local block store.
+    ///
+    /// # Errors
+    /// [`Error::BadUri`], [`Error::BadUrl`], [`Error::Mongo`] that names the address (after [`Config::timeout`] when
+    /// nobody answers; also for wrong credentials), [`Error::NoReplicaSet`], [`Error::Newer`].
+    pub async fn open(config: &Config) -> Result<Self, Error> {
+        let address = config.address();
+        let bad = |error: Driver| Error::BadUri { address: address.clone(), why: error.kind.to_string() };
+        let mut options = ClientOptions::parse(&config.uri).await.map_err(bad)?;
+        options.server_selection_timeout = Some(config.timeout);
+        options.connect_timeout = Some(config.timeout);
+        options.app_name.get_or_insert_with(|| "sawmill".to_string());
+        let database = config.database.clone().or_else(|| options.default_database.clone());
+        let client = Client::with_options(options).map_err(bad)?;
+        let majority = WriteConcern::builder().w(Acknowledgment::Majority).build();
+        let options =
+            DatabaseOptions::builder().read_concern(ReadConcern::majority()).write_concern(majority).build();
+        let name = database.unwrap_or_else(|| DEFAULT_DATABASE.to_string());
+        let db = client.database_with_options(&name, options);
+        let root = Root::open(&config.store).await?;
+        let inner = Inner { client, db, address, root, recording: Mutex::default() };
+        let store = Self { inner: Arc::new(inner) };
+        store.server_info().await?;
+        store.check_format().await?;
+        Ok(store)
+    }
+
+    /// Asks MongoDB for a sign of life.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.db().run_command(doc! { "ping": 1 }).await.map_err(self.failed("ping"))?;
+        Ok(())
+    }
+
+    /// Asks MongoDB who it is.
+    ///
+    /// # Errors
+    /// [`Error::NoReplicaSet`], [`Error::Mongo`].
+    pub async fn server_info(&self) -> Result<ServerInfo, Error> {
+        let admin = self.inner.client.database("admin");
+        let begin = Instant::now();
+        let before = bson::DateTime::now().timestamp_millis();
+        let hello = admin.run_command(doc! { "hello": 1 }).await.map_err(self.failed("hello"))?;
+        let round_trip = begin.elapsed();
+        let half = i64::try_from(round_trip.as_millis() / 2).unwrap_or(0);
+        let Ok(set_name) = hello.get_str("setName") else {
+            return Err(Error::NoReplicaSet { address: self.inner.address.clone() });
+        };
+        let clock_skew_ms =
+            hello.get_datetime("localTime").map_or(0, |time| time.timestamp_millis() - before - half);
+        // "buildInfo" needs no rights beyond a login.
+        let build = admin.run_command(doc! { "buildInfo": 1 }).await.map_err(self.failed("buildInfo"))?;
+        let version = build.get_str("version").unwrap_or("unknown").to_string();
+        Ok(ServerInfo { version, set_name: set_name.to_string(), clock_skew_ms, round_trip })
+    }
+
+    /// The hosts it is connected to, without user and password.
+    pub fn address(&self) -> &str {
+        &self.inner.address
+    }
+
+    /// The name of its database.
+    pub fn database(&self) -> &str {
+        self.inner.db.name()
+    }
+
+    pub(crate) fn db(&self) -> &Database {
+        &self.inner.db
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    pub(crate) fn root(&self) -> &Root {
+        &self.inner.root
+    }
+
+    pub(crate) fn raw(&self, name: &str) -> mongodb::Collection<RawDocumentBuf> {
+        self.db().collection(name)
+    }
+
+    pub(crate) fn recording(&self) -> &Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<()>>>> {
+        &self.inner.recording
+    }
+
+    /// Puts the place on an error of the driver.
+    pub(crate) fn failed(&self, doing: impl Into<String>) -> impl FnOnce(Driver) -> Error {
+        let (address, doing) = (self.inner.address.clone(), doing.into());
+        move |source| Error::Mongo { address, doing, source: Box::new(source) }
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("address", &self.address()).field("database", &self.database()).finish()
+    }
+}

@@ -1,0 +1,294 @@
+//! Datasets: ordered lists of blocks, kept in pages.
+//!
+//! A page is one document of up to 256 blocks, written once and never changed; appending writes new pages. So what a
+//! job was submitted over stays as it was.
+
+use std::ops::Range;
+
+use bson::{RawDocument, RawDocumentBuf, cstr, doc, raw::RawBsonRef, rawdoc};
+use model::{Block, FORMAT, JobState, Name};
+use mongodb::error::Error as Driver;
+use uuid::Uuid;
+
+use crate::{
+    Error, Store,
+    error::{code, is_transient},
+    fence::{commit, pause, transaction_options},
+    jobs::states,
+    rows::Query,
+    schema::{self, BLOCKS, DATASETS, JOBS, count, date, key, narrow, now_ms, raw_key, signed},
+};
+
+/// Most blocks of a page.
+const PAGE_BLOCKS: usize = 256;
+/// A page takes no further block once it has so many bytes; far below MongoDB's 16 MiB.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of pages that one transaction appends.
+const APPEND_BYTES: usize = 8 * 1024 * 1024;
+/// How often two that append at once try again.
+const TRIES: u32 = 20;
+/// MongoDB's code for a key that is there already.
+const DUPLICATE_KEY: i32 = 11_000;
+
+/// A dataset as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    /// Its name.
+    pub name: Name,
+    /// Its incarnation: removed and added anew it has another.
+    pub id: Uuid,
+    /// Number of its blocks.
+    pub blocks: u32,
+    /// Bytes of its blocks, as stored.
+    pub bytes: u64,
+    /// When it was made, in milliseconds since 1970 UTC.
+    pub created_ms: i64,
+}
+
+impl Store {
+    /// Makes an empty dataset.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Mongo`].
+    pub async fn create(&self, name: &Name) -> Result<Uuid, Error> {
+        let id = Uuid::now_v7();
+        let document = doc! {
+            "_id": name.as_str(),
+            "v": i64::from(FORMAT),
+            "id": bson::Uuid::from_uuid_1(id),
+            "blocks": 0_i64,
+            "bytes": 0_i64,
+            "created_at": date(now_ms()),
+        };
+        match self.documents(DATASETS).insert_one(document).await {
+            Ok(_) => Ok(id),
+            // A repeated insert whose first reply was lost finds its own.
+            Err(error) if code(&error) == Some(DUPLICATE_KEY) => match self.get(name).await? {
+                Some(found) if found.id == id => Ok(id),
+                _ => Err(Error::Exists { name: name.to_string() }),
+            },
+            Err(error) => Err(self.failed(format!("making dataset {name}"))(error)),
+        }
+    }
+
+    /// Appends blocks in this order. Large lists go in several transactions: after an error the first of them may be
+    /// there, and [`Store::get`] tells how many.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Concurrent`] when others append all the time, [`Error::Mongo`].
+    pub async fn append_blocks(&self, name: &Name, blocks: Vec<Block>) -> Result<(), Error> {
+        let mut pages = pages(&blocks)?.into_iter().peekable();
+        while pages.peek().is_some() {
+            let mut some: Vec<Page> = Vec::new();
+            let mut bytes = 0;
+            while let Some(page) = pages.next_if(|page| some.is_empty() || bytes + page.size() <= APPEND_BYTES) {
+                bytes += page.size();
+                some.push(page);
+            }
+            self.append_pages(name, &some).await?;
+        }
+        Ok(())
+    }
+
+    async fn append_pages(&self, name: &Name, pages: &[Page]) -> Result<(), Error> {
+        let doing = || format!("appending to dataset {name}");
+        let mut tries = 0;
+        loop {
+            let dataset = self.get(name).await?.ok_or_else(|| unknown(name))?;
+            match self.append_once(&dataset, pages).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) if is_transient(&error) || code(&error) == Some(DUPLICATE_KEY) => {}
+                Err(error) => return Err(self.failed(doing())(error)),
+            }
+            tries += 1;
+            if tries >= TRIES {
+                return Err(Error::Concurrent { name: name.to_string() });
+            }
+            tokio::time::sleep(pause(tries)).await;
+        }
+    }
+
+    /// One transaction; false when the dataset is no longer as it was read.
+    async fn append_once(&self, dataset: &Dataset, pages: &[Page]) -> Result<bool, Driver> {
+        let mut first = dataset.blocks;
+        let mut documents = Vec::with_capacity(pages.len());
+        for page in pages {
+            documents.push(page.document(dataset.id, first));
+            first += page.blocks;
+        }
+        let bytes: u64 = pages.iter().map(|page| page.stored_bytes).sum();
+        let filter = doc! {
+            "_id": dataset.name.as_str(),
+            "id": bson::Uuid::from_uuid_1(dataset.id),
+            "blocks": i64::from(dataset.blocks),
+        };
+        let update = doc! { "$set": { "blocks": i64::from(first) }, "$inc": { "bytes": signed(bytes) } };
+        let mut session = self.client().start_session().await?;
+        session.start_transaction().with_options(transaction_options()).await?;
+        let grown = self.documents(DATASETS).update_one(filter, update).session(&mut session).await?;
+        if grown.matched_count == 0 {
+            session.abort_transaction().await?;
+            return Ok(false);
+        }
+        self.raw(BLOCKS).insert_many(documents).session(&mut session).await?;
+        commit(&mut session).await?;
+        Ok(true)
+    }
+
+    /// The dataset of this name.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
+    pub async fn get(&self, name: &Name) -> Result<Option<Dataset>, Error> {
+        let found = self.find_by_id(DATASETS, name.as_str(), &format!("reading dataset {name}")).await?;
+        found.map(|dataset| decode(&dataset)).transpose()
+    }
+
+    /// All datasets by name.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
+    pub async fn list_datasets(&self) -> Result<Vec<Dataset>, Error> {
+        let mut rows = self.find(Query::new(DATASETS, "reading datasets", doc! {}).sort("_id", 1)).await?;
+        let mut datasets = Vec::new();
+        while let Some(dataset) = rows.next().await? {
+            datasets.push(decode(dataset)?);
+        }
+        Ok(datasets)
+    }
+
+    /// Removes a dataset and the list of its blocks; the files stay. A job that is submitted at the same moment fails
+    /// for want of its blocks.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::InUse`] while unfinished jobs run over it, [`Error::Mongo`].
+    pub async fn remove(&self, name: &Name) -> Result<(), Error> {
+        let dataset = self.get(name).await?.ok_or_else(|| unknown(name))?;
+        let unfinished = states(&[JobState::Pending, JobState::Staging, JobState::Running]);
+        let id = bson::Uuid::from_uuid_1(dataset.id);
+        let using = doc! { "state": { "$in": unfinished }, "dataset_id": id };
+        let jobs = self.documents(JOBS).count_documents(using.clone()).await;
+        let jobs = jobs.map_err(self.failed("looking for jobs over it"))?;
+        if jobs > 0 {
+            let example = self.find_jobs(using, &[("_id", 1)], 1).await?;
+            let example = example.first().map(|job| format!("job {}", job.id)).unwrap_or_default();
+            return Err(Error::InUse { name: name.to_string(), jobs, example });
+        }
+        let removed = self.documents(DATASETS).delete_one(doc! { "_id": name.as_str(), "id": id }).await;
+        removed.map_err(self.failed(format!("removing dataset {name}")))?;
+        let pages = doc! { "_id": { "$gte": page_key(dataset.id, 0), "$lte": page_key(dataset.id, u32::MAX) } };
+        self.documents(BLOCKS).delete_many(pages).await.map_err(self.failed("removing blocks"))?;
+        Ok(())
+    }
+
+    /// The blocks of an incarnation of a dataset with an index in `range`, in order; fewer where it has fewer, none when
+    /// it is gone.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
+    pub async fn blocks(&self, dataset: Uuid, range: Range<u32>) -> Result<Vec<Block>, Error> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        // The page that holds the first one may begin a page's length before it.
+        let lowest = range.start.saturating_sub(PAGE_BLOCKS as u32 - 1);
+        let filter = doc! { "_id": { "$gte": page_key(dataset, lowest), "$lt": page_key(dataset, range.end) } };
+        let mut rows = self.find(Query::new(BLOCKS, "reading blocks", filter).sort("_id", 1)).await?;
+        let mut blocks = Vec::with_capacity(range.len().min(1 << 16));
+        while let Some(page) = rows.next().await? {
+            let what = || format!("page {} of dataset {dataset}", schema::index_of(page).unwrap_or(0));
+            schema::check_version(page, what)?;
+            let bad = |why: String| Error::Decode { what: what(), why };
+            let first = schema::index_of(page).ok_or_else(|| bad("its _id has another length".into()))?;
+            let array = page.get_array("blocks").map_err(|error| bad(error.to_string()))?;
+            for (index, element) in (first..).zip(array) {
+                let element = element.map_err(|error| bad(error.to_string()))?;
+                if range.contains(&index) {
+                    let RawBsonRef::Document(block) = element else { return Err(bad("a block is no document".into())) };
+                    let block = bson::deserialize_from_slice(block.as_bytes());
+                    blocks.push(block.map_err(|error| bad(error.to_string()))?);
+                }
+            }
+        }
+        Ok(blocks)
+    }
+}
+
+fn unknown(name: &Name) -> Error {
+    Error::NotFound { what: format!("dataset {name}") }
+}
+
+fn page_bytes(dataset: Uuid, first: u32) -> [u8; 20] {
+    schema::result_key(model::JobId(dataset), first)
+}
+
+fn page_key(dataset: Uuid, first: u32) -> bson::Binary {
+    key(&page_bytes(dataset, first))
+}
+
+/// Blocks that go into one document.
+struct Page {
+    array: bson::RawArrayBuf,
+    array_bytes: usize,
+    blocks: u32,
+    stored_bytes: u64,
+}
+
+impl Page {
+    fn new() -> Self {
+        Self { array: bson::RawArrayBuf::new(), array_bytes: 0, blocks: 0, stored_bytes: 0 }
+    }
+
+    fn size(&self) -> usize {
+        self.array_bytes
+    }
+
+    fn is_full(&self) -> bool {
+        self.blocks as usize >= PAGE_BLOCKS || self.array_bytes >= PAGE_BYTES
+    }
+
+    fn document(&self, dataset: Uuid, first: u32) -> RawDocumentBuf {
+        let mut document = rawdoc! {};
+        document.append(cstr!("_id"), raw_key(&page_bytes(dataset, first)));
+        document.append(cstr!("v"), i64::from(FORMAT));
+        document.append(cstr!("blocks"), self.array.clone());
+        document
+    }
+}
+
+fn pages(blocks: &[Block]) -> Result<Vec<Page>, Error> {
+    let mut pages = Vec::new();
+    let mut page = Page::new();
+    for block in blocks {
+        let raw = bson::serialize_to_raw_document_buf(block)
+            .map_err(|error| Error::Decode { what: "a block".into(), why: error.to_string() })?;
+        if page.is_full() {
+            pages.push(std::mem::replace(&mut page, Page::new()));
+        }
+        page.array_bytes += raw.as_bytes().len();
+        page.stored_bytes += block.stored_bytes();
+        page.blocks += 1;
+        page.array.push(raw);
+    }
+    if page.blocks > 0 {
+        pages.push(page);
+    }
+    Ok(pages)
+}
+
+fn decode(document: &RawDocument) -> Result<Dataset, Error> {
+    let name = document.get_str("_id").unwrap_or_default();
+    let what = || format!("dataset {name}");
+    schema::check_version(document, what)?;
+    let bad = |why: &str| Error::Decode { what: what(), why: why.to_string() };
+    let id = schema::job_id(document, "id").ok_or_else(|| bad("its id is no UUID"))?.0;
+    Ok(Dataset {
+        name: Name::new(name).map_err(|error| bad(&error.to_string()))?,
+        id,
+        blocks: narrow(document, "blocks").ok_or_else(|| bad("it has no number of blocks"))?,
+        bytes: count(document, "bytes"),
+        created_ms: document.get_datetime("created_at").map_or(0, bson::DateTime::timestamp_millis),
+    })
+}
+

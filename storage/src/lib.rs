@@ -1,0 +1,52 @@
+//! What must last: the collections of Sawmill in MongoDB, and the bytes of log blocks and large outputs.
+//!
+//! Promise: [`Store::record`] counts the end of a subtask exactly once, however often and by however many recorders it
+//! is given; what a method acknowledged is written with majority and read back with majority; a leader whose epoch is
+//! over writes nothing; every document carries a format number, and one of a newer release is refused, not guessed at.
+//!
+//! No promise: nothing here knows ZooKeeper or who leads; the caller brings the epoch. A call that failed with
+//! [`Error::outcome_unknown`] may have had its effect: every method may be repeated.
+//!
+//! Called by every role and by `control`. The only crate that knows MongoDB and `object_store`.
+
+mod blocks;
+mod codec;
+mod config;
+mod connect;
+mod datasets;
+mod error;
+mod failures;
+mod fence;
+mod files;
+mod jobs;
+mod leadership;
+mod nodes;
+mod objects;
+mod prepare;
+mod record;
+mod results;
+mod retention;
+mod reuse;
+mod rows;
+mod schema;
+mod spill;
+mod split;
+mod usage;
+
+#[cfg(test)]
+mod tests;
+
+pub use blocks::BlockReader;
+pub use config::Config;
+pub use connect::{ServerInfo, Store};
+pub use datasets::Dataset;
+pub use error::Error;
+pub use failures::FailureRecord;
+pub use jobs::JobFilter;
+pub use leadership::{Epoch, Progress};
+pub use nodes::NodeReport;
+pub use record::{DoneItem, Recorded};
+pub use results::Partial;
+pub use retention::{Pruned, Retention};
+pub use spill::Spill;
+pub use usage::Usage;

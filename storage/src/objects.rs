@@ -1,0 +1,143 @@
+//! Objects that are no local files, and the block store for outputs too large for a document.
+
+use std::{
+    collections::HashMap,
+    io::{Seek, SeekFrom, Write},
+    ops::Range,
+    path::Path,
+    sync::{Arc, LazyLock, Mutex},
+};
+
+use futures::TryStreamExt;
+use object_store::{
+    GetOptions, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, local::LocalFileSystem, memory::InMemory,
+    path::Path as Key,
+};
+use url::Url;
+
+use crate::{BlockReader, Error, files};
+
+/// Where spilled outputs go.
+pub(crate) struct Root {
+    /// As configured, without a slash at the end.
+    url: String,
+    store: Arc<dyn ObjectStore>,
+    prefix: Key,
+}
+
+impl Root {
+    /// Opens it; makes the folder of a local one.
+    pub(crate) async fn open(text: &str) -> Result<Self, Error> {
+        let url = text.trim_end_matches('/').to_string();
+        if let Some(folder) = files::path_of(text) {
+            let made = folder.clone();
+            let store = tokio::task::spawn_blocking(move || local(&made));
+            let store = store.await.map_err(|error| bad_url(text, error))??;
+            return Ok(Self { url, store: Arc::new(store), prefix: Key::default() });
+        }
+        let (store, prefix) = remote(text)?;
+        Ok(Self { url, store, prefix })
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// Key of an object that documents name.
+    pub(crate) fn key(&self, object: &str) -> Key {
+        self.prefix.parts().chain(Key::from(object).parts()).collect()
+    }
+
+    /// How documents name the object with this key; none outside of the root.
+    pub(crate) fn object(&self, key: &Key) -> Option<String> {
+        let parts: Vec<_> = key.prefix_match(&self.prefix)?.collect();
+        Some(parts.into_iter().collect::<Key>().to_string())
+    }
+
+    /// The URL of an object, for errors.
+    pub(crate) fn url(&self, object: &str) -> String {
+        format!("{}/{object}", self.url)
+    }
+}
+
+fn local(folder: &Path) -> Result<LocalFileSystem, Error> {
+    let failed = |source| Error::Io { doing: "can't make", path: folder.into(), source };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let store = LocalFileSystem::new_with_prefix(folder);
+    // Synced: a document must never name what a power failure takes away.
+    Ok(store.map_err(|error| bad_url(&folder.display().to_string(), error))?.with_fsync(true))
+}
+
+fn bad_url(url: &str, why: impl ToString) -> Error {
+    Error::BadUrl { url: url.to_string(), why: why.to_string() }
+}
+
+/// Stores by scheme and host, so that their connections are shared.
+static REMOTES: LazyLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> = LazyLock::new(Mutex::default);
+
+/// The store and the key behind a URL that is no file. Credentials come from the environment (`AWS_…`, `GOOGLE_…`,
+/// `AZURE_…`); `memory:` is one store per process, for tests.
+pub(crate) fn remote(text: &str) -> Result<(Arc<dyn ObjectStore>, Key), Error> {
+    let url = Url::parse(text).map_err(|error| bad_url(text, error))?;
+    let mut stores = REMOTES.lock().expect("nothing panics while it holds this lock");
+    if url.scheme() == "memory" {
+        let key = Key::from_url_path(url.path()).map_err(|error| bad_url(text, error))?;
+        let store = stores.entry("memory".into()).or_insert_with(|| Arc::new(InMemory::new()));
+        return Ok((Arc::clone(store), key));
+    }
+    let explained = |error: object_store::Error| {
+        let hint = if cfg!(feature = "cloud") { "" } else { " (this build of Sawmill reads local files only)" };
+        bad_url(text, format!("{error}{hint}"))
+    };
+    let (store, key) = object_store::parse_url_opts(&url, std::env::vars()).map_err(explained)?;
+    let origin = format!("{}://{}:{}", url.scheme(), url.host_str().unwrap_or_default(), url.port().unwrap_or(0));
+    let store = stores.entry(origin).or_insert_with(|| Arc::from(store));
+    Ok((Arc::clone(store), key))
+}
+
+/// Size in bytes and modification time in milliseconds since 1970 UTC.
+pub(crate) async fn head(store: &dyn ObjectStore, key: &Key, url: &str) -> Result<(u64, i64), Error> {
+    let meta = store.head(key).await.map_err(|source| unreadable(url, source))?;
+    Ok((meta.size, meta.last_modified.timestamp_millis()))
+}
+
+pub(crate) fn unreadable(url: &str, source: object_store::Error) -> Error {
+    Error::Object { doing: "can't read", url: url.to_string(), source: Box::new(source) }
+}
+
+/// Gets a range of an object as a local file to read: the file itself where it is local, else a temporary copy that
+/// vanishes with the reader.
+pub(crate) async fn fetch(
+    store: &dyn ObjectStore,
+    key: &Key,
+    range: Range<u64>,
+    url: &str,
+) -> Result<BlockReader, Error> {
+    if range.is_empty() {
+        return Ok(BlockReader::bytes(Vec::new()));
+    }
+    let remaining = range.end - range.start;
+    let options = GetOptions::new().with_range(Some(range.clone()));
+    let found = store.get_opts(key, options).await.map_err(|source| unreadable(url, source))?;
+    if found.range != range {
+        return Err(Error::BadUrl { url: url.into(), why: "it is shorter than what is to be read of it".into() });
+    }
+    let file = match found {
+        GetResult { payload: GetResultPayload::File(mut file, path), .. } => {
+            let failed = |source| Error::Io { doing: "can't read", path, source };
+            file.seek(SeekFrom::Start(range.start)).map_err(failed)?;
+            file
+        }
+        GetResult { payload: GetResultPayload::Stream(mut stream), .. } => {
+            let failed =
+                |source| Error::Io { doing: "can't write a copy in", path: std::env::temp_dir(), source };
+            let mut file = tempfile::tempfile().map_err(failed)?;
+            while let Some(bytes) = stream.try_next().await.map_err(|source| unreadable(url, source))? {
+                file.write_all(&bytes).map_err(failed)?;
+            }
+            file.seek(SeekFrom::Start(0)).map_err(failed)?;
+            file
+        }
+    };
+    Ok(BlockReader::File { file, remaining })
+}

@@ -1,0 +1,245 @@
+//! The transaction that counts every end exactly once.
+//!
+//! It inserts the ends under keys that only one end of a subtask can have, and adds what it inserted to the counts of
+//! the jobs; both happen or neither does. Repeating it meets its own keys, leaves those ends out, and so changes
+//! nothing. Jobs that have ended are not touched. Called by watchers alone.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    sync::Arc,
+};
+
+use bson::{Document, RawDocumentBuf, doc};
+use model::{JobId, znode::DoneData};
+use mongodb::error::{Error as Driver, ErrorKind, WriteFailure};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::{
+    Error, Store,
+    error::{code, is_transient},
+    fence::pause,
+    prepare::{Piece, pieces},
+    rows::Query,
+    schema::{FAILURES, RESULTS, key},
+};
+
+mod adding;
+mod transaction;
+
+/// An entry that came out of ZooKeeper.
+#[derive(Clone, Debug)]
+pub struct DoneItem {
+    /// The caller's own word for it, given back when it is refused.
+    pub tag: usize,
+    /// How its subtasks ended.
+    pub data: DoneData,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Ends that MongoDB takes in no form, by the tag of their entry, and why. Everything else is recorded.
+    pub refused: Vec<(usize, String)>,
+}
+
+/// How often a transaction is begun before its error is the caller's: two recorders on one job meet again and again.
+const TRIES: u32 = 40;
+/// Jobs in a batch up to which it waits for its turn at each: larger batches have few ends of each, and collide rarely.
+const TURNS: usize = 16;
+/// Largest document, in bytes: MongoDB's limit of 16 MiB less what the command around it takes.
+const DOCUMENT_BYTES: usize = 16 * 1024 * 1024 - 16 * 1024;
+/// MongoDB's code for a key that is there already.
+const DUPLICATE_KEY: i32 = 11_000;
+/// Its codes for a document that it does not take: bad value, not parsed, too large, invalid, key too long, `$` in
+/// front, against the validator, transaction too large.
+const REFUSALS: [i32; 10] = [2, 9, 22, 52, 121, 257, 10_334, 17_280, 17_419, 17_420];
+
+/// Why a transaction did not go through.
+enum Setback {
+    /// Nothing wrong with the ends: try again.
+    Transient(Driver),
+    /// Some of the ends are there already.
+    Duplicate(Driver),
+    /// One of the ends is nothing that MongoDB takes.
+    Refused(Driver),
+    Failed(Error),
+}
+
+impl Store {
+    /// Records ends of any mix of jobs: results and failures, the jobs' counts, and the final state of a job with the
+    /// last end. Ends of jobs that are not STAGING or RUNNING, and ends as `cancelled`, leave no trace.
+    ///
+    /// The caller keeps to [`model::limits::RECORD_DOCUMENTS`] and [`model::limits::RECORD_BYTES`]. May be repeated,
+    /// and run by any number of recorders at once. Dropping it half-way records all or nothing of each transaction.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`]; some of the ends may be recorded. Repeat it.
+    pub async fn record(&self, items: Vec<DoneItem>) -> Result<Recorded, Error> {
+        let sources = self.sources(&items).await?;
+        let pieces = pieces(items, &sources);
+        let turns = self.turns(&pieces).await;
+        let recorded = self.record_pieces(pieces).await;
+        self.leave(turns);
+        recorded
+    }
+
+    /// Halves what is refused until the culprit is alone.
+    async fn record_pieces(&self, mut pieces: Vec<Piece>) -> Result<Recorded, Error> {
+        let mut recorded = Recorded::default();
+        let mut given_up = vec![false; pieces.len()];
+        let mut todo: Vec<Range<usize>> = vec![0..pieces.len()];
+        while let Some(range) = todo.pop() {
+            if range.is_empty() {
+                continue;
+            }
+            let Err(why) = self.record_some(&pieces[range.clone()]).await? else { continue };
+            let middle = range.start + range.len() / 2;
+            if range.len() > 1 {
+                todo.push(middle..range.end);
+                todo.push(range.start..middle);
+            } else if given_up[middle] {
+                recorded.refused.push((pieces[middle].tag, why));
+            } else {
+                tracing::warn!(job = %pieces[middle].job, run = ?pieces[middle].run, why, "an end was refused");
+                given_up[middle] = true;
+                pieces[middle] = pieces[middle].refused(&why);
+                todo.push(range);
+            }
+        }
+        Ok(recorded)
+    }
+
+    /// Records these ends in one transaction, however often it must be begun; `Err` inside when one is refused.
+    async fn record_some(&self, pieces: &[Piece]) -> Result<Result<(), String>, Error> {
+        if let Some(large) = pieces.iter().find(|piece| piece.document.as_bytes().len() > DOCUMENT_BYTES) {
+            let bytes = large.document.as_bytes().len();
+            return Ok(Err(format!("a document of {bytes} bytes is more than the {DOCUMENT_BYTES} that fit")));
+        }
+        let mut left: Vec<&Piece> = pieces.iter().collect();
+        let mut tries = 0;
+        loop {
+            let setback = match self.transaction(&left).await {
+                Ok(()) => return Ok(Ok(())),
+                Err(setback) => setback,
+            };
+            tries += 1;
+            let error = match setback {
+                Setback::Failed(error) => return Err(error),
+                Setback::Refused(error) => return Ok(Err(error.kind.to_string())),
+                Setback::Duplicate(error) => {
+                    left = self.not_there(left).await?;
+                    error
+                }
+                Setback::Transient(error) => error,
+            };
+            if left.is_empty() {
+                return Ok(Ok(()));
+            }
+            if tries >= TRIES {
+                return Err(self.failed("recording")(error));
+            }
+            tokio::time::sleep(pause(tries)).await;
+        }
+    }
+
+    /// Those of the ends that are not recorded yet.
+    async fn not_there<'a>(&self, pieces: Vec<&'a Piece>) -> Result<Vec<&'a Piece>, Error> {
+        let mut there = std::collections::HashSet::new();
+        for (collection, failures) in [(RESULTS, false), (FAILURES, true)] {
+            let keys: Vec<_> =
+                pieces.iter().filter(|piece| piece.is_failure() == failures).map(|piece| key(&piece.key())).collect();
+            if keys.is_empty() {
+                continue;
+            }
+            let filter = doc! { "_id": { "$in": keys } };
+            let query = Query::new(collection, "reading what is recorded", filter).fields(&["_id"]).batch(10_000);
+            let mut rows = self.find(query).await?;
+            while let Some(document) = rows.next().await? {
+                if let Ok(id) = document.get_binary("_id") {
+                    there.insert(id.bytes.to_vec());
+                }
+            }
+        }
+        Ok(pieces.into_iter().filter(|piece| !there.contains(&piece.key())).collect())
+    }
+
+    /// Waits for the turn at each of the jobs, in an order that excludes deadlock.
+    async fn turns(&self, pieces: &[Piece]) -> Vec<(JobId, OwnedMutexGuard<()>)> {
+        let mut jobs = BTreeMap::new();
+        for piece in pieces {
+            jobs.insert(piece.job, ());
+            if jobs.len() > TURNS {
+                return Vec::new();
+            }
+        }
+        let mut turns = Vec::with_capacity(jobs.len());
+        for job in jobs.into_keys() {
+            let turn = {
+                let mut all = self.recording().lock().expect("nothing panics while it holds this lock");
+                Arc::clone(all.entry(job).or_default())
+            };
+            turns.push((job, turn.lock_owned().await));
+        }
+        turns
+    }
+
+    /// Gives the turns back, and forgets jobs that nobody waits for.
+    fn leave(&self, turns: Vec<(JobId, OwnedMutexGuard<()>)>) {
+        let mut all = self.recording().lock().expect("nothing panics while it holds this lock");
+        for (job, turn) in turns {
+            drop(turn);
+            if all.get(&job).is_some_and(|waiting| Arc::strong_count(waiting) == 1) {
+                all.remove(&job);
+            }
+        }
+    }
+}
+
+/// What an error of a write means for the ends.
+fn setback(store: &Store, error: Driver) -> Setback {
+    match code(&error) {
+        _ if is_transient(&error) => Setback::Transient(error),
+        Some(DUPLICATE_KEY) => Setback::Duplicate(error),
+        Some(code) if REFUSALS.contains(&code) => Setback::Refused(error),
+        _ => Setback::Failed(store.failed("recording")(error)),
+    }
+}
+
+/// Finds the first error in the reply to a raw write command: the driver looks only at `ok`.
+pub(crate) fn check_reply(reply: &Document) -> Result<(), Driver> {
+    if let Ok(errors) = reply.get_array("writeErrors")
+        && let Some(first) = errors.first()
+    {
+        return Err(match bson::deserialize_from_bson(first.clone()) {
+            Ok(error) => ErrorKind::Write(WriteFailure::WriteError(error)).into(),
+            Err(_) => Driver::custom(format!("the server reports {first}")),
+        });
+    }
+    if let Ok(concern) = reply.get_document("writeConcernError") {
+        return Err(match bson::deserialize_from_document(concern.clone()) {
+            Ok(error) => ErrorKind::Write(WriteFailure::WriteConcernError(error)).into(),
+            Err(_) => Driver::custom(format!("the server reports {concern}")),
+        });
+    }
+    Ok(())
+}
+
+/// The documents of one job in a batch, and what is known of the job.
+type ByJob<'a> = HashMap<JobId, Vec<&'a Piece>>;
+
+/// The ends by job, in the order given.
+fn by_job<'a>(pieces: &[&'a Piece]) -> ByJob<'a> {
+    let mut jobs: ByJob<'a> = HashMap::new();
+    for &piece in pieces {
+        jobs.entry(piece.job).or_default().push(piece);
+    }
+    jobs
+}
+
+/// A failure's document with its place in the order of its job.
+fn numbered(piece: &Piece, ordinal: u64) -> RawDocumentBuf {
+    let mut document = piece.document.clone();
+    document.append(bson::cstr!("ordinal"), crate::schema::signed(ordinal));
+    document
+}

@@ -1,0 +1,115 @@
+//! The ends of subtasks, as recorded.
+
+use std::ops::Range;
+
+use bson::{RawDocument, raw::RawBsonRef};
+use futures::{Stream, stream};
+use model::{Failure, FailureKind, JobId, Output, Payload};
+use uuid::Uuid;
+
+use crate::{
+    Error, Store,
+    rows::Query,
+    schema::{self, RESULTS, count, narrow, results_in},
+};
+
+/// Index numbers in one reply: each takes about 40 bytes.
+const INDEX_BATCH: u32 = 50_000;
+
+/// The recorded end of a subtask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partial {
+    /// Which subtask: a block, or the merge, whose index is the number of blocks.
+    pub index: u32,
+    /// In which attempt.
+    pub attempt: u32,
+    /// What it gave, or why it failed for good.
+    pub result: Result<Output, Failure>,
+}
+
+impl Store {
+    /// The indexes from `from_index` on that have a recorded end, in order, read with majority: for a takeover.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`].
+    pub async fn result_ids_from(&self, job: JobId, from_index: u32) -> Result<Vec<u32>, Error> {
+        let doing = format!("reading what is recorded of job {job}");
+        let query = Query::new(RESULTS, doing, results_in(job, from_index..u32::MAX));
+        let mut rows = self.find(query.fields(&["_id"]).sort("_id", 1).batch(INDEX_BATCH)).await?;
+        let mut indexes = Vec::new();
+        while let Some(document) = rows.next().await? {
+            indexes.extend(schema::index_of(document));
+        }
+        Ok(indexes)
+    }
+
+    /// The recorded ends of the subtasks with an index in `range`, in order of index. Those that have not ended are
+    /// left out: the caller compares indexes where it matters.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`]; in the stream also [`Error::Newer`] and [`Error::Decode`].
+    pub async fn outputs(
+        &self,
+        job: JobId,
+        range: Range<u32>,
+    ) -> Result<impl Stream<Item = Result<Partial, Error>> + Send + Unpin + use<>, Error> {
+        let doing = format!("reading results of job {job}");
+        let rows = self.find(Query::new(RESULTS, doing, results_in(job, range)).sort("_id", 1)).await?;
+        Ok(Box::pin(stream::try_unfold(rows, async |mut rows| {
+            let partial = rows.next().await?.map(decode).transpose()?;
+            Ok(partial.map(|partial| (partial, rows)))
+        })))
+    }
+
+    /// The recorded end of one subtask.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
+    pub async fn result(&self, job: JobId, index: u32) -> Result<Option<Partial>, Error> {
+        let id = schema::key(&schema::result_key(job, index));
+        let found = self.find_by_id(RESULTS, id, "reading a result").await?;
+        found.map(|document| decode(&document)).transpose()
+    }
+}
+
+/// The job in the key of a result.
+pub(crate) fn job_of(document: &RawDocument) -> Option<JobId> {
+    let Ok(Some(RawBsonRef::Binary(binary))) = document.get("_id") else { return None };
+    Uuid::from_slice(binary.bytes.get(..16)?).ok().map(JobId)
+}
+
+/// Reads a result.
+pub(crate) fn decode(document: &RawDocument) -> Result<Partial, Error> {
+    let what = || match (job_of(document), schema::index_of(document)) {
+        (Some(job), Some(index)) => format!("result {index} of job {job}"),
+        _ => "a result with a strange _id".to_string(),
+    };
+    schema::check_version(document, what)?;
+    let bad = |why: &str| Error::Decode { what: what(), why: why.to_string() };
+    let index = schema::index_of(document).ok_or_else(|| bad("its _id has another length"))?;
+    let result = if let Ok(failure) = document.get_document("failure") {
+        Err(decode_failure(failure))
+    } else if let Ok(stored) = document.get_document("stored") {
+        let object = stored.get_str("object").map_err(|_| bad("its stored output has no object"))?.to_string();
+        Ok(Output::Stored { object, start: count(stored, "start"), length: count(stored, "length") })
+    } else {
+        match document.get("output") {
+            Ok(Some(RawBsonRef::String(text))) => Ok(Output::Inline(Payload::from(text))),
+            Ok(Some(RawBsonRef::Binary(binary))) => Ok(Output::Inline(Payload(binary.bytes.to_vec()))),
+            _ => return Err(bad("it has neither output nor failure")),
+        }
+    };
+    Ok(Partial { index, attempt: narrow(document, "attempt").unwrap_or(1), result })
+}
+
+/// Reads a failure; what is missing in it stays empty.
+pub(crate) fn decode_failure(document: &RawDocument) -> Failure {
+    let text = |key| document.get_str(key).unwrap_or_default().to_string();
+    let kind = bson::deserialize_from_bson(bson::Bson::String(text("kind"))).unwrap_or(FailureKind::Refused);
+    Failure {
+        kind,
+        message: text("message"),
+        exit_code: schema::int(document, "exit_code").and_then(|code| i32::try_from(code).ok()),
+        stderr_tail: text("stderr_tail"),
+    }
+}

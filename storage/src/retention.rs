@@ -1,0 +1,108 @@
+//! What is removed when: results a while after their job has ended, jobs and failures later.
+//!
+//! By job and not by a TTL index, which would take results of a job that still runs.
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+use model::{JobId, JobState};
+
+use crate::{
+    Error, Store,
+    jobs::states,
+    rows::Query,
+    schema::{self, FAILURES, JOBS, RESULTS, date},
+};
+
+/// How long things stay after their job has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Results, and what was spilled of them.
+    pub results: Duration,
+    /// Jobs and their failures.
+    pub jobs: Duration,
+}
+
+impl Default for Retention {
+    /// Seven days and thirty.
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self { results: 7 * day, jobs: 30 * day }
+    }
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Result documents.
+    pub results: u64,
+    /// Failure documents.
+    pub failures: u64,
+    /// Job documents.
+    pub jobs: u64,
+    /// Objects in the block store.
+    pub objects: u64,
+}
+
+/// Jobs looked at by one query.
+const BATCH: usize = 1000;
+
+impl Store {
+    /// Removes what is past its time, seen from `now_ms` (milliseconds since 1970 UTC), and sweeps the block store.
+    /// Only ever touches jobs that have ended. Dropping it half-way, or a second one at the same time, does no harm.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`], [`Error::Object`].
+    pub async fn prune(&self, now_ms: i64, retention: Retention) -> Result<Pruned, Error> {
+        let mut pruned = Pruned::default();
+        let before = |age: Duration| date(now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
+        // The longer-lived of the two goes by what is shorter: a job without a document would leave results behind.
+        let ended = states(&[JobState::Successful, JobState::Failed, JobState::Cancelled]);
+        let old = doc! {
+            "finished_at": { "$lt": before(retention.results.min(retention.jobs)) },
+            "state": { "$in": &ended },
+            "pruned": { "$ne": true },
+        };
+        loop {
+            let jobs = self.ended_jobs(old.clone()).await?;
+            for &job in &jobs {
+                pruned.objects += self.delete_job_outputs(job).await?;
+                pruned.results += self.delete(RESULTS, schema::all_of(job, 20)).await?;
+                let mark = doc! { "$set": { "pruned": true } };
+                let marked = self.documents(JOBS).update_one(doc! { "_id": schema::uuid(job) }, mark).await;
+                marked.map_err(self.failed("pruning"))?;
+            }
+            if jobs.is_empty() {
+                break;
+            }
+        }
+        let older = doc! { "finished_at": { "$lt": before(retention.jobs) }, "state": { "$in": &ended } };
+        loop {
+            let jobs = self.ended_jobs(older.clone()).await?;
+            for &job in &jobs {
+                pruned.failures += self.delete(FAILURES, schema::all_of(job, 24)).await?;
+                pruned.jobs += self.delete(JOBS, doc! { "_id": schema::uuid(job) }).await?;
+            }
+            if jobs.is_empty() {
+                break;
+            }
+        }
+        pruned.objects += self.sweep(now_ms).await?;
+        Ok(pruned)
+    }
+
+    async fn ended_jobs(&self, filter: Document) -> Result<Vec<JobId>, Error> {
+        let query = Query::new(JOBS, "pruning", filter).fields(&["_id"]).limit(BATCH);
+        let mut rows = self.find(query).await?;
+        let mut jobs = Vec::new();
+        while let Some(job) = rows.next().await? {
+            jobs.extend(schema::job_id(job, "_id"));
+        }
+        Ok(jobs)
+    }
+
+    async fn delete(&self, collection: &str, filter: Document) -> Result<u64, Error> {
+        let deleted = self.documents(collection).delete_many(filter).await;
+        Ok(deleted.map_err(self.failed(format!("pruning {collection}")))?.deleted_count)
+    }
+}

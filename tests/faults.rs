@@ -1,0 +1,310 @@
+//! Faults by name, on real processes with real signals. Each: a baseline, one fault, an exact condition, then the
+//! ledger: submitted = recorded + failed + cancelled, each once, the tree empty, the audit clean, no process left.
+#![allow(clippy::unwrap_used)]
+
+mod mill;
+
+use std::time::Duration;
+
+use mill::{Mill, SESSION, SOON, command, spec};
+use model::{JobState, Processor, outcome::FailureKind};
+use testkit::wait;
+
+/// A command that takes long enough to be in the middle of.
+const SLOW_CAT: &str = "sleep 0.2; cat";
+/// Kills the compute node above it: its parent is the guard, whose parent is the node.
+const KILL_NODE: &str = "kill -9 $(cut -d' ' -f4 /proc/$PPID/stat)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compute_node_killed_in_mid_batch() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 40).await;
+    mill.dispatcher("d1").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 4).await;
+    mill.compute("b", 4).await;
+    let job = mill.submit(&data, command(SLOW_CAT)).await;
+    mill.until_in_the_middle(job, 4).await;
+    mill.kill("a");
+    let job = mill.succeeds(job).await;
+    assert!(job.counts.again > 0, "nothing was lost: the fault did not happen");
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leader_killed_in_mid_feed() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 40_000).await;
+    mill.dispatcher("d1").await;
+    mill.dispatcher("d2").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 8).await;
+    let leader = mill.leader().await;
+    let job = mill.submit(&data, Processor::Noop).await;
+    mill.until_in_the_middle(job, 500).await;
+    mill.kill(&leader);
+    mill.succeeds(job).await;
+    assert_ne!(mill.leader().await, leader);
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watcher_killed_between_transaction_and_delete() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 500).await;
+    mill.dispatcher("d1").await;
+    mill.compute("a", 8).await;
+    mill.watcher_that_aborts("w1").await;
+    let job = mill.submit(&data, Processor::Noop).await;
+    let status = mill.ended("w1").await;
+    assert_eq!(testkit::process::signal_of(status), Some(6), "it did not abort: {status}");
+    let recorded = mill.counts(job).await.ok;
+    assert!(recorded > 0, "the transaction was not there");
+    let left = mill.space.tree().await.into_keys().filter(|path| path.contains("/done/entry-")).count();
+    assert!(left > 0, "/done was cleared before the abort");
+    mill.watcher("w2").await;
+    mill.succeeds(job).await;
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_killed_in_random_order() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 20_000).await;
+    let seed = std::process::id();
+    println!("seed {seed}");
+    mill.dispatcher("d1").await;
+    mill.dispatcher("d2").await;
+    mill.watcher("w1").await;
+    mill.watcher("w2").await;
+    mill.compute("a", 8).await;
+    mill.compute("b", 8).await;
+    let job = mill.submit(&data, Processor::Noop).await;
+    let mut dice = seed;
+    for round in 0..6 {
+        dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let before = mill.counts(job).await.ok;
+        match (dice >> 16) % 3 {
+            0 => {
+                let leader = mill.leader().await;
+                mill.kill(&leader);
+                mill.dispatcher(&leader).await;
+            }
+            1 => {
+                let node = if round % 2 == 0 { "a" } else { "b" };
+                mill.kill(node);
+                mill.compute(node, 8).await;
+            }
+            _ => {
+                let watcher = if round % 2 == 0 { "w1" } else { "w2" };
+                mill.kill(watcher);
+                mill.watcher(watcher).await;
+            }
+        }
+        wait::until_ok("progress after the kill", SOON, async || {
+            let counts = mill.counts(job).await;
+            let over = counts.ok == 20_000;
+            if counts.ok > before || over { Ok(()) } else { Err(format!("{counts:?}")) }
+        })
+        .await;
+    }
+    mill.succeeds(job).await;
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_worker_wakes_as_a_zombie() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 24).await;
+    mill.dispatcher("d1").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 2).await;
+    mill.compute("b", 2).await;
+    let job = mill.submit(&data, command(SLOW_CAT)).await;
+    mill.until_in_the_middle(job, 4).await;
+    mill.process("a").freeze();
+    let ended = mill.succeeds(job).await;
+    assert!(ended.counts.again > 0, "nothing was recovered: the fault did not happen");
+    mill.process("a").thaw();
+    mill.process("a").wait_for_line("term over", SOON).await;
+    assert_eq!(mill.counts(job).await, ended.counts, "the zombie changed something");
+    let more = mill.submit(&data, command("cat")).await;
+    mill.succeeds(more).await;
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_leader_wakes_deposed() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 60).await;
+    mill.dispatcher("d1").await;
+    mill.dispatcher("d2").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 4).await;
+    let leader = mill.leader().await;
+    let job = mill.submit(&data, command("sleep 0.1; cat")).await;
+    mill.until_in_the_middle(job, 8).await;
+    mill.process(&leader).freeze();
+    mill.succeeds(job).await;
+    mill.process(&leader).thaw();
+    let more = mill.submit(&data, Processor::Noop).await;
+    mill.process(&leader).wait_for_line("term over", SOON).await;
+    mill.succeeds(more).await;
+    assert_ne!(mill.leader().await, leader);
+    mill.is_clean().await;
+}
+
+async fn zookeeper_restarts(outage: Duration) {
+    let mut mill = Mill::private().await;
+    let data = mill.dataset("d", 80).await;
+    mill.dispatcher("d1").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 4).await;
+    let job = mill.submit(&data, command("sleep 0.1; cat")).await;
+    mill.until_in_the_middle(job, 8).await;
+    mill.space.servers().zookeeper.kill().await;
+    tokio::time::sleep(outage).await;
+    mill.space.servers().zookeeper.restart().await.unwrap();
+    mill.succeeds(job).await;
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zookeeper_killed_for_less_than_a_session() {
+    zookeeper_restarts(Duration::ZERO).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zookeeper_killed_for_longer_than_a_session() {
+    zookeeper_restarts(SESSION + Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mongodb_killed_and_restarted() {
+    let mut mill = Mill::private().await;
+    let data = mill.dataset("d", 80).await;
+    mill.dispatcher("d1").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 4).await;
+    let job = mill.submit(&data, command("sleep 0.1; cat")).await;
+    mill.until_in_the_middle(job, 8).await;
+    mill.space.servers().mongo.kill().await;
+    mill.space.servers().mongo.restart().await.unwrap();
+    mill.succeeds(job).await;
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subtask_that_kills_its_node_ends_as_failed_and_its_neighbours_succeed() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 60).await;
+    mill.dispatcher("d1").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 2).await;
+    // Subtask 50 comes when run times are known, so it sits in a bundle.
+    let map = format!("read n; [ $n = 50 ] && {KILL_NODE}; echo $n");
+    let job = mill.submit(&data, command(&map)).await;
+    let mut deaths = 0;
+    let ended = loop {
+        let state = mill.control.store().job(job).await.unwrap().unwrap();
+        if state.state.is_final() {
+            break state;
+        }
+        if mill.process("a").ended().is_some() {
+            deaths += 1;
+            assert!(deaths <= 6, "it killed {deaths} workers");
+            mill.ended("a").await;
+            mill.compute("a", 2).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!((ended.state, ended.counts.ok, ended.counts.failed), (JobState::Failed, 59, 1), "{:?}", ended.error);
+    assert!(deaths >= 3, "only {deaths} deaths");
+    let dead = mill.control.store().result(job, 50).await.unwrap().unwrap();
+    assert_eq!(dead.result.unwrap_err().kind, FailureKind::Deaths);
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_in_mid_run() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 200).await;
+    mill.dispatcher("d1").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 2).await;
+    let quick = mill.submit(&data, command("if read n && [ $n -lt 4 ]; then echo $n; else sleep 1000; fi")).await;
+    mill.until_in_the_middle(quick, 1).await;
+    let node = mill.process("a").pid();
+    let running = testkit::process::descendants(node);
+    assert!(!running.is_empty(), "nothing runs: nothing to cancel");
+    mill.control.cancel(&quick.to_string()).await.unwrap();
+    let job = mill.until_final(quick).await;
+    assert_eq!(job.state, JobState::Cancelled);
+    assert_eq!(job.counts.ended(), 200, "{:?}", job.counts);
+    testkit::process::gone(&running, SOON).await;
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_which_every_subtask_fails() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 8).await;
+    mill.dispatcher("d1").await;
+    mill.watcher("w1").await;
+    mill.compute_with("broken", 2, &[("BROKEN", "1")]).await;
+    mill.compute("good", 2).await;
+    let map = command("[ -z \"$BROKEN\" ] || exit 3; sleep 0.05; cat");
+    let mut jobs = Vec::new();
+    for _ in 0..5 {
+        let mut spec = spec(&data, map.clone());
+        spec.retry.max_attempts = 5;
+        jobs.push(mill.control.submit(spec).await.unwrap());
+    }
+    for job in jobs {
+        mill.succeeds(job).await;
+    }
+    mill.process("broken").wait_for_line("takes itself out", SOON).await;
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roots_deleted_by_hand_in_mid_job() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 60).await;
+    mill.dispatcher("d1").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 2).await;
+    let job = mill.submit(&data, command("sleep 0.1; cat")).await;
+    mill.until_in_the_middle(job, 4).await;
+    for root in ["/unowned", "/owned", "/done"] {
+        mill.space.delete_tree(root).await;
+    }
+    mill.succeeds(job).await;
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_hands_back_at_once() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 12).await;
+    for dispatcher in ["d1", "d2"] {
+        mill.dispatcher(dispatcher).await;
+    }
+    mill.watcher("w1").await;
+    mill.watcher("w2").await;
+    mill.compute("a", 2).await;
+    let leader = mill.leader().await;
+    let first = mill.submit(&data, command("sleep 1; cat")).await;
+    mill.until_in_the_middle(first, 1).await;
+    mill.compute("b", 2).await;
+    for name in ["a", &leader, "w1"] {
+        let (status, took) = mill.terminate(name).await;
+        assert!(status.success(), "{name}: {status}");
+        assert!(took < SESSION, "{name} took {took:?}");
+    }
+    let job = mill.succeeds(first).await;
+    assert!(job.counts.again > 0, "nothing was handed back");
+    let kinds = mill.control.failures(first, 100).await.unwrap();
+    assert!(kinds.iter().all(|end| end.outcome.word() == "returned"), "{kinds:?}");
+    mill.is_clean().await;
+}
