@@ -133,8 +133,8 @@ pub struct Settings {
     pub scratch: PathBuf,
     /// Bytes of a block when a file is split.
     pub block_size: u64,
-    origins: BTreeMap<&'static str, String>,
-    warnings: Vec<String>,
+    pub(crate) origins: BTreeMap<&'static str, String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What the settings are read from; [`Sources::of_process`] gives those of this process.

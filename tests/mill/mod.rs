@@ -48,7 +48,7 @@ impl Mill {
         let storage = storage::Config::new(space.mongodb(), store);
         let store = storage::Store::open(&storage).await.unwrap();
         store.init().await.unwrap();
-        let zookeeper = coordination::Config::new(space.zookeeper());
+        let zookeeper = coordination::Config { connect: space.zookeeper(), ..Default::default() };
         let control = Control::open(zookeeper, store);
         Self { space, control, processes: BTreeMap::new(), remains: Vec::new(), scratch }
     }

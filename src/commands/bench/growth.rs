@@ -62,10 +62,12 @@ struct Requests {
 }
 
 impl Report for GrowthReport {
+    fn about(&self) -> Vec<String> {
+        vec![format!("one job of {} subtasks, {}", self.subtasks, self.servers)]
+    }
+
     fn lines(&self) -> Vec<Line> {
         let mut lines = vec![
-            line("load", format!("one job of {} subtasks", self.subtasks), ""),
-            line("servers", self.servers.clone(), ""),
             line("rate", per_second(self.per_s), ""),
             line("  of the first tenth", per_second(self.first_tenth_per_s), ""),
             line(

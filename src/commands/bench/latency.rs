@@ -34,15 +34,16 @@ struct LatencyReport {
 }
 
 impl Report for LatencyReport {
+    fn about(&self) -> Vec<String> {
+        vec![format!(
+            "{} subtasks of {PAYLOAD} bytes, one at a time, {}",
+            self.rounds, self.servers
+        )]
+    }
+
     fn lines(&self) -> Vec<Line> {
         let shown = |spread: &Spread| format!("p99 {}, longest {}", ms(spread.p99_ms), ms(spread.max_ms));
         let mut lines = vec![
-            line(
-                "load",
-                format!("{} subtasks, one at a time", self.rounds),
-                format!("{PAYLOAD} bytes each"),
-            ),
-            line("servers", self.servers.clone(), ""),
             line(
                 "submit to final result, p50",
                 ms(self.latency.p50_ms),

@@ -45,32 +45,35 @@ struct QueueReport {
 }
 
 impl Report for QueueReport {
-    fn lines(&self) -> Vec<Line> {
+    fn about(&self) -> Vec<String> {
         let Self {
             unit,
             count,
+            payload_bytes,
             compute_nodes,
             slots,
             watchers,
             ..
         } = self;
-        let what = match *unit {
+        let load = match *unit {
             "jobs" => format!("{count} jobs of one subtask"),
-            _ => format!("one job of {count} subtasks, {} bytes each", self.payload_bytes),
+            _ => format!("one job of {count} subtasks"),
         };
-        let mut lines = vec![
-            line(
-                "load",
-                what,
-                format!("{compute_nodes} node(s) of {slots} slots, {watchers} watcher(s)"),
+        vec![
+            format!(
+                "{load}, {payload_bytes} bytes each, none answered by reuse; setup {:.1} s, not measured",
+                self.setup_s
             ),
-            line("servers", self.servers.clone(), ""),
-            line(
-                "setup",
-                format!("{:.1} s", self.setup_s),
-                "not part of what is measured",
+            format!(
+                "{compute_nodes} node(s) of {slots} slots, {watchers} watcher(s), {}",
+                self.servers
             ),
-        ];
+        ]
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        let unit = self.unit;
+        let mut lines = Vec::new();
         if let Some(rate) = self.mill_per_s {
             let note = format!("{:.2} of MongoDB alone", self.mill_of_mongodb.unwrap_or_default());
             lines.push(line("the mill", format!("{} {unit}", per_second(rate)), note));

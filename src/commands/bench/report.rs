@@ -6,6 +6,9 @@ use crate::output::{self, Format};
 
 /// A report of a bench.
 pub(super) trait Report: Serialize {
+    /// What was measured and on what, in sentences for people.
+    fn about(&self) -> Vec<String>;
+
     /// Its lines for people: what, how much, and what that is beside something.
     fn lines(&self) -> Vec<Line>;
 }
@@ -25,7 +28,11 @@ pub(super) fn line(what: impl Into<String>, how_much: impl Into<String>, note: i
 pub(super) fn print(report: &impl Report, format: Format) -> anyhow::Result<()> {
     match format {
         Format::Json => output::json(report),
-        Format::Table => output::table(&["WHAT", ">RESULT", "NOTE"], report.lines()),
+        Format::Table => {
+            report.about().iter().try_for_each(output::line)?;
+            output::line("")?;
+            output::table(&["WHAT", ">RESULT", "NOTE"], report.lines())
+        }
     }
 }
 

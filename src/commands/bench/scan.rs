@@ -55,21 +55,24 @@ struct Measured {
 }
 
 impl Report for ScanReport {
-    fn lines(&self) -> Vec<Line> {
+    fn about(&self) -> Vec<String> {
         let load = format!("{} in {} file(s)", output::size(self.bytes), self.files.len());
         let how = format!(
             "blocks of {}, {} at once",
             output::size(self.block_bytes),
             self.slots
         );
-        let mut lines = vec![line("load", load, how)];
+        vec![format!("{load}, {how}; medians of {} rounds", self.rounds)]
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
         for measured in &self.commands {
-            let median = format!("median of {}", self.rounds);
             lines.push(line(measured.map.clone(), "", ""));
             lines.push(line(
                 "  GNU parallel",
                 format!("{:.3} s", measured.parallel_median_s),
-                median,
+                "",
             ));
             let note = format!("{:.3} of GNU parallel's time", measured.ratio);
             lines.push(line(
