@@ -31,7 +31,11 @@ Exit codes: 0 done, 1 something failed, 2 a mistake on the command line, 130 sto
 /// recorded in MongoDB exactly once.
 #[derive(Debug, Parser)]
 #[command(name = "sawmill", version, about, after_help = EXAMPLES, max_term_width = 100)]
-#[command(subcommand_required = true, arg_required_else_help = false, propagate_version = false)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = false,
+    propagate_version = false
+)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -46,8 +50,8 @@ pub struct Global {
     /// Read this file instead of ./sawmill.toml and /etc/sawmill/sawmill.toml
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where ZooKeeper is [default: localhost:2181]
-    #[arg(long, global = true, value_name = "HOST:PORT[,…][/CHROOT]")]
+    /// Where ZooKeeper is: HOST:PORT[,HOST:PORT…][/CHROOT] [default: localhost:2181]
+    #[arg(long, global = true, value_name = "ADDRESS")]
     zookeeper: Option<String>,
     /// Where MongoDB is, with the database as its path [default: mongodb://localhost:27017/sawmill]
     #[arg(long, global = true, value_name = "URI")]
@@ -128,7 +132,12 @@ pub struct ComputeArgs {
 impl Cli {
     /// The settings that were given as flags.
     fn flags(&self) -> Vec<Flag> {
-        let Global { zookeeper, mongodb, store, .. } = &self.global;
+        let Global {
+            zookeeper,
+            mongodb,
+            store,
+            ..
+        } = &self.global;
         let mut flags = Vec::new();
         let mut add = |key, flag, value: &Option<String>| {
             flags.extend(value.clone().map(|value| Flag { key, flag, value }));
@@ -141,7 +150,11 @@ impl Cli {
             Command::Compute(args) => {
                 add("slots", "--slots", &args.slots);
                 add("node", "--name", &args.name);
-                add("allow_exec", "--allow-exec", &args.allow_exec.then(|| "true".to_string()));
+                add(
+                    "allow_exec",
+                    "--allow-exec",
+                    &args.allow_exec.then(|| "true".to_string()),
+                );
             }
             _ => {}
         }
@@ -149,7 +162,10 @@ impl Cli {
     }
 
     fn is_role(&self) -> bool {
-        matches!(self.command, Command::Dev(_) | Command::Dispatcher | Command::Compute(_) | Command::Watcher)
+        matches!(
+            self.command,
+            Command::Dev(_) | Command::Dispatcher | Command::Compute(_) | Command::Watcher
+        )
     }
 }
 
@@ -178,7 +194,11 @@ fn refused(error: &clap::Error) -> ExitCode {
     let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     // Whoever closed the stream does not want to read it.
     error.print().unwrap_or_default();
-    if asked { Exit::Success.into() } else { Exit::Usage.into() }
+    if asked {
+        Exit::Success.into()
+    } else {
+        Exit::Usage.into()
+    }
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
@@ -189,13 +209,28 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     exit.into()
 }
 
-/// The error and its causes in one line; a cause that the text before it already contains is left out.
+/// The error and its causes in one line, each text once. The errors of our crates tell their causes themselves.
 fn told(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
-        "" => cause,
-        before if before.contains(&cause) => text,
-        _ => format!("{text}: {cause}"),
-    })
+    let mut text = String::new();
+    for cause in error.chain() {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = if text.is_empty() {
+                said
+            } else {
+                format!("{text}: {said}")
+            };
+        }
+        let is_ours = cause.is::<control::Error>()
+            || cause.is::<storage::Error>()
+            || cause.is::<coordination::Error>()
+            || cause.is::<servers::Error>()
+            || cause.is::<config::Error>();
+        if is_ours {
+            break;
+        }
+    }
+    text
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -205,7 +240,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         return commands::completions::run(args).map(Into::into);
     }
     let settings = Settings::load(&sources)?;
-    settings.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+    settings
+        .warnings()
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
     let context = Context { settings, format };
     let exit = match cli.command {
         Command::Dev(args) => return commands::dev::run(args, &context.settings, format).await,
@@ -248,16 +286,38 @@ mod tests {
 
     #[test]
     fn flags_become_settings_that_know_their_flag() {
-        let cli = Cli::try_parse_from(["sawmill", "compute", "--name", "n1", "--allow-exec", "--store", "s3://b"]).unwrap();
-        let flags: Vec<_> = cli.flags().into_iter().map(|flag| (flag.key, flag.flag, flag.value)).collect();
-        let expected = [("store", "--store", "s3://b"), ("node", "--name", "n1"), ("allow_exec", "--allow-exec", "true")];
-        assert_eq!(flags, expected.map(|(key, flag, value)| (key, flag, value.to_string())));
+        let cli = Cli::try_parse_from([
+            "sawmill",
+            "compute",
+            "--name",
+            "n1",
+            "--allow-exec",
+            "--store",
+            "s3://b",
+        ])
+        .unwrap();
+        let flags: Vec<_> = cli
+            .flags()
+            .into_iter()
+            .map(|flag| (flag.key, flag.flag, flag.value))
+            .collect();
+        let expected = [
+            ("store", "--store", "s3://b"),
+            ("node", "--name", "n1"),
+            ("allow_exec", "--allow-exec", "true"),
+        ];
+        assert_eq!(
+            flags,
+            expected.map(|(key, flag, value)| (key, flag, value.to_string()))
+        );
         assert!(cli.is_role());
     }
 
     #[test]
     fn causes_are_told_once() {
-        let error = anyhow::anyhow!("refused").context("can't write: refused").context("job 7");
+        let error = anyhow::anyhow!("refused")
+            .context("can't write: refused")
+            .context("job 7");
         assert_eq!(told(&error), "job 7: can't write: refused");
     }
 }

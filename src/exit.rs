@@ -33,8 +33,12 @@ impl Exit {
         let is_usage = |cause: &(dyn std::error::Error + 'static)| {
             cause.is::<Usage>()
                 || cause.is::<config::Error>()
-                || cause.downcast_ref::<control::Error>().is_some_and(control::Error::is_usage)
-                || cause.downcast_ref::<storage::Error>().is_some_and(control::is_usage)
+                || cause
+                    .downcast_ref::<control::Error>()
+                    .is_some_and(control::Error::is_usage)
+                || cause
+                    .downcast_ref::<storage::Error>()
+                    .is_some_and(control::is_usage)
                 || matches!(cause.downcast_ref(), Some(coordination::Error::BadAddress { .. }))
         };
         if error.chain().any(|cause| cause.is::<StdoutClosed>()) {
@@ -90,7 +94,9 @@ mod tests {
 
     #[test]
     fn the_deepest_cause_decides() {
-        let wrapped = Err::<(), _>(usage("bad name")).context("can't submit").unwrap_err();
+        let wrapped = Err::<(), _>(usage("bad name"))
+            .context("can't submit")
+            .unwrap_err();
         assert_eq!(Exit::of(&wrapped), Exit::Usage);
         assert_eq!(Exit::of(&anyhow::anyhow!("unreachable")), Exit::Failure);
         assert_eq!(Exit::of(&StdoutClosed.into()), Exit::Success);

@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use crate::{config::Size, exit::StdoutClosed};
+use crate::{config::Span, exit::StdoutClosed};
 
 /// In which form results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -64,13 +64,18 @@ pub fn note(text: impl Display) {
 ///
 /// # Errors
 /// As [`bytes`].
-pub fn table<R: IntoIterator<Item = String>>(headings: &[&str], rows: impl IntoIterator<Item = R>) -> anyhow::Result<()> {
+pub fn table<R: IntoIterator<Item = String>>(
+    headings: &[&str],
+    rows: impl IntoIterator<Item = R>,
+) -> anyhow::Result<()> {
     line(rendered(headings, rows))
 }
 
 fn rendered<R: IntoIterator<Item = String>>(headings: &[&str], rows: impl IntoIterator<Item = R>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(headings.iter().map(|heading| heading.trim_start_matches('>')));
     for (index, heading) in headings.iter().enumerate() {
         if let Some(column) = table.column_mut(index) {
@@ -117,10 +122,16 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// A number and the word for what is counted, in the plural where it is not 1.
+pub fn counted(number: u64, word: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {word}{plural}", grouped(number))
+}
+
 /// Bytes with a unit, to two or three digits.
 pub fn size(bytes: u64) -> String {
     if bytes < 10_240 {
-        return Size(bytes).to_string();
+        return format!("{} B", grouped(bytes));
     }
     bytesize::ByteSize::b(bytes).display().iec().to_string()
 }
@@ -129,12 +140,14 @@ pub fn size(bytes: u64) -> String {
 pub fn duration(duration: Duration) -> String {
     let rounded = match duration.as_secs() {
         0 => Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(0)),
-        seconds @ 1..=9 => Duration::from_millis(seconds * 1000 + u64::from(duration.subsec_millis()) / 100 * 100),
+        seconds @ 1..=9 => {
+            Duration::from_millis(seconds * 1000 + u64::from(duration.subsec_millis()) / 100 * 100)
+        }
         seconds @ 10..=3599 => Duration::from_secs(seconds),
         seconds @ 3600..=86_399 => Duration::from_secs(seconds / 60 * 60),
         seconds => Duration::from_secs(seconds / 3600 * 3600),
     };
-    humantime::format_duration(rounded).to_string()
+    Span(rounded).to_string()
 }
 
 /// How long ago a time was, in milliseconds since 1970.
@@ -157,15 +170,24 @@ mod tests {
     fn tables_are_aligned_and_have_no_frames() {
         let rows = [["a", "1"], ["longer", "1000"]].map(|row| row.map(str::to_string));
         let text = rendered(&["NAME", ">BYTES"], rows);
-        assert_eq!(text, "NAME     BYTES\na            1\nlonger    1000");
+        assert_eq!(text, "NAME    BYTES\na           1\nlonger   1000");
     }
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!([grouped(7), grouped(1000), grouped(1_234_567)], ["7", "1,000", "1,234,567"]);
-        assert_eq!([size(0), size(4096), size(9 << 20)], ["0", "4KiB", "9.0 MiB"]);
+        assert_eq!(
+            [grouped(7), grouped(1000), grouped(1_234_567)],
+            ["7", "1,000", "1,234,567"]
+        );
+        assert_eq!(
+            [size(0), size(4096), size(9 << 20)],
+            ["0 B", "4,096 B", "9.0 MiB"]
+        );
         let shown = |ms| duration(Duration::from_millis(ms));
-        assert_eq!([shown(12), shown(1234), shown(61_500), shown(90_061_000)], ["12ms", "1s 200ms", "1m 1s", "1day 1h"]);
+        assert_eq!(
+            [shown(12), shown(1234), shown(61_500), shown(90_061_000)],
+            ["12ms", "1s 200ms", "1m 1s", "1d 1h"]
+        );
         assert_eq!(time(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
     }
 }

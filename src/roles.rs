@@ -18,8 +18,11 @@ use tracing::{error, info, warn};
 
 use crate::{config::Settings, signals::Signals};
 
-/// How long the roles of one kind may take to stop: a compute node gives its commands ten seconds to finish.
+/// How long the roles of one kind may take to stop: a compute node may give its commands time to finish.
 pub const STAGE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Fail point for tests: a watcher aborts after this many transactions, before it clears `/done`.
+pub const ABORT_AFTER: &str = "SAWMILL_FAILPOINT_WATCHER_ABORT_AFTER";
 
 /// One role with its configuration.
 #[derive(Clone, Debug)]
@@ -98,9 +101,11 @@ impl Role {
         })
     }
 
-    /// A watcher. Nothing of it is a setting yet.
+    /// A watcher. Nothing of it is a setting; [`ABORT_AFTER`] is for fault tests.
     pub fn watcher(_settings: &Settings) -> Self {
+        let abort_after = std::env::var(ABORT_AFTER).ok();
         Self::Watcher(watcher::Config {
+            abort_after_transactions: abort_after.and_then(|transactions| transactions.parse().ok()),
             host: host(),
             ..watcher::Config::default()
         })

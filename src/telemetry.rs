@@ -8,12 +8,22 @@ use std::io::{IsTerminal as _, stderr};
 use tracing_subscriber::EnvFilter;
 
 /// The crates of Sawmill: what `-v` is about.
-const OURS: [&str; 9] =
-    ["sawmill", "control", "coordination", "storage", "engine", "dispatcher", "compute", "watcher", "servers"];
+const OURS: [&str; 9] = [
+    "sawmill",
+    "control",
+    "coordination",
+    "storage",
+    "engine",
+    "dispatcher",
+    "compute",
+    "watcher",
+    "servers",
+];
 
 /// Starts logging; to be called once, before the first line.
 pub fn start(verbosity: u8, is_role: bool) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter(verbosity, is_role)));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter(verbosity, is_role)));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
@@ -32,7 +42,9 @@ fn filter(verbosity: u8, is_role: bool) -> String {
         2 => ("debug", "warn"),
         _ => ("trace", "debug"),
     };
-    OURS.iter().fold(others.to_string(), |filter, ours_name| format!("{filter},{ours_name}={ours}"))
+    OURS.iter().fold(others.to_string(), |filter, ours_name| {
+        format!("{filter},{ours_name}={ours}")
+    })
 }
 
 #[cfg(test)]

@@ -115,7 +115,9 @@ impl From<&FailureRecord> for FailureView {
             node: record.node.as_ref().map(ToString::to_string),
             message,
             exit_code: failure.and_then(|failure| failure.exit_code),
-            stderr_tail: failure.map(|failure| failure.stderr_tail.clone()).unwrap_or_default(),
+            stderr_tail: failure
+                .map(|failure| failure.stderr_tail.clone())
+                .unwrap_or_default(),
             at: Some(output::time(record.at_ms)),
         }
     }
@@ -143,8 +145,15 @@ impl FailureView {
             1 => format!("subtask {}", self.first),
             count => format!("subtasks {} to {}", self.first, self.first + count - 1),
         };
-        let node = self.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
-        let mut text = format!("{subtasks}, attempt {}{node}: {}: {}", self.attempt, self.end, self.message);
+        let node = self
+            .node
+            .as_ref()
+            .map(|node| format!(" on {node}"))
+            .unwrap_or_default();
+        let mut text = format!(
+            "{subtasks}, attempt {}{node}: {}: {}",
+            self.attempt, self.end, self.message
+        );
         for line in self.stderr_tail.lines() {
             text.push_str("\n    ");
             text.push_str(line);

@@ -57,10 +57,20 @@ async fn watcher_killed_between_transaction_and_delete() {
     mill.watcher_that_aborts("w1").await;
     let job = mill.submit(&data, Processor::Noop).await;
     let status = mill.ended("w1").await;
-    assert_eq!(testkit::process::signal_of(status), Some(6), "it did not abort: {status}");
+    assert_eq!(
+        testkit::process::signal_of(status),
+        Some(6),
+        "it did not abort: {status}"
+    );
     let recorded = mill.counts(job).await.ok;
     assert!(recorded > 0, "the transaction was not there");
-    let left = mill.space.tree().await.into_keys().filter(|path| path.contains("/done/entry-")).count();
+    let left = mill
+        .space
+        .tree()
+        .await
+        .into_keys()
+        .filter(|path| path.contains("/done/entry-"))
+        .count();
     assert!(left > 0, "/done was cleared before the abort");
     mill.watcher("w2").await;
     mill.succeeds(job).await;
@@ -104,7 +114,11 @@ async fn everybody_killed_in_random_order() {
         wait::until_ok("progress after the kill", SOON, async || {
             let counts = mill.counts(job).await;
             let over = counts.ok == 20_000;
-            if counts.ok > before || over { Ok(()) } else { Err(format!("{counts:?}")) }
+            if counts.ok > before || over {
+                Ok(())
+            } else {
+                Err(format!("{counts:?}"))
+            }
         })
         .await;
     }
@@ -124,10 +138,17 @@ async fn frozen_worker_wakes_as_a_zombie() {
     mill.until_in_the_middle(job, 4).await;
     mill.process("a").freeze();
     let ended = mill.succeeds(job).await;
-    assert!(ended.counts.again > 0, "nothing was recovered: the fault did not happen");
+    assert!(
+        ended.counts.again > 0,
+        "nothing was recovered: the fault did not happen"
+    );
     mill.process("a").thaw();
     mill.process("a").wait_for_line("term over", SOON).await;
-    assert_eq!(mill.counts(job).await, ended.counts, "the zombie changed something");
+    assert_eq!(
+        mill.counts(job).await,
+        ended.counts,
+        "the zombie changed something"
+    );
     let more = mill.submit(&data, command("cat")).await;
     mill.succeeds(more).await;
     mill.is_clean().await;
@@ -218,7 +239,12 @@ async fn a_subtask_that_kills_its_node_ends_as_failed_and_its_neighbours_succeed
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    assert_eq!((ended.state, ended.counts.ok, ended.counts.failed), (JobState::Failed, 59, 1), "{:?}", ended.error);
+    assert_eq!(
+        (ended.state, ended.counts.ok, ended.counts.failed),
+        (JobState::Failed, 59, 1),
+        "{:?}",
+        ended.error
+    );
     assert!(deaths >= 3, "only {deaths} deaths");
     let dead = mill.control.store().result(job, 50).await.unwrap().unwrap();
     assert_eq!(dead.result.unwrap_err().kind, FailureKind::Deaths);
@@ -232,7 +258,12 @@ async fn cancel_in_mid_run() {
     mill.dispatcher("d1").await;
     mill.watcher("w1").await;
     mill.compute("a", 2).await;
-    let quick = mill.submit(&data, command("if read n && [ $n -lt 4 ]; then echo $n; else sleep 1000; fi")).await;
+    let quick = mill
+        .submit(
+            &data,
+            command("if read n && [ $n -lt 4 ]; then echo $n; else sleep 1000; fi"),
+        )
+        .await;
     mill.until_in_the_middle(quick, 1).await;
     let node = mill.process("a").pid();
     let running = testkit::process::descendants(node);
@@ -263,7 +294,9 @@ async fn a_node_of_which_every_subtask_fails() {
     for job in jobs {
         mill.succeeds(job).await;
     }
-    mill.process("broken").wait_for_line("takes itself out", SOON).await;
+    mill.process("broken")
+        .wait_for_line("takes itself out", SOON)
+        .await;
     mill.is_clean().await;
 }
 
@@ -305,6 +338,9 @@ async fn sigterm_hands_back_at_once() {
     let job = mill.succeeds(first).await;
     assert!(job.counts.again > 0, "nothing was handed back");
     let kinds = mill.control.failures(first, 100).await.unwrap();
-    assert!(kinds.iter().all(|end| end.outcome.word() == "returned"), "{kinds:?}");
+    assert!(
+        kinds.iter().all(|end| end.outcome.word() == "returned"),
+        "{kinds:?}"
+    );
     mill.is_clean().await;
 }

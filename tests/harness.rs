@@ -125,6 +125,7 @@ async fn create_is_refused_while_a_live_worker_owns_something() {
         Process::sawmill(&space)
             .env("SAWMILL_STORE", store)
             .env("SAWMILL_SCRATCH", dir.path().join("scratch"))
+            .env("SAWMILL_STOP_GRACE", "1s")
     };
     let mut mill = sawmill()
         .args(["dev", "--slots", "1", "--data-dir"])
@@ -164,11 +165,9 @@ async fn create_is_refused_while_a_live_worker_owns_something() {
         .await
         .code(1);
     assert!(foreign.stderr.contains("dataset log"), "{}", foreign.stderr);
-    let _ = sawmill()
-        .args(["job", "cancel", "last"])
-        .output(DEADLINE)
-        .await
-        .code(0);
+    for (args, code) in [(["job", "cancel", "last"], 0), (["job", "wait", "last"], 1)] {
+        let _ = sawmill().args(args).output(DEADLINE).await.code(code);
+    }
     mill.terminate();
     assert!(mill.wait_exit(DEADLINE).await.success(), "{}", mill.stderr());
 }

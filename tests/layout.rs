@@ -34,7 +34,9 @@ fn dependencies(manifest: &Path) -> Vec<String> {
     for line in text.lines() {
         if line.starts_with('[') {
             inside = line == "[dependencies]";
-        } else if inside && let Some(name) = line.split(['.', '=', ' ']).next().filter(|name| !name.is_empty()) {
+        } else if inside
+            && let Some(name) = line.split(['.', '=', ' ']).next().filter(|name| !name.is_empty())
+        {
             found.push(name.to_string());
         }
     }
@@ -42,7 +44,11 @@ fn dependencies(manifest: &Path) -> Vec<String> {
 }
 
 fn floors() -> BTreeMap<&'static str, usize> {
-    FLOORS.iter().enumerate().flat_map(|(floor, names)| names.iter().map(move |name| (*name, floor))).collect()
+    FLOORS
+        .iter()
+        .enumerate()
+        .flat_map(|(floor, names)| names.iter().map(move |name| (*name, floor)))
+        .collect()
 }
 
 #[test]
@@ -64,7 +70,10 @@ fn the_stores_have_one_user_each() {
     for name in crates {
         for dependency in dependencies(&root().join(name).join("Cargo.toml")) {
             for (library, users) in MONOPOLIES {
-                assert!(dependency != library || users.contains(&name), "{name} must not use {library}");
+                assert!(
+                    dependency != library || users.contains(&name),
+                    "{name} must not use {library}"
+                );
             }
         }
     }
@@ -73,11 +82,21 @@ fn the_stores_have_one_user_each() {
 #[test]
 fn the_model_is_pure() {
     for dependency in dependencies(&root().join("model/Cargo.toml")) {
-        assert!(!["tokio", "futures", "tracing", "rand"].contains(&dependency.as_str()), "model uses {dependency}");
+        assert!(
+            !["tokio", "futures", "tracing", "rand"].contains(&dependency.as_str()),
+            "model uses {dependency}"
+        );
     }
     for file in sources(&root().join("model/src")) {
         let text = fs::read_to_string(&file).unwrap();
-        for banned in ["std::fs", "std::net", "std::io", "Instant::now", "SystemTime", "async fn"] {
+        for banned in [
+            "std::fs",
+            "std::net",
+            "std::io",
+            "Instant::now",
+            "SystemTime",
+            "async fn",
+        ] {
             assert!(!text.contains(banned), "{} contains {banned}", file.display());
         }
     }
@@ -97,7 +116,10 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn all_sources() -> Vec<PathBuf> {
-    let crates = floors().into_keys().filter(|name| *name != ".").chain(["testkit"]);
+    let crates = floors()
+        .into_keys()
+        .filter(|name| *name != ".")
+        .chain(["testkit"]);
     crates
         .map(|name| root().join(name).join("src"))
         .chain([root().join("src")])
@@ -109,9 +131,19 @@ fn all_sources() -> Vec<PathBuf> {
 fn names_say_what_is_inside() {
     for file in all_sources() {
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
-        assert!(!["util", "utils", "common", "helper", "helpers", "manager", "misc"].contains(&name.as_str()), "{}", file.display());
+        assert!(
+            !["util", "utils", "common", "helper", "helpers", "manager", "misc"].contains(&name.as_str()),
+            "{}",
+            file.display()
+        );
         let text = fs::read_to_string(&file).unwrap();
-        for banned in ["todo!(", "unimplemented!(", "dbg!(", concat!("TO", "DO"), concat!("FIX", "ME")] {
+        for banned in [
+            "todo!(",
+            "unimplemented!(",
+            "dbg!(",
+            concat!("TO", "DO"),
+            concat!("FIX", "ME"),
+        ] {
             assert!(!text.contains(banned), "{} contains {banned}", file.display());
         }
     }
@@ -127,12 +159,16 @@ fn every_file_is_part_of_a_module() {
         }
         let parents = ["lib.rs", "main.rs", "mod.rs"].map(|name| folder.join(name));
         let above = folder.with_extension("rs");
-        let declared = parents.iter().chain([&above]).filter_map(|path| fs::read_to_string(path).ok()).any(|text| {
-            text.lines().any(|line| {
-                let line = line.trim();
-                line.ends_with(&format!("mod {stem};"))
-            })
-        });
+        let declared = parents
+            .iter()
+            .chain([&above])
+            .filter_map(|path| fs::read_to_string(path).ok())
+            .any(|text| {
+                text.lines().any(|line| {
+                    let line = line.trim();
+                    line.ends_with(&format!("mod {stem};"))
+                })
+            });
         assert!(declared, "{} is declared nowhere", file.display());
     }
 }

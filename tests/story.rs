@@ -95,6 +95,8 @@ fn settled(recipe: Recipe, dir: &Path) -> Recipe {
     recipe
         .env("SAWMILL_STORE", format!("file://{}", dir.join("store").display()))
         .env("SAWMILL_SCRATCH", dir.join("scratch"))
+        .env("SAWMILL_SESSION_TIMEOUT", "2s")
+        .env("SAWMILL_STOP_GRACE", "1s")
 }
 
 /// How often each word of this number (from 0) occurs.
@@ -134,7 +136,7 @@ async fn status_codes_of_an_access_log_are_counted_and_recorded() {
 
     mill.until_empty().await;
     let job = mill.json(&["job", "show", "last"]).await;
-    assert_eq!(job["state"], "SUCCESSFUL", "{job}");
+    assert_eq!(job["job"]["state"], "SUCCESSFUL", "{job}");
     assert_eq!(mill.told(&["job", "output", "last"]).await, expected);
     let db = mill.space.mongo().await;
     let recorded = db
@@ -229,7 +231,7 @@ async fn a_failing_command_ends_the_job_and_its_last_words_are_shown() {
         );
     }
     let job = mill.json(&["job", "show", "last"]).await;
-    assert_eq!(job["state"], "FAILED", "{job}");
+    assert_eq!(job["job"]["state"], "FAILED", "{job}");
     mill.told(&["doctor", "--audit"]).await;
     mill.stop().await;
 }

@@ -19,7 +19,10 @@ const TOGETHER_BYTES: usize = 8 << 20;
 
 /// The end of one subtask before it is decided where its output travels.
 enum Ended {
-    Product { product: Product, fingerprint: Option<String> },
+    Product {
+        product: Product,
+        fingerprint: Option<String>,
+    },
     Other(Outcome),
 }
 
@@ -38,11 +41,19 @@ pub(crate) async fn entry(
         if stop.is_cancelled() {
             break;
         }
-        let subtask =
-            Subtask { job: entry.job, dataset: &name.dataset, index, attempt: entry.run.attempt };
+        let subtask = Subtask {
+            job: entry.job,
+            dataset: &name.dataset,
+            index,
+            attempt: entry.run.attempt,
+        };
         let block = entry.blocks.get(position);
         let product = match block {
-            Some(block) => engine.run_block(subtask, &entry.processor, block, store, &stop).await,
+            Some(block) => {
+                engine
+                    .run_block(subtask, &entry.processor, block, store, &stop)
+                    .await
+            }
             None => engine.run_merge(subtask, &entry.processor, store, &stop).await,
         };
         match product {
@@ -61,13 +72,29 @@ pub(crate) async fn entry(
     let done = ends.len() as u32;
     if done < entry.run.count {
         let (first, count) = (entry.run.first + done, entry.run.count - done);
-        ends.push(End { first, count, outcome: Outcome::Returned });
+        ends.push(End {
+            first,
+            count,
+            outcome: Outcome::Returned,
+        });
     }
-    DoneData { v: FORMAT, job: entry.job, run: entry.run, past: entry.past, node: Some(node), busy_us, ends }
+    DoneData {
+        v: FORMAT,
+        job: entry.job,
+        run: entry.run,
+        past: entry.past,
+        node: Some(node),
+        busy_us,
+        ends,
+    }
 }
 
 fn unsuccessful(entry: &EntryData, failure: Failure) -> Outcome {
-    if entry.past.failed + 1 >= entry.max_attempts { Outcome::Dead(failure) } else { Outcome::Failed(failure) }
+    if entry.past.failed + 1 >= entry.max_attempts {
+        Outcome::Dead(failure)
+    } else {
+        Outcome::Failed(failure)
+    }
 }
 
 /// Small outputs travel inside the entry while they fit; all others go to the block store first, as one object.
@@ -91,7 +118,11 @@ async fn pack(store: &Store, name: &EntryName, entry: &EntryData, ended: Vec<End
                 }
             },
         };
-        ends.push(End { first, count: 1, outcome });
+        ends.push(End {
+            first,
+            count: 1,
+            outcome,
+        });
     }
     if !large.is_empty() {
         store_large(store, name, entry, large, &mut ends).await;
@@ -126,8 +157,10 @@ async fn store_large(
     ends: &mut [End],
 ) {
     let object = format!("{}-{}-{}", name.sequence, entry.run.first, entry.run.attempt);
-    let (places, products): (Vec<_>, Vec<_>) =
-        large.into_iter().map(|(place, product, fingerprint)| ((place, fingerprint), product)).unzip();
+    let (places, products): (Vec<_>, Vec<_>) = large
+        .into_iter()
+        .map(|(place, product, fingerprint)| ((place, fingerprint), product))
+        .unzip();
     let outputs = store_outputs(store, entry, &object, products).await;
     match outputs {
         Ok(outputs) => {
@@ -165,7 +198,10 @@ async fn store_outputs(
             Product::File { file, .. } => {
                 let name = format!("{object}-{position}");
                 let spill = Spill::File(file);
-                outputs.push((position, store.put_output(entry.job, &name, spill).await.map_err(failed)?));
+                outputs.push((
+                    position,
+                    store.put_output(entry.job, &name, spill).await.map_err(failed)?,
+                ));
             }
         }
         let last = position + 1 == count;
@@ -184,12 +220,16 @@ async fn store_outputs(
 
 fn slice(whole: &Output, from: u64, length: u64) -> Output {
     match whole {
-        Output::Stored { object, start, .. } => {
-            Output::Stored { object: object.clone(), start: start + from, length }
-        }
+        Output::Stored { object, start, .. } => Output::Stored {
+            object: object.clone(),
+            start: start + from,
+            length,
+        },
         Output::Inline(payload) => {
             let from = usize::try_from(from).unwrap_or(usize::MAX).min(payload.0.len());
-            let to = from.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)).min(payload.0.len());
+            let to = from
+                .saturating_add(usize::try_from(length).unwrap_or(usize::MAX))
+                .min(payload.0.len());
             Output::Inline(Payload(payload.0[from..to].to_vec()))
         }
     }

@@ -7,8 +7,8 @@
 
 mod execute;
 mod report;
-mod shift;
 mod shelf;
+mod shift;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -82,8 +82,10 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     if config.slots == 0 {
         return Err(Error::NoSlots);
     }
-    std::fs::create_dir_all(&config.scratch)
-        .map_err(|source| Error::Scratch { path: config.scratch.clone(), source })?;
+    std::fs::create_dir_all(&config.scratch).map_err(|source| Error::Scratch {
+        path: config.scratch.clone(),
+        source,
+    })?;
     terms::serve(&parts.zookeeper, &stop, "compute", |term| {
         let (config, store, stop) = (config.clone(), parts.store.clone(), stop.clone());
         async move { serve_term(config, store, term, stop).await }
@@ -104,7 +106,11 @@ async fn serve_term(
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_string(),
         slots: config.slots,
-        capabilities: if config.allow_exec { vec![Requirement::Exec] } else { Vec::new() },
+        capabilities: if config.allow_exec {
+            vec![Requirement::Exec]
+        } else {
+            Vec::new()
+        },
         wake: 0,
     };
     let worker = Worker::register(&term, data).await?;

@@ -32,7 +32,12 @@ impl Reporter {
             out: false,
             at_ms: 0,
         };
-        Self { store, report, at: None, under_way: JoinSet::new() }
+        Self {
+            store,
+            report,
+            at: None,
+            under_way: JoinSet::new(),
+        }
     }
 
     /// Reports when it is time to.
@@ -65,7 +70,9 @@ fn load() -> (f64, u64) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
     let cpu = System::load_average().map_or(0.0, |load| (load.one / cores).min(1.0));
     let pid = Pid::from_u32(std::process::id());
-    let Ok(mut system) = System::new() else { return (cpu, 0) };
+    let Ok(mut system) = System::new() else {
+        return (cpu, 0);
+    };
     let memory = ProcessRefreshKind::nothing().with_memory();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, memory);
     (cpu, system.process(pid).map_or(0, sysinfo::Process::memory))

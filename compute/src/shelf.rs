@@ -40,21 +40,41 @@ impl Shelf {
                 let key = name.locality_key();
                 let nearest = self.nodes.len() < 2
                     || rendezvous::nearest(key.as_bytes(), &self.nodes).is_none_or(|nearest| nearest == me);
-                self.seen.insert(name, Waiting { since: now, nearest, data: None, unusable: false });
+                self.seen.insert(
+                    name,
+                    Waiting {
+                        since: now,
+                        nearest,
+                        data: None,
+                        unusable: false,
+                    },
+                );
             }
         }
     }
 
     /// Which entries to reach for, the best first.
-    pub(crate) fn choose(&self, room: usize, wait: Duration, now: Instant) -> (Vec<EntryName>, Option<Duration>) {
+    pub(crate) fn choose(
+        &self,
+        room: usize,
+        wait: Duration,
+        now: Instant,
+    ) -> (Vec<EntryName>, Option<Duration>) {
         let seen: Vec<Seen<'_>> = self
             .seen
             .iter()
             .filter(|(_, waiting)| !waiting.unusable)
-            .map(|(name, waiting)| Seen { name, age: now - waiting.since, nearest: waiting.nearest })
+            .map(|(name, waiting)| Seen {
+                name,
+                age: now - waiting.since,
+                nearest: waiting.nearest,
+            })
             .collect();
         let Choice { take, look_again_in } = choose(&seen, room, wait);
-        (take.into_iter().map(|i| seen[i].name.clone()).collect(), look_again_in)
+        (
+            take.into_iter().map(|i| seen[i].name.clone()).collect(),
+            look_again_in,
+        )
     }
 
     /// The data of an entry, if it was read before.
@@ -69,7 +89,9 @@ impl Shelf {
     }
 
     pub(crate) fn age(&self, name: &EntryName, now: Instant) -> Duration {
-        self.seen.get(name).map_or(Duration::ZERO, |waiting| now - waiting.since)
+        self.seen
+            .get(name)
+            .map_or(Duration::ZERO, |waiting| now - waiting.since)
     }
 
     /// Marks an entry that this node will never claim.

@@ -66,7 +66,11 @@ impl Shift {
         let now = Instant::now();
         let reporter = Reporter::new(&config, worker.number(), store.clone());
         Self {
-            capabilities: if config.allow_exec { vec![Requirement::Exec] } else { Vec::new() },
+            capabilities: if config.allow_exec {
+                vec![Requirement::Exec]
+            } else {
+                Vec::new()
+            },
             config: Arc::new(config),
             engine,
             store,
@@ -140,7 +144,13 @@ impl Shift {
             let worker = self.worker.clone();
             self.woken = Some(async move { worker.woken().await }.boxed());
         }
-        let Self { running, finishing, woken, look_at, .. } = self;
+        let Self {
+            running,
+            finishing,
+            woken,
+            look_at,
+            ..
+        } = self;
         let (mut ended, mut reply, mut wake) = (None, None, None);
         tokio::select! {
             () = stop.cancelled() => {}
@@ -234,7 +244,13 @@ impl Shift {
     async fn look_and_check(&mut self) -> Result<(), coordination::Error> {
         if self.checked_at.elapsed() >= SLOW_LOOK {
             self.check_folder().await?;
-            self.shelf.nodes = self.worker.members().await?.into_iter().map(|(_, data)| data.node).collect();
+            self.shelf.nodes = self
+                .worker
+                .members()
+                .await?
+                .into_iter()
+                .map(|(_, data)| data.node)
+                .collect();
             self.checked_at = Instant::now();
         }
         if self.look_now && self.room() > 0 {
@@ -303,8 +319,10 @@ impl Shift {
         if claims.is_empty() {
             return Ok(());
         }
-        let owned: Vec<(EntryName, OwnedData)> =
-            claims.iter().map(|(name, data)| (name.clone(), OwnedData::from(data))).collect();
+        let owned: Vec<(EntryName, OwnedData)> = claims
+            .iter()
+            .map(|(name, data)| (name.clone(), OwnedData::from(data)))
+            .collect();
         match self.worker.claim(owned).await {
             Ok(Claimed { won, .. }) => {
                 let won: HashSet<EntryName> = won.into_iter().collect();
@@ -324,8 +342,11 @@ impl Shift {
     }
 
     async fn read(&mut self, names: &[EntryName]) -> Result<(), coordination::Error> {
-        let unread: Vec<EntryName> =
-            names.iter().filter(|name| self.shelf.data(name).is_none()).cloned().collect();
+        let unread: Vec<EntryName> = names
+            .iter()
+            .filter(|name| self.shelf.data(name).is_none())
+            .cloned()
+            .collect();
         if unread.is_empty() {
             return Ok(());
         }
@@ -350,7 +371,9 @@ impl Shift {
     fn admit(&mut self, names: Vec<EntryName>, now: Instant) -> Vec<(EntryName, EntryData)> {
         let mut claims: Vec<(EntryName, EntryData)> = Vec::new();
         for name in names {
-            let Some(data) = self.shelf.data(&name) else { continue };
+            let Some(data) = self.shelf.data(&name) else {
+                continue;
+            };
             let idle = self.held.is_empty() && claims.is_empty();
             let age = self.shelf.age(&name, now);
             let entry = (&data.processor, &data.past, &data.avoid[..]);
@@ -377,7 +400,13 @@ impl Shift {
 
     fn start(&mut self, name: EntryName, data: EntryData) {
         let stop = CancellationToken::new();
-        self.held.insert(name.clone(), Held { stop: stop.clone(), alone: data.past.alone() });
+        self.held.insert(
+            name.clone(),
+            Held {
+                stop: stop.clone(),
+                alone: data.past.alone(),
+            },
+        );
         let (engine, store, node) = (self.engine.clone(), self.store.clone(), self.config.node.clone());
         self.running.spawn(async move {
             let done = execute::entry(&engine, &store, &name, data, node, stop).await;

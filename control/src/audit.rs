@@ -65,14 +65,24 @@ impl Control {
         let term = self.term().await?;
         let seen = self.looks(&term).await;
         term.close().await;
-        let Seen { look, states, strange } = seen?;
+        let Seen {
+            look,
+            states,
+            strange,
+        } = seen?;
         let broken = |job: &JobId| look.findings.iter().any(|finding| finding.job == *job);
-        let of_jobs = look.tallies.iter().zip(&states).filter(|((job, _), (_, state))| !state.is_final() || broken(job));
+        let of_jobs = look
+            .tallies
+            .iter()
+            .zip(&states)
+            .filter(|((job, _), (_, state))| !state.is_final() || broken(job));
         Ok(AuditReport {
             clean: look.findings.is_empty(),
             jobs: look.tallies.len(),
             total: look.total(),
-            of_jobs: of_jobs.map(|(&(job, tally), &(_, state))| JobTally { job, state, tally }).collect(),
+            of_jobs: of_jobs
+                .map(|(&(job, tally), &(_, state))| JobTally { job, state, tally })
+                .collect(),
             findings: look.findings,
             strange,
         })
@@ -92,21 +102,42 @@ impl Control {
     async fn look(&self, term: &Term) -> Result<Seen, Error> {
         let snapshot = Snapshot::take(term).await?;
         let (sightings, mut strange) = sightings(term, &snapshot).await?;
-        strange.extend(snapshot.census.strange.iter().map(|strange| format!("{}: {}", strange.path, strange.why)));
+        strange.extend(
+            snapshot
+                .census
+                .strange
+                .iter()
+                .map(|strange| format!("{}: {}", strange.path, strange.why)),
+        );
         let jobs = self.store().list(&JobFilter::default()).await?;
         let states = jobs.iter().map(|job| (job.id, job.state)).collect();
-        let facts: Vec<JobFacts> =
-            stream::iter(jobs).map(|job| self.facts(job)).buffered(AT_ONCE).try_collect().await?;
-        Ok(Seen { look: audit::look(&facts, &sightings), states, strange })
+        let facts: Vec<JobFacts> = stream::iter(jobs)
+            .map(|job| self.facts(job))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(Seen {
+            look: audit::look(&facts, &sightings),
+            states,
+            strange,
+        })
     }
 
     async fn facts(&self, job: Job) -> Result<JobFacts, Error> {
         let nothing_can_be = job.state == JobState::Pending;
-        let results = if nothing_can_be { Vec::new() } else { self.store().result_ids_from(job.id, 0).await? };
+        let results = if nothing_can_be {
+            Vec::new()
+        } else {
+            self.store().result_ids_from(job.id, 0).await?
+        };
         let counts_after = if job.state.is_final() || nothing_can_be {
             job.counts
         } else {
-            self.store().progress(&[job.id]).await?.first().map_or(job.counts, |progress| progress.counts)
+            self.store()
+                .progress(&[job.id])
+                .await?
+                .first()
+                .map_or(job.counts, |progress| progress.counts)
         };
         let retention = i64::try_from(self.inner.retention_results.as_millis()).unwrap_or(i64::MAX);
         Ok(JobFacts {
@@ -117,7 +148,9 @@ impl Control {
             counts: job.counts,
             counts_after,
             results,
-            expired: job.finished_ms.is_some_and(|finished| finished.saturating_add(retention) < now_ms()),
+            expired: job
+                .finished_ms
+                .is_some_and(|finished| finished.saturating_add(retention) < now_ms()),
         })
     }
 }
@@ -134,7 +167,12 @@ async fn sightings(term: &Term, snapshot: &Snapshot) -> Result<(Vec<Sighting>, V
         };
         match header {
             Ok(data) => {
-                sightings.push(Sighting { place: place_of, entry: name.to_string(), job: data.job, run: data.run });
+                sightings.push(Sighting {
+                    place: place_of,
+                    entry: name.to_string(),
+                    job: data.job,
+                    run: data.run,
+                });
             }
             Err(why) => strange.push(format!("{}: {why}", place.entry(&name))),
         }

@@ -18,10 +18,15 @@ impl Source {
         if text.contains("://") {
             return Ok(Self(text.to_string()));
         }
-        let bad = |why: String| Error::BadFile { path: text.to_string(), why };
+        let bad = |why: String| Error::BadFile {
+            path: text.to_string(),
+            why,
+        };
         let path = std::path::absolute(text).map_err(|error| bad(error.to_string()))?;
         let path = path.into_os_string().into_string();
-        Ok(Self(path.map_err(|_| bad("the path is no UTF-8, which a URL must be".to_string()))?))
+        Ok(Self(path.map_err(|_| {
+            bad("the path is no UTF-8, which a URL must be".to_string())
+        })?))
     }
 
     /// The absolute path or the URL.
@@ -66,7 +71,12 @@ impl Control {
     ///
     /// # Errors
     /// [`Error::Storage`] that names the file that is missing, no file or not readable; then nothing was changed.
-    pub async fn add_dataset(&self, name: &Name, sources: &[Source], block_size: u64) -> Result<AddReport, Error> {
+    pub async fn add_dataset(
+        &self,
+        name: &Name,
+        sources: &[Source],
+        block_size: u64,
+    ) -> Result<AddReport, Error> {
         let mut blocks: Vec<Block> = Vec::new();
         for source in sources {
             blocks.extend(self.store().split(source.as_str(), block_size).await?);
@@ -81,7 +91,12 @@ impl Control {
             self.store().append_blocks(name, blocks).await?;
         }
         let dataset = self.dataset(name).await?;
-        Ok(AddReport { dataset, files: sources.len(), blocks: added, bytes })
+        Ok(AddReport {
+            dataset,
+            files: sources.len(),
+            blocks: added,
+            bytes,
+        })
     }
 
     /// Forgets a dataset; the files stay.
@@ -103,7 +118,10 @@ mod tests {
         assert_eq!(Source::parse("s3://bucket/x").unwrap().as_str(), "s3://bucket/x");
         assert_eq!(Source::parse("/var/log/x").unwrap().as_str(), "/var/log/x");
         let here = std::env::current_dir().unwrap();
-        assert_eq!(Source::parse("x").unwrap().as_str(), here.join("x").to_str().unwrap());
+        assert_eq!(
+            Source::parse("x").unwrap().as_str(),
+            here.join("x").to_str().unwrap()
+        );
         assert!(matches!(Source::parse(""), Err(Error::BadFile { .. })));
     }
 }

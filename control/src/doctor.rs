@@ -36,15 +36,30 @@ pub struct Check {
 
 impl Check {
     fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Ok, found: found.into(), advice: None }
+        Self {
+            name,
+            verdict: Verdict::Ok,
+            found: found.into(),
+            advice: None,
+        }
     }
 
     fn warning(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Warning, found: found.into(), advice: Some(advice.into()) }
+        Self {
+            name,
+            verdict: Verdict::Warning,
+            found: found.into(),
+            advice: Some(advice.into()),
+        }
     }
 
     fn failed(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Failed, found: found.into(), advice: Some(advice.into()) }
+        Self {
+            name,
+            verdict: Verdict::Failed,
+            found: found.into(),
+            advice: Some(advice.into()),
+        }
     }
 }
 
@@ -83,7 +98,10 @@ async fn examine_zookeeper(config: &coordination::Config, checks: &mut Vec<Check
             return None;
         }
     };
-    checks.push(Check::ok(NAME, format!("{} answers within {:?}", config.connect, rounded(begin.elapsed()))));
+    checks.push(Check::ok(
+        NAME,
+        format!("{} answers within {:?}", config.connect, rounded(begin.elapsed())),
+    ));
     for (address, answer) in coordination::servers(config).await {
         checks.push(match answer {
             Ok(server) => {
@@ -103,7 +121,11 @@ async fn examine_zookeeper(config: &coordination::Config, checks: &mut Vec<Check
     });
     match Snapshot::take(&term).await {
         Ok(snapshot) => examine_roots(&snapshot, checks),
-        Err(error) => checks.push(Check::failed("roots", error.to_string(), zookeeper_advice(&error))),
+        Err(error) => checks.push(Check::failed(
+            "roots",
+            error.to_string(),
+            zookeeper_advice(&error),
+        )),
     }
     Some(term)
 }
@@ -118,21 +140,37 @@ async fn probe_rights(term: &Term) -> Result<(), coordination::Error> {
         pid: std::process::id(),
         version: String::new(),
     };
-    Candidacy::enter(term, Office::Dispatcher, &data).await?.withdraw().await;
+    Candidacy::enter(term, Office::Dispatcher, &data)
+        .await?
+        .withdraw()
+        .await;
     Ok(())
 }
 
 fn examine_roots(snapshot: &Snapshot, checks: &mut Vec<Check>) {
-    let missing: Vec<&str> = snapshot.roots.iter().filter(|root| root.children.is_none()).map(|root| root.path).collect();
+    let missing: Vec<&str> = snapshot
+        .roots
+        .iter()
+        .filter(|root| root.children.is_none())
+        .map(|root| root.path)
+        .collect();
     if missing.is_empty() {
         checks.push(Check::ok("roots", "/unowned, /owned and /done are there"));
     } else {
         let found = format!("{} missing", missing.join(", "));
-        checks.push(Check::failed("roots", found, "run `sawmill init`, or start a dispatcher, which makes them"));
+        checks.push(Check::failed(
+            "roots",
+            found,
+            "run `sawmill init`, or start a dispatcher, which makes them",
+        ));
     }
     for strange in &snapshot.census.strange {
         let advice = "nobody uses it; delete it by hand if nobody needs it";
-        checks.push(Check::warning("strange znode", format!("{}: {}", strange.path, strange.why), advice));
+        checks.push(Check::warning(
+            "strange znode",
+            format!("{}: {}", strange.path, strange.why),
+            advice,
+        ));
     }
 }
 
@@ -145,7 +183,9 @@ fn zookeeper_advice(error: &coordination::Error) -> &'static str {
             "give the credentials that the mill was set up with: zookeeper_auth or SAWMILL_ZOOKEEPER_AUTH"
         }
         coordination::Error::BadAddress { .. } => "the form is host:port[,host:port…][/chroot]",
-        coordination::Error::BadTls { .. } => "check zookeeper_tls_ca, zookeeper_tls_cert and zookeeper_tls_key",
+        coordination::Error::BadTls { .. } => {
+            "check zookeeper_tls_ca, zookeeper_tls_cert and zookeeper_tls_key"
+        }
         _ => "see the log of ZooKeeper",
     }
 }
@@ -155,7 +195,10 @@ async fn examine_mongodb(config: &storage::Config, checks: &mut Vec<Check>) -> O
     let store = match Store::open(config).await {
         Ok(store) => store,
         Err(error) => {
-            let is_store = matches!(error, storage::Error::Io { .. } | storage::Error::Object { .. } | storage::Error::BadUrl { .. });
+            let is_store = matches!(
+                error,
+                storage::Error::Io { .. } | storage::Error::Object { .. } | storage::Error::BadUrl { .. }
+            );
             let name = if is_store { "block store" } else { NAME };
             checks.push(Check::failed(name, error.to_string(), storage_advice(&error)));
             return None;
@@ -163,7 +206,12 @@ async fn examine_mongodb(config: &storage::Config, checks: &mut Vec<Check>) -> O
     };
     match store.server_info().await {
         Ok(info) => {
-            let found = format!("{} answers, version {}, database {}", store.address(), info.version, store.database());
+            let found = format!(
+                "{} answers, version {}, database {}",
+                store.address(),
+                info.version,
+                store.database()
+            );
             let slow = format!("{found}, and takes {:?}", rounded(info.round_trip));
             checks.push(if info.round_trip < SLOW {
                 Check::ok(NAME, found)
@@ -192,7 +240,9 @@ async fn examine_mongodb(config: &storage::Config, checks: &mut Vec<Check>) -> O
 /// Writes, reads and deletes an output of a job that does not exist.
 async fn probe_block_store(store: &Store) -> Result<(), storage::Error> {
     let probe = new_job_id();
-    let written = store.put_output(probe, "probe", Spill::Bytes(b"probe".to_vec())).await;
+    let written = store
+        .put_output(probe, "probe", Spill::Bytes(b"probe".to_vec()))
+        .await;
     let read = match written {
         Ok(output) => store.read_output(&output).await.map(drop),
         Err(error) => Err(error),
@@ -205,7 +255,11 @@ fn skew(ms: i64) -> Check {
     const NAME: &str = "clock";
     const ADVICE: &str = "keep the clocks of all machines in step with NTP";
     let apart = Duration::from_millis(ms.unsigned_abs());
-    let found = format!("MongoDB's clock is {apart:?} {} this machine's", if ms < 0 { "behind" } else { "ahead of" });
+    let found = format!(
+        "MongoDB's clock is {} ms {} this machine's",
+        apart.as_millis(),
+        if ms < 0 { "behind" } else { "ahead of" }
+    );
     if apart >= SKEW_BAD {
         Check::failed(NAME, found, ADVICE)
     } else if apart >= SKEW_NOTICED {
@@ -217,8 +271,12 @@ fn skew(ms: i64) -> Check {
 
 fn storage_advice(error: &storage::Error) -> &'static str {
     match error {
-        storage::Error::NoReplicaSet { .. } => "a replica set of one member is enough; `sawmill dev` brings one",
-        storage::Error::BadUri { .. } => "the form is mongodb://[user:password@]host:port[,host:port…]/database",
+        storage::Error::NoReplicaSet { .. } => {
+            "a replica set of one member is enough; `sawmill dev` brings one"
+        }
+        storage::Error::BadUri { .. } => {
+            "the form is mongodb://[user:password@]host:port[,host:port…]/database"
+        }
         storage::Error::Newer { .. } => "use the newest Sawmill everywhere",
         error if error.is_unreachable() => {
             "start MongoDB there, or say where it is with --mongodb or SAWMILL_MONGODB; `sawmill dev` brings its own"
@@ -243,10 +301,19 @@ async fn examine_roles(control: &Control, checks: &mut Vec<Check>) {
     if missing_roles(&status).is_empty() {
         checks.push(Check::ok("roles", roles(&status)));
     }
-    let dead: Vec<&str> = status.workers.iter().filter(|worker| !worker.alive).map(|worker| worker.name.as_str()).collect();
+    let dead: Vec<&str> = status
+        .workers
+        .iter()
+        .filter(|worker| !worker.alive)
+        .map(|worker| worker.name.as_str())
+        .collect();
     if !dead.is_empty() {
         let found = format!("{} died and left entries", dead.join(", "));
-        checks.push(Check::warning("roles", found, "a leading dispatcher recovers them within a second"));
+        checks.push(Check::warning(
+            "roles",
+            found,
+            "a leading dispatcher recovers them within a second",
+        ));
     }
     versions(&status, checks);
 }
@@ -255,11 +322,18 @@ fn roles(status: &Status) -> String {
     let live: Vec<_> = status.workers.iter().filter(|worker| worker.alive).collect();
     let slots: u32 = live.iter().map(|worker| worker.slots).sum();
     let (dispatchers, watchers) = (1 + status.standby.len(), status.watchers.len());
-    format!("dispatchers: {dispatchers}, watchers: {watchers}, workers: {}, slots: {slots}", live.len())
+    format!(
+        "dispatchers: {dispatchers}, watchers: {watchers}, workers: {}, slots: {slots}",
+        live.len()
+    )
 }
 
 fn versions(status: &Status, checks: &mut Vec<Check>) {
-    let candidates = status.leader.iter().chain(&status.standby).chain(&status.watchers);
+    let candidates = status
+        .leader
+        .iter()
+        .chain(&status.standby)
+        .chain(&status.watchers);
     let mut versions: Vec<&str> = candidates.map(|candidate| candidate.version.as_str()).collect();
     versions.retain(|version| !version.is_empty());
     versions.sort_unstable();
@@ -283,6 +357,12 @@ mod tests {
         assert_eq!(skew(-3).verdict, Verdict::Ok);
         assert_eq!(skew(700).verdict, Verdict::Warning);
         let bad = skew(-60_000);
-        assert_eq!((bad.verdict, bad.found.as_str()), (Verdict::Failed, "MongoDB's clock is 60s behind this machine's"));
+        assert_eq!(
+            (bad.verdict, bad.found.as_str()),
+            (
+                Verdict::Failed,
+                "MongoDB's clock is 60000 ms behind this machine's"
+            )
+        );
     }
 }

@@ -21,7 +21,9 @@ pub enum Error {
         name: Name,
     },
     /// A job that does not exist.
-    #[error("no such job: {reference}; give an id, the beginning of one, or `last`; `sawmill job list` shows them")]
+    #[error(
+        "no such job: {reference}; give an id, the beginning of one, or `last`; `sawmill job list` shows them"
+    )]
     NoSuchJob {
         /// As it was given.
         reference: String,
@@ -85,7 +87,10 @@ pub enum Error {
 }
 
 fn because(error: &Option<String>) -> String {
-    error.as_ref().map(|error| format!(" ({error})")).unwrap_or_default()
+    error
+        .as_ref()
+        .map(|error| format!(" ({error})"))
+        .unwrap_or_default()
 }
 
 impl Error {
@@ -110,5 +115,8 @@ impl Error {
 
 /// Whether it is the form of an address that is wrong.
 pub fn is_usage(error: &storage::Error) -> bool {
-    matches!(error, storage::Error::BadUri { .. } | storage::Error::BadUrl { .. })
+    matches!(
+        error,
+        storage::Error::BadUri { .. } | storage::Error::BadUrl { .. }
+    )
 }

@@ -47,7 +47,13 @@ const RETENTION_RESULTS: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Control {
     /// A handle over open stores. ZooKeeper is connected only while a method needs it: `status`, `doctor`, `audit`.
     pub fn open(zookeeper: coordination::Config, store: Store) -> Self {
-        Self { inner: Arc::new(Inner { zookeeper, store, retention_results: RETENTION_RESULTS }) }
+        Self {
+            inner: Arc::new(Inner {
+                zookeeper,
+                store,
+                retention_results: RETENTION_RESULTS,
+            }),
+        }
     }
 
     /// Tells how long results are kept, so that the audit does not miss those that were removed.
@@ -55,7 +61,13 @@ impl Control {
     pub fn with_retention(self, results: Duration) -> Self {
         let Inner { zookeeper, store, .. } = &*self.inner;
         let (zookeeper, store) = (zookeeper.clone(), store.clone());
-        Self { inner: Arc::new(Inner { zookeeper, store, retention_results: results }) }
+        Self {
+            inner: Arc::new(Inner {
+                zookeeper,
+                store,
+                retention_results: results,
+            }),
+        }
     }
 
     /// MongoDB and the block store.
@@ -79,7 +91,9 @@ impl Control {
     /// [`Error::NoSuchJob`]; [`Error::Storage`], also when more than one job has an id that begins so.
     pub async fn job(&self, reference: &str) -> Result<Job, Error> {
         let id = self.resolve(reference).await?;
-        self.store().job(id).await?.ok_or_else(|| Error::NoSuchJob { reference: reference.to_string() })
+        self.store().job(id).await?.ok_or_else(|| Error::NoSuchJob {
+            reference: reference.to_string(),
+        })
     }
 
     /// The id of the job that `reference` means.
@@ -87,10 +101,15 @@ impl Control {
     /// # Errors
     /// As [`Control::job`].
     pub async fn resolve(&self, reference: &str) -> Result<JobId, Error> {
-        self.store().resolve(reference).await.map_err(|error| match error {
-            storage::Error::NotFound { .. } => Error::NoSuchJob { reference: reference.to_string() },
-            other => other.into(),
-        })
+        self.store()
+            .resolve(reference)
+            .await
+            .map_err(|error| match error {
+                storage::Error::NotFound { .. } => Error::NoSuchJob {
+                    reference: reference.to_string(),
+                },
+                other => other.into(),
+            })
     }
 
     /// Jobs, the newest first.
@@ -109,7 +128,14 @@ impl Control {
         let id = self.resolve(reference).await?;
         let asked = self.store().request_cancel(id).await?;
         let job = self.job(&id.to_string()).await?;
-        if asked { Ok(job) } else { Err(Error::AlreadyEnded { job: id, state: job.state }) }
+        if asked {
+            Ok(job)
+        } else {
+            Err(Error::AlreadyEnded {
+                job: id,
+                state: job.state,
+            })
+        }
     }
 
     /// The latest attempts of a job that ended without a result, at most `limit`, in the order in which they were recorded.

@@ -23,7 +23,11 @@ impl Control {
             obstacles.push("no compute node runs commands: start one with --allow-exec".to_string());
         }
         if obstacles.is_empty() && job.state == JobState::Pending {
-            let before = status.jobs.iter().filter(|other| other.priority > job.spec.priority.get()).count();
+            let before = status
+                .jobs
+                .iter()
+                .filter(|other| other.priority > job.spec.priority.get())
+                .count();
             if before > 0 {
                 obstacles.push(format!("{before} jobs of higher priority go first"));
             }

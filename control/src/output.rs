@@ -27,26 +27,42 @@ impl Control {
         job: &Job,
     ) -> Result<impl Stream<Item = Result<Vec<u8>, Error>> + Send + Unpin + use<>, Error> {
         if job.state != JobState::Successful {
-            return Err(Error::NoResult { job: job.id, state: job.state, error: job.error.clone() });
+            return Err(Error::NoResult {
+                job: job.id,
+                state: job.state,
+                error: job.error.clone(),
+            });
         }
-        let range = if job.has_merge() { job.blocks..job.blocks + 1 } else { 0..job.blocks };
-        let partials = self.store().outputs(job.id, range.clone()).await?.map_err(Error::from);
+        let range = if job.has_merge() {
+            job.blocks..job.blocks + 1
+        } else {
+            0..job.blocks
+        };
+        let partials = self
+            .store()
+            .outputs(job.id, range.clone())
+            .await?
+            .map_err(Error::from);
         let gone = {
             let (id, expected, first) = (job.id, range.len() as u64, range.start);
-            move |index: u32| Error::ResultsGone { job: id, found: u64::from(index - first), expected }
+            move |index: u32| Error::ResultsGone {
+                job: id,
+                found: u64::from(index - first),
+                expected,
+            }
         };
         let (next, end) = (range.start, range.end);
-        let in_order = stream::try_unfold((partials, next), move |(mut partials, next)| {
-            async move {
-                match partials.try_next().await? {
-                    Some(partial) if partial.index == next => Ok(Some((partial, (partials, next + 1)))),
-                    None if next == end => Ok(None),
-                    _ => Err(gone(next)),
-                }
+        let in_order = stream::try_unfold((partials, next), move |(mut partials, next)| async move {
+            match partials.try_next().await? {
+                Some(partial) if partial.index == next => Ok(Some((partial, (partials, next + 1)))),
+                None if next == end => Ok(None),
+                _ => Err(gone(next)),
             }
         });
         let store = self.store().clone();
-        let chunks = in_order.and_then(move |partial: Partial| chunks(store.clone(), partial)).try_flatten();
+        let chunks = in_order
+            .and_then(move |partial: Partial| chunks(store.clone(), partial))
+            .try_flatten();
         Ok(chunks.boxed())
     }
 
@@ -88,10 +104,23 @@ async fn chunks(store: Store, partial: Partial) -> Result<BoxStream<'static, Res
 async fn read_chunk(mut reader: BlockReader) -> Result<Option<(Vec<u8>, BlockReader)>, Error> {
     let read = tokio::task::spawn_blocking(move || {
         let mut chunk = Vec::new();
-        reader.by_ref().take(CHUNK_BYTES).read_to_end(&mut chunk).map(|_| (chunk, reader))
+        reader
+            .by_ref()
+            .take(CHUNK_BYTES)
+            .read_to_end(&mut chunk)
+            .map(|_| (chunk, reader))
     });
-    let unreadable = |why: String| Error::Unreadable { what: "a stored output".to_string(), why };
-    let (chunk, reader) =
-        read.await.map_err(|error| unreadable(error.to_string()))?.map_err(|error| unreadable(error.to_string()))?;
-    Ok(if chunk.is_empty() { None } else { Some((chunk, reader)) })
+    let unreadable = |why: String| Error::Unreadable {
+        what: "a stored output".to_string(),
+        why,
+    };
+    let (chunk, reader) = read
+        .await
+        .map_err(|error| unreadable(error.to_string()))?
+        .map_err(|error| unreadable(error.to_string()))?;
+    Ok(if chunk.is_empty() {
+        None
+    } else {
+        Some((chunk, reader))
+    })
 }

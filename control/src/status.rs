@@ -135,8 +135,10 @@ impl Control {
         let usage = self.store().usage().await.ok();
         let mut status = of_snapshot(&snapshot, &reports, now_ms());
         status.jobs = jobs.iter().map(UnfinishedJob::from).collect();
-        status.storage =
-            usage.map(|usage| StorageUse { documents: usage.documents, disk_bytes: usage.disk_bytes });
+        status.storage = usage.map(|usage| StorageUse {
+            documents: usage.documents,
+            disk_bytes: usage.disk_bytes,
+        });
         status.took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(status)
     }
@@ -144,7 +146,11 @@ impl Control {
     /// Pending jobs in the order of admission, then those that somebody asked to cancel before.
     async fn pending(&self, limit: usize) -> Result<Vec<Job>, Error> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        let filter = JobFilter { states: vec![JobState::Pending], limit: Some(limit), ..JobFilter::default() };
+        let filter = JobFilter {
+            states: vec![JobState::Pending],
+            limit: Some(limit),
+            ..JobFilter::default()
+        };
         let mut pending = self.store().list(&filter).await?;
         pending.sort_by_key(|job| (job.cancel_requested, std::cmp::Reverse(job.spec.priority), job.id));
         Ok(pending)
@@ -158,13 +164,21 @@ fn of_snapshot(snapshot: &Snapshot, reports: &[NodeReport], now_ms: i64) -> Stat
         leader: dispatchers.next(),
         standby: dispatchers.collect(),
         watchers: snapshot.watchers.iter().map(Candidate::from).collect(),
-        workers: census.workers.iter().map(|view| worker(view, reports, now_ms)).collect(),
+        workers: census
+            .workers
+            .iter()
+            .map(|view| worker(view, reports, now_ms))
+            .collect(),
         entries: Places {
             unowned: census.unowned.len(),
             owned: census.workers.iter().map(|worker| worker.entries.len()).sum(),
             done: census.done.len(),
         },
-        strange: census.strange.iter().map(|strange| format!("{}: {}", strange.path, strange.why)).collect(),
+        strange: census
+            .strange
+            .iter()
+            .map(|strange| format!("{}: {}", strange.path, strange.why))
+            .collect(),
         jobs: Vec::new(),
         storage: None,
         took_ms: 0,
@@ -185,7 +199,9 @@ impl From<&CandidateView> for Candidate {
 
 fn worker(view: &WorkerView, reports: &[NodeReport], now_ms: i64) -> Worker {
     let data = view.data.as_ref().ok();
-    let report = reports.iter().find(|report| report.worker == view.number.0 && now_ms - report.at_ms < FRESH_MS);
+    let report = reports
+        .iter()
+        .find(|report| report.worker == view.number.0 && now_ms - report.at_ms < FRESH_MS);
     Worker {
         name: view.number.to_string(),
         node: data.map(|data| data.node.to_string()).unwrap_or_default(),

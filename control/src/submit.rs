@@ -50,7 +50,10 @@ impl Control {
             }
         }
         let submitted_ms = now_ms();
-        let jobs: Vec<Job> = specs.into_iter().map(|spec| new_job(&datasets[&spec.dataset], spec, submitted_ms)).collect();
+        let jobs: Vec<Job> = specs
+            .into_iter()
+            .map(|spec| new_job(&datasets[&spec.dataset], spec, submitted_ms))
+            .collect();
         let ids = jobs.iter().map(|job| job.id).collect();
         let mut jobs = jobs.into_iter();
         loop {

@@ -35,7 +35,9 @@ impl Control {
         loop {
             match self.store().progress(&[id]).await {
                 Ok(progress) => {
-                    let Some(progress) = progress.into_iter().next() else { return Err(no_such(id)) };
+                    let Some(progress) = progress.into_iter().next() else {
+                        return Err(no_such(id));
+                    };
                     if last != Some(progress) {
                         on_change(&progress);
                         last = Some(progress);
@@ -54,7 +56,12 @@ impl Control {
                     return Ok(job);
                 }
                 let (ended, subtasks) = (job.counts.ended(), job.subtasks());
-                return Err(Error::NotEnded { job: id, state: job.state, ended, subtasks });
+                return Err(Error::NotEnded {
+                    job: id,
+                    state: job.state,
+                    ended,
+                    subtasks,
+                });
             }
             sleep(pause).await;
         }
@@ -74,8 +81,11 @@ impl Control {
                 Err(error) if error.is_retryable() => Vec::new(),
                 Err(error) => return Err(error.into()),
             };
-            let ended: std::collections::HashSet<JobId> =
-                progress.iter().filter(|progress| progress.state.is_final()).map(|progress| progress.id).collect();
+            let ended: std::collections::HashSet<JobId> = progress
+                .iter()
+                .filter(|progress| progress.state.is_final())
+                .map(|progress| progress.id)
+                .collect();
             left.retain(|id| !ended.contains(id));
             if ended.len() == looked_at {
                 continue;
@@ -94,5 +104,7 @@ fn pause_after(begin: Instant) -> Duration {
 }
 
 fn no_such(id: JobId) -> Error {
-    Error::NoSuchJob { reference: id.to_string() }
+    Error::NoSuchJob {
+        reference: id.to_string(),
+    }
 }

@@ -59,7 +59,11 @@ pub(crate) fn check_size(path: &str, data: &[u8]) -> Result<(), Error> {
     if data.len() <= MOST_DATA_BYTES {
         Ok(())
     } else {
-        Err(Error::TooLarge { path: path.to_string(), bytes: data.len(), limit: MOST_DATA_BYTES })
+        Err(Error::TooLarge {
+            path: path.to_string(),
+            bytes: data.len(),
+            limit: MOST_DATA_BYTES,
+        })
     }
 }
 
@@ -101,11 +105,7 @@ struct Chunk {
 /// # Errors
 /// [`Error::Deposed`] when the guard is gone, [`Error::TooLarge`] before anything was sent, [`Error::RootMissing`],
 /// [`Error::NoAuth`], [`Error::TermOver`], [`Error::Disconnected`]; steps may have happened before.
-pub(crate) async fn carry_out(
-    term: &Term,
-    guard: Option<&str>,
-    steps: &[Step],
-) -> Result<Vec<Fate>, Error> {
+pub(crate) async fn carry_out(term: &Term, guard: Option<&str>, steps: &[Step]) -> Result<Vec<Fate>, Error> {
     for step in steps {
         if let Some((path, data)) = &step.create {
             check_size(path, data)?;
@@ -146,7 +146,8 @@ pub(crate) async fn carry_out(
             }
         }
         if let Some(failure) = failure {
-            term.after_loss(&mut losses, first_path(steps, &lost), &failure).await?;
+            term.after_loss(&mut losses, first_path(steps, &lost), &failure)
+                .await?;
             look(term, steps, &lost, &mut fates).await?;
             lost.retain(|&i| fates[i].is_none());
             waiting.extend(chunks(term, guard, steps, &lost));
@@ -165,7 +166,11 @@ fn chunks(term: &Term, guard: Option<&str>, steps: &[Step], open: &[usize]) -> V
         }
     };
     let runs = split(open, usize::from(guard.is_some()), weigh);
-    runs.map(|run| Chunk { steps: run.to_vec(), failures: 0 }).collect()
+    runs.map(|run| Chunk {
+        steps: run.to_vec(),
+        failures: 0,
+    })
+    .collect()
 }
 
 fn requeue(chunk: Chunk, waiting: &mut Vec<Chunk>) {
@@ -173,7 +178,10 @@ fn requeue(chunk: Chunk, waiting: &mut Vec<Chunk>) {
     } else if chunk.failures < FAILURES_BEFORE_SINGLY {
         waiting.push(chunk);
     } else {
-        waiting.extend(chunk.steps.iter().map(|&i| Chunk { steps: vec![i], failures: chunk.failures }));
+        waiting.extend(chunk.steps.iter().map(|&i| Chunk {
+            steps: vec![i],
+            failures: chunk.failures,
+        }));
     }
 }
 
@@ -192,11 +200,15 @@ fn send<'c>(
     let persistent = term.persistent();
     let mut writer = client.new_multi_writer();
     if let Some(guard) = guard {
-        writer.add_check_version(guard, ANY_VERSION).map_err(|failure| Error::refused(guard, failure))?;
+        writer
+            .add_check_version(guard, ANY_VERSION)
+            .map_err(|failure| Error::refused(guard, failure))?;
     }
     for &i in chunk {
         let Step { delete, create } = &steps[i];
-        writer.add_delete(delete, None).map_err(|failure| Error::refused(delete, failure))?;
+        writer
+            .add_delete(delete, None)
+            .map_err(|failure| Error::refused(delete, failure))?;
         if let Some((path, data)) = create {
             let added = writer.add_create(path, data, &persistent);
             added.map_err(|failure| Error::refused(path, failure))?;
@@ -237,7 +249,9 @@ fn judge(
             (zk::Error::NoNode, true) => Ok((at, Fate::Gone)),
             (zk::Error::NotEmpty, true) => Ok((at, Fate::Stuck(format!("{path} has children")))),
             (zk::Error::NodeExists, false) => Ok((at, Fate::Stuck(format!("{path} is already there")))),
-            (zk::Error::NoNode, false) => Err(Error::RootMissing { path: parent(path).to_string() }),
+            (zk::Error::NoNode, false) => Err(Error::RootMissing {
+                path: parent(path).to_string(),
+            }),
             (source, _) => Err(Error::refused(path, source)),
         };
     }
@@ -247,21 +261,20 @@ fn judge(
 /// What the failed check of a guard means.
 pub(crate) fn guard_failed(guard: &str, source: zk::Error) -> Error {
     match source {
-        zk::Error::NoNode | zk::Error::BadVersion => Error::Deposed { path: guard.to_string() },
+        zk::Error::NoNode | zk::Error::BadVersion => Error::Deposed {
+            path: guard.to_string(),
+        },
         source => Error::refused(guard, source),
     }
 }
 
 /// Finds out which steps happened though their reply was lost; leaves the fates of the others open.
-async fn look(
-    term: &Term,
-    steps: &[Step],
-    open: &[usize],
-    fates: &mut [Option<Fate>],
-) -> Result<(), Error> {
+async fn look(term: &Term, steps: &[Step], open: &[usize], fates: &mut [Option<Fate>]) -> Result<(), Error> {
     term.sync().await?;
     let sources: Vec<String> = open.iter().map(|&i| steps[i].delete.clone()).collect();
-    let answers = term.ask_all(&sources, |client, path| client.check_stat(path)).await?;
+    let answers = term
+        .ask_all(&sources, |client, path| client.check_stat(path))
+        .await?;
     let mut moved = Vec::new();
     for (&i, answer) in open.iter().zip(answers) {
         match answer {
@@ -274,7 +287,9 @@ async fn look(
         }
     }
     let targets: Vec<String> = moved.iter().map(|(_, path)| path.clone()).collect();
-    let found = term.ask_all(&targets, |client, path| client.get_data(path)).await?;
+    let found = term
+        .ask_all(&targets, |client, path| client.get_data(path))
+        .await?;
     for ((i, path), answer) in moved.into_iter().zip(found) {
         let ours = steps[i].create.as_ref().map(|(_, data)| data);
         fates[i] = Some(match answer {
@@ -292,7 +307,10 @@ mod tests {
     use super::*;
 
     fn step(n: usize) -> Step {
-        Step { delete: format!("/unowned/{n}"), create: Some((format!("/done/{n}"), Vec::new())) }
+        Step {
+            delete: format!("/unowned/{n}"),
+            create: Some((format!("/done/{n}"), Vec::new())),
+        }
     }
 
     #[test]
@@ -300,9 +318,13 @@ mod tests {
         let items: Vec<usize> = (0..1000).collect();
         let runs: Vec<usize> = split(&items, 1, |_| (2, 10)).map(<[_]>::len).collect();
         assert_eq!(runs, [249, 249, 249, 249, 4]);
-        let runs: Vec<usize> = split(&items[..9], 1, |_| (2, 128 * 1024)).map(<[_]>::len).collect();
+        let runs: Vec<usize> = split(&items[..9], 1, |_| (2, 128 * 1024))
+            .map(<[_]>::len)
+            .collect();
         assert_eq!(runs, [3, 3, 3]);
-        let runs: Vec<usize> = split(&items[..2], 1, |_| (1, 2 * MULTI_BYTES)).map(<[_]>::len).collect();
+        let runs: Vec<usize> = split(&items[..2], 1, |_| (1, 2 * MULTI_BYTES))
+            .map(<[_]>::len)
+            .collect();
         assert_eq!(runs, [1, 1], "what is too large on its own goes alone");
         assert_eq!(split(&items[..0], 1, |_| (1, 1)).count(), 0);
     }
@@ -318,8 +340,23 @@ mod tests {
         assert!(matches!(judged(0, zk::Error::NoNode), Err(Error::Deposed { path }) if path == "/g"));
         assert!(matches!(judged(2, zk::Error::NoNode), Err(Error::RootMissing { path }) if path == "/done"));
         assert!(matches!(judged(1, zk::Error::NoAuth), Err(Error::NoAuth { path }) if path == "/unowned/0"));
-        assert!(judged(9, zk::Error::NoNode).is_err(), "an index beyond the operations");
-        let deletes = [Step { delete: "/done/1".into(), create: None }, Step { delete: "/done/2".into(), create: None }];
-        assert_eq!(judge(None, &deletes, &[0, 1], 1, zk::Error::NoNode).unwrap(), (1, Fate::Gone));
+        assert!(
+            judged(9, zk::Error::NoNode).is_err(),
+            "an index beyond the operations"
+        );
+        let deletes = [
+            Step {
+                delete: "/done/1".into(),
+                create: None,
+            },
+            Step {
+                delete: "/done/2".into(),
+                create: None,
+            },
+        ];
+        assert_eq!(
+            judge(None, &deletes, &[0, 1], 1, zk::Error::NoNode).unwrap(),
+            (1, Fate::Gone)
+        );
     }
 }

@@ -66,7 +66,10 @@ impl Candidacy {
                 Err(failure) if is_lost_reply(&failure) => {
                     term.after_loss(&mut losses, &prefix, &failure).await?;
                     term.sync().await?;
-                    let mine = listed(term, office).await?.into_iter().find(|other| other.owner == term.session());
+                    let mine = listed(term, office)
+                        .await?
+                        .into_iter()
+                        .find(|other| other.owner == term.session());
                     if let Some(mine) = mine {
                         return Ok(Self::named(term, office, mine.name));
                     }
@@ -78,7 +81,11 @@ impl Candidacy {
 
     fn named(term: &Term, office: Office, name: String) -> Self {
         tracing::info!(%office, name, "stands for election");
-        Self { term: term.clone(), office, name }
+        Self {
+            term: term.clone(),
+            office,
+            name,
+        }
     }
 
     /// Name of the znode: `candidate-0000000001`.
@@ -128,8 +135,12 @@ impl Candidacy {
     }
 
     async fn watch(&self, path: &str) -> Result<(Option<zk::Stat>, zk::OneshotWatcher), Error> {
-        let request = |client: std::sync::Arc<zk::Client>| async move { client.check_and_watch_stat(path).await };
-        self.term.ask(path, request).await?.map_err(|failure| Error::refused(path, failure))
+        let request =
+            |client: std::sync::Arc<zk::Client>| async move { client.check_and_watch_stat(path).await };
+        self.term
+            .ask(path, request)
+            .await?
+            .map_err(|failure| Error::refused(path, failure))
     }
 
     /// Whether the own znode is still there and held by this session.
@@ -185,21 +196,34 @@ impl Candidacy {
 
 /// Sequences and names of what looks like a candidate, sorted.
 async fn sequences(term: &Term, office: Office) -> Result<Vec<(u64, String)>, Error> {
-    let names = listing::children(term, office.path()).await?.map(|(names, _)| names).unwrap_or_default();
-    let mut all: Vec<_> =
-        names.into_iter().filter_map(|name| candidate_sequence(&name).map(|sequence| (sequence, name))).collect();
+    let names = listing::children(term, office.path())
+        .await?
+        .map(|(names, _)| names)
+        .unwrap_or_default();
+    let mut all: Vec<_> = names
+        .into_iter()
+        .filter_map(|name| candidate_sequence(&name).map(|sequence| (sequence, name)))
+        .collect();
     all.sort_unstable();
     Ok(all)
 }
 
 /// The live candidates of an office, sorted.
 pub(crate) async fn listed(term: &Term, office: Office) -> Result<Vec<Listed>, Error> {
-    let names: Vec<String> = sequences(term, office).await?.into_iter().map(|(_, name)| name).collect();
+    let names: Vec<String> = sequences(term, office)
+        .await?
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect();
     let paths: Vec<String> = names.iter().map(|name| candidate(office, name)).collect();
     let found = listing::read(term, &paths, &ReadSize::default()).await?;
     let all = names.into_iter().zip(found).filter_map(|(name, found)| {
         let (data, stat) = found?;
-        (stat.ephemeral_owner != 0).then_some(Listed { name, owner: stat.ephemeral_owner, data })
+        (stat.ephemeral_owner != 0).then_some(Listed {
+            name,
+            owner: stat.ephemeral_owner,
+            data,
+        })
     });
     Ok(all.collect())
 }

@@ -175,10 +175,17 @@ mod tests {
             "no right to /owned in ZooKeeper: it was created under other credentials"
         );
         assert!(!stranger.session_lost() && !stranger.outcome_unknown() && !stranger.is_retryable());
-        let deposed = Error::Deposed { path: "/owned/dispatcher/candidate-0000000001".into() };
+        let deposed = Error::Deposed {
+            path: "/owned/dispatcher/candidate-0000000001".into(),
+        };
         assert!(deposed.session_lost() && !deposed.outcome_unknown());
         assert!(Error::RootMissing { path: "/done".into() }.is_retryable());
-        let living = Error::LiveWorkers { workers: vec![WorkerNumber(4), WorkerNumber(7)] };
-        assert_eq!(living.to_string(), "live workers own entries: worker-0000000004, worker-0000000007");
+        let living = Error::LiveWorkers {
+            workers: vec![WorkerNumber(4), WorkerNumber(7)],
+        };
+        assert_eq!(
+            living.to_string(),
+            "live workers own entries: worker-0000000004, worker-0000000007"
+        );
     }
 }

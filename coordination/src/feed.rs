@@ -1,33 +1,21 @@
-//! The leading dispatcher, and its step *feed*: new entries into `/unowned`.
+//! The step *feed*: new entries into `/unowned`.
 //!
-//! Promise: each write checks the candidate of its leader, so that a deposed leader's writes fail; each feed expects the
-//! version of `/unowned` that the one before left, so that a repeated one fails. Sequences are the leader's own.
-//! Called by the dispatcher that leads.
-
-use std::{
-    collections::HashMap,
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+//! Promise: each transaction expects the version of `/unowned` that the one before left, so that a repeated one fails.
+//! Sequences are the leader's own.
 
 use model::{
     entry::{EntryName, Priority, Spot},
     name::Name,
-    znode::WorkerData,
 };
 use zookeeper_client as zk;
 use zookeeper_client::{Client, MultiWriteError, MultiWriteResult};
 
 use crate::{
     batch::{self, ANY_VERSION, IN_FLIGHT, check_size, guard_failed, operation_bytes},
-    election::Candidacy,
     error::{Error, is_lost_reply},
-    inspect::{self, Census, Header},
     layout::{Place, UNOWNED, WorkerNumber, parent},
-    roots::{self, Counter, Counters},
-    term::Term,
+    leader::Leader,
+    roots::{self, Counter},
 };
 
 /// What is to be fed; the leader gives it its sequence.
@@ -43,23 +31,6 @@ pub struct NewEntry {
     pub place: Place,
     /// Data of the znode: a `model::znode::EntryData` or `DoneData`.
     pub data: Vec<u8>,
-}
-
-/// The dispatcher that leads.
-#[derive(Debug)]
-pub struct Leader {
-    pub(crate) term: Term,
-    pub(crate) candidacy: Candidacy,
-    /// Path of the candidate: the guard of every write.
-    pub(crate) guard: String,
-    next: u64,
-    version: i32,
-    /// False while a feed is under way: should it be dropped half-way, the next one looks first.
-    certain: bool,
-    /// One more than the highest worker number seen: recreated roots count on from there.
-    next_worker: AtomicU64,
-    /// Data of workers that were woken or listed, with the wake-up counter as last written.
-    pub(crate) workers: Mutex<HashMap<WorkerNumber, WorkerData>>,
 }
 
 /// Consecutive entries that go into one transaction.
@@ -89,31 +60,6 @@ enum Trouble {
 }
 
 impl Leader {
-    /// Takes office: reads the counter, recreates missing roots. Call it when [`Candidacy::until_leading`] returned.
-    ///
-    /// # Errors
-    /// [`Error::Deposed`], [`Error::TermOver`], [`Error::Disconnected`], [`Error::NoAuth`], [`Error::BadData`].
-    pub async fn take_office(term: &Term, candidacy: &Candidacy) -> Result<Self, Error> {
-        let mut leader = Self {
-            term: term.clone(),
-            candidacy: candidacy.clone(),
-            guard: candidacy.path(),
-            next: 0,
-            version: 0,
-            certain: false,
-            next_worker: AtomicU64::new(0),
-            workers: Mutex::new(HashMap::new()),
-        };
-        leader.look().await?;
-        leader.next_worker.fetch_max(roots::behind_highest(term, crate::layout::OWNED).await?, Ordering::Relaxed);
-        Ok(leader)
-    }
-
-    /// The sequence that the next entry gets.
-    pub fn next_sequence(&self) -> u64 {
-        self.next
-    }
-
     /// Feeds entries, in transactions as large as they may be, and wakes workers once they are in.
     ///
     /// `Ok` names what is in, a prefix of `entries` in their order: all of it, unless ZooKeeper refused the rest for
@@ -123,7 +69,11 @@ impl Leader {
     /// # Errors
     /// [`Error::Deposed`] when the candidate is gone; [`Error::TooLarge`] before anything was sent;
     /// [`Error::TermOver`], [`Error::Disconnected`], [`Error::NoAuth`].
-    pub async fn feed(&mut self, entries: Vec<NewEntry>, wake: &[WorkerNumber]) -> Result<Vec<EntryName>, Error> {
+    pub async fn feed(
+        &mut self,
+        entries: Vec<NewEntry>,
+        wake: &[WorkerNumber],
+    ) -> Result<Vec<EntryName>, Error> {
         for entry in &entries {
             if matches!(entry.place, Place::Owned(_)) {
                 let failure = zk::Error::BadArguments(&"an entry is fed into /unowned or /done");
@@ -138,7 +88,9 @@ impl Leader {
         let mut fed = Vec::with_capacity(entries.len());
         match self.feed_all(&entries, &mut fed, wake).await {
             Ok(()) => Ok(fed),
-            Err(failure) if failure.session_lost() || failure.outcome_unknown() || fed.is_empty() => Err(failure),
+            Err(failure) if failure.session_lost() || failure.outcome_unknown() || fed.is_empty() => {
+                Err(failure)
+            }
             Err(failure) => {
                 tracing::warn!(%failure, fed = fed.len(), of = entries.len(), "could not feed all");
                 Ok(fed)
@@ -156,8 +108,15 @@ impl Leader {
         let mut wake = wake.to_vec();
         loop {
             let chunks = self.chunks(entries, fed.len());
-            let last = chunks.last().map_or(fed.len(), |chunk| chunk.first + chunk.names.len()) == entries.len();
-            let targets = if last { std::mem::take(&mut wake) } else { Vec::new() };
+            let last = chunks
+                .last()
+                .map_or(fed.len(), |chunk| chunk.first + chunk.names.len())
+                == entries.len();
+            let targets = if last {
+                std::mem::take(&mut wake)
+            } else {
+                Vec::new()
+            };
             let Some((trouble, open)) = self.feed_round(entries, chunks, fed, &targets).await? else {
                 if last {
                     return Ok(());
@@ -167,18 +126,27 @@ impl Leader {
             wake = targets;
             troubles += 1;
             if troubles > MOST_TROUBLES {
-                return Err(Error::Contended { path: UNOWNED.to_string(), tries: troubles });
+                return Err(Error::Contended {
+                    path: UNOWNED.to_string(),
+                    tries: troubles,
+                });
             }
             if let Trouble::Lost(failure) = &trouble {
                 self.term.after_loss(&mut losses, UNOWNED, failure).await?;
                 self.term.sync().await?;
             }
-            let before = Counter { next: self.next, version: self.version };
+            let before = Counter {
+                next: self.next,
+                version: self.version,
+            };
             self.look().await?;
             match trouble {
                 Trouble::Lost(_) => self.adopt(before, open, fed)?,
                 Trouble::Taken(path) => {
-                    tracing::warn!(path, "an entry's name is taken by something foreign; leaving a gap");
+                    tracing::warn!(
+                        path,
+                        "an entry's name is taken by something foreign; leaving a gap"
+                    );
                     self.next += leap;
                     leap *= 2;
                 }
@@ -212,14 +180,20 @@ impl Leader {
                     fed.extend(chunk.names);
                     continue;
                 }
-                Err(MultiWriteError::RequestFailed { source }) if is_lost_reply(&source) => Trouble::Lost(source),
-                Err(MultiWriteError::RequestFailed { source }) => return Err(Error::refused(UNOWNED, source)),
+                Err(MultiWriteError::RequestFailed { source }) if is_lost_reply(&source) => {
+                    Trouble::Lost(source)
+                }
+                Err(MultiWriteError::RequestFailed { source }) => {
+                    return Err(Error::refused(UNOWNED, source));
+                }
                 Err(MultiWriteError::OperationFailed { index, source }) => {
                     self.judge(entries, &chunk, index, source)?
                 }
             };
             // Those behind expect a version that never came: they are lost or fail, too.
-            let open = std::iter::once(chunk).chain(sent.map(|(chunk, _)| chunk)).collect();
+            let open = std::iter::once(chunk)
+                .chain(sent.map(|(chunk, _)| chunk))
+                .collect();
             return Ok(Some((trouble, open)));
         }
         self.certain = true;
@@ -235,14 +209,29 @@ impl Leader {
     fn chunks(&self, entries: &[NewEntry], first: usize) -> Vec<Chunk> {
         let chroot = self.term.chroot();
         let open: Vec<usize> = (first..entries.len()).collect();
-        let weigh = |i: usize| (1, operation_bytes(chroot, UNOWNED, entries[i].data.len() + NAME_BYTES));
+        let weigh = |i: usize| {
+            (
+                1,
+                operation_bytes(chroot, UNOWNED, entries[i].data.len() + NAME_BYTES),
+            )
+        };
         let mut chunks = Vec::new();
         let mut sequence = self.next;
         for run in batch::split(&open, 2, weigh).take(IN_FLIGHT) {
             let mut names = Vec::with_capacity(run.len());
             for &i in run {
-                let NewEntry { priority, dataset, spot, .. } = &entries[i];
-                names.push(EntryName { priority: *priority, dataset: dataset.clone(), spot: *spot, sequence });
+                let NewEntry {
+                    priority,
+                    dataset,
+                    spot,
+                    ..
+                } = &entries[i];
+                names.push(EntryName {
+                    priority: *priority,
+                    dataset: dataset.clone(),
+                    spot: *spot,
+                    sequence,
+                });
                 sequence += 1;
             }
             chunks.push(Chunk { first: run[0], names });
@@ -256,7 +245,8 @@ impl Leader {
         entries: &[NewEntry],
         chunk: &Chunk,
         version: i32,
-    ) -> Result<impl Future<Output = Result<Vec<MultiWriteResult>, MultiWriteError>> + Send + use<'c>, Error> {
+    ) -> Result<impl Future<Output = Result<Vec<MultiWriteResult>, MultiWriteError>> + Send + use<'c>, Error>
+    {
         let options = self.term.persistent();
         let mut writer = client.new_multi_writer();
         let mut add = || {
@@ -296,93 +286,22 @@ impl Leader {
         }
     }
 
-    /// Reads the counter again, checks that the candidate is ours, recreates missing roots.
-    async fn look(&mut self) -> Result<(), Error> {
-        let counter = match roots::read(&self.term, UNOWNED).await {
-            Err(Error::RootMissing { .. }) => {
-                self.mend().await?;
-                roots::read(&self.term, UNOWNED).await?
-            }
-            counter => {
-                self.candidacy.check().await?;
-                counter?
-            }
-        };
-        // `/done` may be missing alone.
-        if crate::listing::children(&self.term, crate::layout::DONE).await?.is_none() {
-            self.mend().await?;
-        }
-        self.next = self.next.max(counter.next);
-        self.version = counter.version;
-        self.certain = true;
-        Ok(())
-    }
-
     /// After lost replies: what is in, by what the counter says now.
     fn adopt(&mut self, before: Counter, open: Vec<Chunk>, fed: &mut Vec<EntryName>) -> Result<(), Error> {
         let went_through = self.version.wrapping_sub(before.version);
-        let count = usize::try_from(went_through).ok().filter(|&count| count <= open.len());
+        let count = usize::try_from(went_through)
+            .ok()
+            .filter(|&count| count <= open.len());
         let expected = count.map(|count| open[..count].last().map_or(before.next, Chunk::next));
         let (Some(count), true) = (count, expected == Some(self.next)) else {
             // Somebody else wrote the counter meanwhile, by hand: only a census can tell.
-            return Err(Error::Disconnected { path: UNOWNED.to_string(), losses: 1 });
+            return Err(Error::Disconnected {
+                path: UNOWNED.to_string(),
+                losses: 1,
+            });
         };
         fed.extend(open.into_iter().take(count).flat_map(|chunk| chunk.names));
         Ok(())
-    }
-
-    /// Recreates missing roots, with counters that go on where they were.
-    pub(crate) async fn mend(&self) -> Result<(), Error> {
-        self.candidacy.check().await?;
-        let counters = Counters { sequence: self.next, worker: self.next_worker.load(Ordering::Relaxed) };
-        tracing::warn!("a root is missing in ZooKeeper; recreating it");
-        roots::ensure(&self.term, counters).await
-    }
-
-    /// Lists the three places in the order of a takeover.
-    ///
-    /// Each entry is listed once, in the last place it was seen in. A missing root is recreated.
-    ///
-    /// # Errors
-    /// [`Error::Deposed`] when a root and the candidate are gone; [`Error::TermOver`], [`Error::Disconnected`],
-    /// [`Error::NoAuth`].
-    pub async fn census(&self) -> Result<Census, Error> {
-        let census = match inspect::census(&self.term, self.next).await {
-            Err(Error::RootMissing { .. }) => {
-                self.mend().await?;
-                inspect::census(&self.term, self.next).await?
-            }
-            census => census?,
-        };
-        let mut workers = self.workers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        workers.retain(|number, _| census.workers.binary_search_by_key(number, |view| view.number).is_ok());
-        for view in &census.workers {
-            self.next_worker.fetch_max(view.number.0.saturating_add(1), Ordering::Relaxed);
-            if let Ok(data) = &view.data {
-                workers.entry(view.number).or_insert_with(|| data.clone()).wake = data.wake;
-            }
-        }
-        Ok(census)
-    }
-
-    /// Reads what the entries of a census are: job, run and past, each where it is now. What was recorded meanwhile
-    /// is left out.
-    ///
-    /// # Errors
-    /// [`Error::TermOver`], [`Error::Disconnected`], [`Error::NoAuth`].
-    pub async fn read_headers(&self, census: &Census) -> Result<Vec<Header>, Error> {
-        inspect::read_headers(&self.term, census).await
-    }
-
-    /// How many znodes are in `/unowned`; 0 where it is missing.
-    ///
-    /// # Errors
-    /// [`Error::TermOver`], [`Error::Disconnected`].
-    pub async fn unowned_count(&self) -> Result<usize, Error> {
-        match self.term.ask(UNOWNED, |client| client.check_stat(UNOWNED)).await? {
-            Ok(stat) => Ok(stat.map_or(0, |stat| usize::try_from(stat.num_children).unwrap_or(0))),
-            Err(failure) => Err(Error::refused(UNOWNED, failure)),
-        }
     }
 }
 

@@ -85,7 +85,9 @@ impl FromStr for WorkerNumber {
     type Err = BadWorkerName;
 
     fn from_str(text: &str) -> Result<Self, BadWorkerName> {
-        numbered(text, WORKER_PREFIX).map(Self).ok_or_else(|| BadWorkerName(text.to_string()))
+        numbered(text, WORKER_PREFIX)
+            .map(Self)
+            .ok_or_else(|| BadWorkerName(text.to_string()))
     }
 }
 
@@ -147,7 +149,8 @@ pub fn candidate_sequence(name: &str) -> Option<u64> {
 
 /// Whether a znode name is that of an agent.
 pub fn is_client(name: &str) -> bool {
-    name.strip_prefix(CLIENT_PREFIX).is_some_and(|rest| !rest.is_empty())
+    name.strip_prefix(CLIENT_PREFIX)
+        .is_some_and(|rest| !rest.is_empty())
 }
 
 /// The parent of a path.
@@ -162,7 +165,11 @@ pub(crate) fn parent(path: &str) -> &str {
 fn numbered(text: &str, prefix: &str) -> Option<u64> {
     let digits = text.strip_prefix(prefix)?;
     let canonical = digits.len() == 10 || (digits.len() > 10 && !digits.starts_with('0'));
-    if canonical && digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+    if canonical && digits.bytes().all(|b| b.is_ascii_digit()) {
+        digits.parse().ok()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -175,7 +182,14 @@ mod tests {
             let worker = WorkerNumber(number);
             assert_eq!(worker.to_string().parse(), Ok(worker));
         }
-        for bad in ["worker-4", "worker-+000000004", "worker-00000000004", "worker-", "alive", "worker-000000000x"] {
+        for bad in [
+            "worker-4",
+            "worker-+000000004",
+            "worker-00000000004",
+            "worker-",
+            "alive",
+            "worker-000000000x",
+        ] {
             assert!(bad.parse::<WorkerNumber>().is_err(), "{bad}");
         }
     }
@@ -184,11 +198,20 @@ mod tests {
     fn paths_are_as_documented() {
         let entry: EntryName = "entry-100-nginx:42-0000000017".parse().unwrap();
         let worker = WorkerNumber(4);
-        assert_eq!(Place::Unowned.entry(&entry), "/unowned/entry-100-nginx:42-0000000017");
-        assert_eq!(Place::Owned(worker).entry(&entry), "/owned/worker-0000000004/entry-100-nginx:42-0000000017");
+        assert_eq!(
+            Place::Unowned.entry(&entry),
+            "/unowned/entry-100-nginx:42-0000000017"
+        );
+        assert_eq!(
+            Place::Owned(worker).entry(&entry),
+            "/owned/worker-0000000004/entry-100-nginx:42-0000000017"
+        );
         assert_eq!(Place::Done.entry(&entry), "/done/entry-100-nginx:42-0000000017");
         assert_eq!(alive(worker), "/owned/worker-0000000004/alive");
-        assert_eq!(candidate_prefix(Office::Dispatcher), "/owned/dispatcher/candidate-");
+        assert_eq!(
+            candidate_prefix(Office::Dispatcher),
+            "/owned/dispatcher/candidate-"
+        );
         assert_eq!(candidate_sequence("candidate-0000000012"), Some(12));
         assert_eq!(candidate_sequence("candidate-x"), None);
         assert_eq!(parent("/owned/worker-0000000004"), "/owned");

@@ -17,33 +17,40 @@
 //! Called by the roles and by `control`; the only user of `zookeeper-client`.
 
 mod batch;
+pub mod census;
 pub mod claim;
+mod connect;
 pub mod election;
 pub mod error;
 pub mod feed;
 pub mod finish;
 pub mod inspect;
 pub mod layout;
+pub mod leader;
 mod listing;
 pub mod members;
 pub mod record;
 pub mod recover;
 pub mod revoke;
 mod roots;
+pub mod servers;
 pub mod term;
 pub mod terms;
 mod wake;
 mod watch;
 
+pub use census::{Census, Header, WorkerView};
 pub use claim::Claimed;
 pub use election::Candidacy;
 pub use error::Error;
-pub use feed::{Leader, NewEntry};
+pub use feed::NewEntry;
 pub use finish::Finished;
-pub use inspect::{CandidateView, Census, Header, RootView, ServerInfo, Snapshot, WorkerView, recreate, servers};
+pub use inspect::{CandidateView, RootView, Snapshot, recreate};
 pub use layout::{Office, Place, WorkerNumber};
+pub use leader::Leader;
 pub use listing::{Listing, Strange};
 pub use members::Worker;
 pub use record::Recorder;
 pub use recover::Recovered;
+pub use servers::{ServerInfo, servers};
 pub use term::{Config, Ending, Term, TlsConfig};

@@ -41,7 +41,10 @@ pub(crate) fn sort(folder: &str, names: Vec<String>, strange: &mut Vec<Strange>)
         match name.parse::<EntryName>() {
             Ok(entry) => entries.push(entry),
             Err(_) if is_client(&name) || name == ALIVE => {}
-            Err(why) => strange.push(Strange { path: format!("{folder}/{name}"), why: why.to_string() }),
+            Err(why) => strange.push(Strange {
+                path: format!("{folder}/{name}"),
+                why: why.to_string(),
+            }),
         }
     }
     entries
@@ -60,7 +63,9 @@ pub(crate) async fn children(term: &Term, folder: &str) -> Result<Option<(Vec<St
 pub(crate) async fn root(term: &Term, path: &str) -> Result<Vec<String>, Error> {
     match children(term, path).await? {
         Some((names, _)) => Ok(names),
-        None => Err(Error::RootMissing { path: path.to_string() }),
+        None => Err(Error::RootMissing {
+            path: path.to_string(),
+        }),
     }
 }
 
@@ -75,7 +80,9 @@ pub(crate) struct ReadSize {
 
 impl Default for ReadSize {
     fn default() -> Self {
-        Self { expected_bytes: AtomicUsize::new(ENTRY_BYTES) }
+        Self {
+            expected_bytes: AtomicUsize::new(ENTRY_BYTES),
+        }
     }
 }
 
@@ -88,7 +95,8 @@ impl ReadSize {
     /// Learns quickly that znodes are large, and slowly that they are small.
     fn learn(&self, largest: usize) {
         let before = self.expected_bytes.load(Ordering::Relaxed);
-        self.expected_bytes.store(largest.saturating_add(128).max(before / 4), Ordering::Relaxed);
+        self.expected_bytes
+            .store(largest.saturating_add(128).max(before / 4), Ordering::Relaxed);
     }
 }
 
@@ -109,7 +117,9 @@ pub(crate) async fn read(
             for chunk in paths[round..].chunks(size.per_request()).take(IN_FLIGHT) {
                 let mut reader = client.new_multi_reader();
                 for path in chunk {
-                    reader.add_get_data(path).map_err(|failure| Error::refused(path, failure))?;
+                    reader
+                        .add_get_data(path)
+                        .map_err(|failure| Error::refused(path, failure))?;
                 }
                 sent.push((chunk, reader.commit()));
             }
@@ -118,7 +128,8 @@ pub(crate) async fn read(
                     Ok(results) => {
                         for (path, result) in chunk.iter().zip(results) {
                             found.push(data_of(path, result)?);
-                            largest = largest.max(found.last().and_then(Option::as_ref).map_or(0, |f| f.0.len()));
+                            largest =
+                                largest.max(found.last().and_then(Option::as_ref).map_or(0, |f| f.0.len()));
                         }
                     }
                     Err(failure) if is_lost_reply(&failure) => {
@@ -131,7 +142,8 @@ pub(crate) async fn read(
         }
         size.learn(largest);
         if let Some(failure) = lost {
-            term.after_loss(&mut losses, &paths[found.len()], &failure).await?;
+            term.after_loss(&mut losses, &paths[found.len()], &failure)
+                .await?;
         }
     }
     Ok(found)
@@ -140,7 +152,9 @@ pub(crate) async fn read(
 fn data_of(path: &str, result: MultiReadResult) -> Result<Option<(Vec<u8>, Stat)>, Error> {
     match result {
         MultiReadResult::Data { data, stat } => Ok(Some((data, stat))),
-        MultiReadResult::Error { err: zk::Error::NoNode } => Ok(None),
+        MultiReadResult::Error {
+            err: zk::Error::NoNode,
+        } => Ok(None),
         MultiReadResult::Error { err } => Err(Error::refused(path, err)),
         other => {
             let failure = zk::Error::UnexpectedError(format!("a read of data was answered by {other:?}"));
@@ -177,7 +191,13 @@ mod tests {
 
     #[test]
     fn garbage_is_sorted_out() {
-        let names = ["entry-100-d:1-0000000007", "client-web7", "alive", "hello", "entry-1-d:1-0000000007"];
+        let names = [
+            "entry-100-d:1-0000000007",
+            "client-web7",
+            "alive",
+            "hello",
+            "entry-1-d:1-0000000007",
+        ];
         let mut strange = Vec::new();
         let entries = sort("/unowned", names.map(String::from).to_vec(), &mut strange);
         assert_eq!(entries.len(), 1);

@@ -52,7 +52,9 @@ pub(crate) struct Inner {
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Worker").field("number", &self.inner.number).finish_non_exhaustive()
+        f.debug_struct("Worker")
+            .field("number", &self.inner.number)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,7 +93,10 @@ impl Worker {
             }
             term.pause(round).await?;
         }
-        Err(Error::Contended { path: OWNED.to_string(), tries: REGISTER_TRIES })
+        Err(Error::Contended {
+            path: OWNED.to_string(),
+            tries: REGISTER_TRIES,
+        })
     }
 
     fn at(term: &Term, number: WorkerNumber) -> Self {
@@ -106,7 +111,9 @@ impl Worker {
             size: ReadSize::default(),
             looks: AtomicU32::new(0),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Its number.
@@ -126,7 +133,10 @@ impl Worker {
         };
         let mut strange = Vec::new();
         let entries = listing::sort(UNOWNED, names, &mut strange);
-        Ok(Listing { entries, strange: strange.len() })
+        Ok(Listing {
+            entries,
+            strange: strange.len(),
+        })
     }
 
     /// Reads the data of entries in `/unowned`, in their order; none for what is no longer there.
@@ -156,7 +166,12 @@ impl Worker {
     /// Whether `alive` is there and held by this session.
     async fn check(&self) -> Result<(), Error> {
         let path = &self.inner.alive;
-        match self.inner.term.ask(path, |client| client.check_stat(path)).await? {
+        match self
+            .inner
+            .term
+            .ask(path, |client| client.check_stat(path))
+            .await?
+        {
             Ok(Some(stat)) if stat.ephemeral_owner == self.inner.term.session() => Ok(()),
             Ok(_) | Err(zk::Error::NoNode) => Err(self.deposed()),
             Err(failure) => Err(Error::refused(path, failure)),
@@ -164,7 +179,9 @@ impl Worker {
     }
 
     fn deposed(&self) -> Error {
-        Error::Deposed { path: self.inner.alive.clone() }
+        Error::Deposed {
+            path: self.inner.alive.clone(),
+        }
     }
 
     /// Waits for the next wake-up by the leader; several that came together may count as one, none is missed.
@@ -187,8 +204,7 @@ impl Worker {
                 _ => {}
             }
             let path = &inner.folder;
-            let request =
-                |client: Arc<zk::Client>| async move { client.check_and_watch_stat(path).await };
+            let request = |client: Arc<zk::Client>| async move { client.check_and_watch_stat(path).await };
             let (stat, watcher) = match inner.term.ask(path, request).await? {
                 Ok((Some(stat), watcher)) => (stat, watcher),
                 Ok((None, _)) | Err(zk::Error::NoNode) => return Err(self.deposed()),
@@ -209,10 +225,16 @@ impl Worker {
     /// [`Error::TermOver`], [`Error::Disconnected`].
     pub async fn members(&self) -> Result<Vec<(WorkerNumber, WorkerData)>, Error> {
         let term = &self.inner.term;
-        let names = listing::children(term, OWNED).await?.map(|(names, _)| names).unwrap_or_default();
+        let names = listing::children(term, OWNED)
+            .await?
+            .map(|(names, _)| names)
+            .unwrap_or_default();
         let mut numbers: Vec<WorkerNumber> = names.iter().filter_map(|name| name.parse().ok()).collect();
         numbers.sort_unstable();
-        let paths: Vec<String> = numbers.iter().flat_map(|&number| [folder(number), alive(number)]).collect();
+        let paths: Vec<String> = numbers
+            .iter()
+            .flat_map(|&number| [folder(number), alive(number)])
+            .collect();
         let found = listing::read_data(term, &paths, &ReadSize::default()).await?;
         let pairs = numbers.into_iter().zip(found.chunks(2));
         let living = pairs.filter_map(|(number, pair)| match pair {
@@ -227,7 +249,9 @@ impl Worker {
     /// # Errors
     /// [`Error::TermOver`], [`Error::Disconnected`].
     pub async fn resign(self) -> Result<(), Error> {
-        let Inner { term, alive, folder, .. } = &*self.inner;
+        let Inner {
+            term, alive, folder, ..
+        } = &*self.inner;
         self.check().await?;
         let answer = term.ask(folder, |client| async move {
             let mut writer = client.new_multi_writer();

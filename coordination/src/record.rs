@@ -61,7 +61,9 @@ impl Recorder {
             watch: Kept::default(),
             size: ReadSize::default(),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Lists the ends that wait to be recorded; nothing where `/done` is missing.
@@ -75,7 +77,10 @@ impl Recorder {
         self.inner.listed.store(state_of(&stat), Ordering::Relaxed);
         let mut strange = Vec::new();
         let entries = listing::sort(DONE, names, &mut strange);
-        Ok(Listing { entries, strange: strange.len() })
+        Ok(Listing {
+            entries,
+            strange: strange.len(),
+        })
     }
 
     /// Waits until `/done` has entries and has changed since the last listing; at once when that is so already.
@@ -86,13 +91,14 @@ impl Recorder {
     /// # Errors
     /// [`Error::TermOver`], [`Error::Disconnected`], [`Error::NoAuth`].
     pub async fn until_done_changes(&self) -> Result<(), Error> {
-        let Inner { term, listed, watch, .. } = &*self.inner;
+        let Inner {
+            term, listed, watch, ..
+        } = &*self.inner;
         if term.wait(watch.fired()).await?.is_some() {
             return Ok(());
         }
         loop {
-            let request =
-                |client: Arc<zk::Client>| async move { client.get_and_watch_children(DONE).await };
+            let request = |client: Arc<zk::Client>| async move { client.get_and_watch_children(DONE).await };
             match term.ask(DONE, request).await? {
                 Ok((names, stat, watcher)) => {
                     watch.keep(watcher);
@@ -104,7 +110,8 @@ impl Recorder {
                     return Ok(());
                 }
                 Err(zk::Error::NoNode) => {
-                    term.wait(tokio::time::sleep(std::time::Duration::from_secs(1))).await?;
+                    term.wait(tokio::time::sleep(std::time::Duration::from_secs(1)))
+                        .await?;
                 }
                 Err(failure) => return Err(Error::refused(DONE, failure)),
             }
@@ -121,18 +128,21 @@ impl Recorder {
     }
 
     /// Deletes recorded ends; what is gone already is fine. The first requests are sent by the call itself, the
-    /// returned future waits for the replies and sends the rest.
+    /// returned future waits for the replies and sends the rest. Poll it or drop it: as long as it is kept, it keeps
+    /// the session from closing.
     ///
     /// # Errors
     /// [`Error::TermOver`], [`Error::Disconnected`], [`Error::NoAuth`].
-    pub fn clear(
-        &self,
-        names: Vec<EntryName>,
-    ) -> impl Future<Output = Result<(), Error>> + Send + use<> {
+    pub fn clear(&self, names: Vec<EntryName>) -> impl Future<Output = Result<(), Error>> + Send + use<> {
         let inner = Arc::clone(&self.inner);
         begun(async move {
-            let steps: Vec<Step> =
-                names.iter().map(|name| Step { delete: Place::Done.entry(name), create: None }).collect();
+            let steps: Vec<Step> = names
+                .iter()
+                .map(|name| Step {
+                    delete: Place::Done.entry(name),
+                    create: None,
+                })
+                .collect();
             let fates = batch::carry_out(&inner.term, None, &steps).await?;
             for (name, fate) in names.iter().zip(fates) {
                 if let batch::Fate::Stuck(why) = fate {

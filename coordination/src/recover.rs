@@ -10,8 +10,8 @@ use zookeeper_client::MultiWriteError;
 use crate::{
     batch::{self, ANY_VERSION, Fate, Step, guard_failed},
     error::{Error, is_lost_reply},
-    feed::Leader,
     layout::{Place, WorkerNumber, alive, folder},
+    leader::Leader,
     listing::{self, ReadSize, Strange},
 };
 
@@ -47,16 +47,24 @@ impl Leader {
         }
         let mut recovered = Recovered::default();
         let Some((names, _)) = listing::children(&self.term, &folder).await? else {
-            return Ok(Recovered { folder_gone: true, ..recovered });
+            return Ok(Recovered {
+                folder_gone: true,
+                ..recovered
+            });
         };
         let owned = Place::Owned(worker);
         let entries = listing::sort(&folder, names, &mut recovered.strange);
         let mut paths: Vec<String> = vec![folder.clone()];
         paths.extend(entries.iter().map(|name| owned.entry(name)));
-        let mut found = listing::read_data(&self.term, &paths, &ReadSize::default()).await?.into_iter();
+        let mut found = listing::read_data(&self.term, &paths, &ReadSize::default())
+            .await?
+            .into_iter();
         let who = found.next().flatten().unwrap_or_default();
         if let Err(why) = znode::decode::<WorkerData>(&who) {
-            recovered.strange.push(Strange { path: folder.clone(), why: why.to_string() });
+            recovered.strange.push(Strange {
+                path: folder.clone(),
+                why: why.to_string(),
+            });
         }
         let mut steps = Vec::with_capacity(entries.len());
         for (name, data) in entries.iter().zip(found) {
@@ -66,14 +74,20 @@ impl Leader {
                     delete: owned.entry(name),
                     create: Some((Place::Done.entry(name), znode::encode(&done(&held)))),
                 }),
-                Err(why) => recovered.strange.push(Strange { path: owned.entry(name), why: why.to_string() }),
+                Err(why) => recovered.strange.push(Strange {
+                    path: owned.entry(name),
+                    why: why.to_string(),
+                }),
             }
         }
         for (step, fate) in steps.iter().zip(self.move_all(&steps).await?) {
             match fate {
                 Fate::Moved | Fate::Left => recovered.moved += 1,
                 Fate::Gone => {}
-                Fate::Stuck(why) => recovered.strange.push(Strange { path: step.delete.clone(), why }),
+                Fate::Stuck(why) => recovered.strange.push(Strange {
+                    path: step.delete.clone(),
+                    why,
+                }),
             }
         }
         recovered.folder_gone = recovered.strange.is_empty() && self.delete_folder(&folder).await?;
@@ -106,9 +120,17 @@ impl Leader {
             };
             return match reply {
                 Ok(_) => Ok(true),
-                Err(MultiWriteError::OperationFailed { index: 0, source }) => Err(guard_failed(&self.guard, source)),
-                Err(MultiWriteError::OperationFailed { source: zk::Error::NoNode, .. }) => Ok(true),
-                Err(MultiWriteError::OperationFailed { source: zk::Error::NotEmpty, .. }) => Ok(false),
+                Err(MultiWriteError::OperationFailed { index: 0, source }) => {
+                    Err(guard_failed(&self.guard, source))
+                }
+                Err(MultiWriteError::OperationFailed {
+                    source: zk::Error::NoNode,
+                    ..
+                }) => Ok(true),
+                Err(MultiWriteError::OperationFailed {
+                    source: zk::Error::NotEmpty,
+                    ..
+                }) => Ok(false),
                 Err(MultiWriteError::RequestFailed { source }) if is_lost_reply(&source) => {
                     self.term.after_loss(&mut losses, folder, &source).await?;
                     continue;

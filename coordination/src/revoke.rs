@@ -8,8 +8,8 @@ use model::{
 use crate::{
     batch::{Fate, Step},
     error::Error,
-    feed::Leader,
     layout::{Place, WorkerNumber},
+    leader::Leader,
 };
 
 impl Leader {

@@ -41,7 +41,9 @@ pub(crate) async fn ensure(term: &Term, counters: Counters) -> Result<(), Error>
     if !create_all(term, counters).await? {
         create_chroot(term).await?;
         if !create_all(term, counters).await? {
-            return Err(Error::RootMissing { path: term.chroot().to_string() });
+            return Err(Error::RootMissing {
+                path: term.chroot().to_string(),
+            });
         }
     }
     Ok(())
@@ -66,7 +68,11 @@ async fn create_all(term: &Term, counters: Counters) -> Result<bool, Error> {
 
 async fn create_chroot(term: &Term) -> Result<(), Error> {
     let chroot = term.chroot();
-    let ends = chroot.match_indices('/').skip(1).map(|(at, _)| at).chain([chroot.len()]);
+    let ends = chroot
+        .match_indices('/')
+        .skip(1)
+        .map(|(at, _)| at)
+        .chain([chroot.len()]);
     for end in ends.filter(|&end| end > 1) {
         let part = &chroot[..end];
         let options = term.persistent();
@@ -131,13 +137,20 @@ pub(crate) async fn read(term: &Term, root: &str) -> Result<Counter, Error> {
     let answer = term.ask(root, |client| client.get_data(root)).await?;
     let (data, stat) = match answer {
         Ok(found) => found,
-        Err(zk::Error::NoNode) => return Err(Error::RootMissing { path: root.to_string() }),
+        Err(zk::Error::NoNode) => {
+            return Err(Error::RootMissing {
+                path: root.to_string(),
+            });
+        }
         Err(failure) => return Err(Error::refused(root, failure)),
     };
     let next = match znode::decode::<RootData>(&data) {
         Ok(read) => read.next,
         Err(newer @ BadData::Newer(_)) => {
-            return Err(Error::BadData { path: root.to_string(), why: newer.to_string() });
+            return Err(Error::BadData {
+                path: root.to_string(),
+                why: newer.to_string(),
+            });
         }
         Err(BadData::Json(why)) => {
             tracing::warn!(root, %why, "the counter is not readable; counting on from the highest number in use");
@@ -145,21 +158,35 @@ pub(crate) async fn read(term: &Term, root: &str) -> Result<Counter, Error> {
         }
     };
     let fresh = next == 0;
-    let next = if fresh { next.max(behind_highest(term, root).await?) } else { next };
-    Ok(Counter { next, version: stat.version })
+    let next = if fresh {
+        next.max(behind_highest(term, root).await?)
+    } else {
+        next
+    };
+    Ok(Counter {
+        next,
+        version: stat.version,
+    })
 }
 
 /// One more than the highest sequence or worker number in use; 0 when there is none.
 pub(crate) async fn behind_highest(term: &Term, root: &str) -> Result<u64, Error> {
     if root == OWNED {
         let workers = workers(term).await?;
-        return Ok(workers.iter().max().map_or(0, |worker| worker.0.saturating_add(1)));
+        return Ok(workers
+            .iter()
+            .max()
+            .map_or(0, |worker| worker.0.saturating_add(1)));
     }
     let mut folders = vec![UNOWNED.to_string(), DONE.to_string()];
     folders.extend(workers(term).await?.into_iter().map(crate::layout::folder));
-    let answers = term.ask_all(&folders, |client, path| client.get_children(path)).await?;
+    let answers = term
+        .ask_all(&folders, |client, path| client.get_children(path))
+        .await?;
     let names = answers.into_iter().flatten().flat_map(|(names, _)| names);
-    let sequences = names.filter_map(|name| name.parse::<EntryName>().ok()).map(|name| name.sequence);
+    let sequences = names
+        .filter_map(|name| name.parse::<EntryName>().ok())
+        .map(|name| name.sequence);
     Ok(sequences.max().map_or(0, |highest| highest.saturating_add(1)))
 }
 

@@ -7,17 +7,17 @@
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, OnceLock, RwLock},
     time::{Duration, Instant},
 };
 
-use futures::FutureExt;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use zookeeper_client as zk;
 use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, SessionState, StateWatcher};
 
 use crate::{
+    connect::{bad_address, connect},
     error::{Error, is_lost_reply},
     roots,
 };
@@ -66,7 +66,13 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("connect", &self.connect)
             .field("session_timeout", &self.session_timeout)
-            .field("auth", &self.auth.as_deref().map(|auth| auth.split(':').next().unwrap_or_default()))
+            .field(
+                "auth",
+                &self
+                    .auth
+                    .as_deref()
+                    .map(|auth| auth.split(':').next().unwrap_or_default()),
+            )
             .field("tls", &self.tls)
             .field("connect_timeout", &self.connect_timeout)
             .finish()
@@ -159,7 +165,9 @@ impl Term {
     pub async fn begin(config: &Config) -> Result<Self, Error> {
         let client = connect(config).await?;
         let (_, chroot) = config.split();
-        let client = client.chroot(chroot).map_err(|_| bad_address(config, "the chroot is no valid path"))?;
+        let client = client
+            .chroot(chroot)
+            .map_err(|_| bad_address(config, "the chroot is no valid path"))?;
         let core = Arc::new(Core {
             states: client.state_watcher(),
             session: client.session_id().0,
@@ -171,7 +179,12 @@ impl Term {
             client: RwLock::new(Some(Arc::new(client))),
         });
         let clock = tokio::spawn(keep_clock(Arc::clone(&core)));
-        let term = Self { inner: Arc::new(Inner { core, _clock: AbortOnDropHandle::new(clock) }) };
+        let term = Self {
+            inner: Arc::new(Inner {
+                core,
+                _clock: AbortOnDropHandle::new(clock),
+            }),
+        };
         roots::ensure(&term, roots::Counters::default()).await?;
         roots::check_rights(&term).await?;
         Ok(term)
@@ -233,7 +246,11 @@ impl Term {
 
     /// Who may do what with a new znode.
     pub(crate) fn acls(&self) -> Acls<'static> {
-        if self.core().guarded { Acls::creator_all() } else { Acls::anyone_all() }
+        if self.core().guarded {
+            Acls::creator_all()
+        } else {
+            Acls::anyone_all()
+        }
     }
 
     /// How a new persistent znode is created.
@@ -243,7 +260,11 @@ impl Term {
 
     /// The client while the term lasts. Hold it no longer than one request: the session closes when nobody does.
     pub(crate) fn client(&self) -> Result<Arc<Client>, Error> {
-        let held = self.core().client.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let held = self
+            .core()
+            .client
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         held.clone().ok_or_else(|| self.over())
     }
 
@@ -276,7 +297,9 @@ impl Term {
         let mut losses = 0;
         loop {
             match self.wait(request(self.client()?)).await? {
-                Err(failure) if is_lost_reply(&failure) => self.after_loss(&mut losses, path, &failure).await?,
+                Err(failure) if is_lost_reply(&failure) => {
+                    self.after_loss(&mut losses, path, &failure).await?
+                }
                 answer => return Ok(answer),
             }
         }
@@ -317,7 +340,9 @@ impl Term {
 
     /// After this, reads see whatever was written before it through any server.
     pub(crate) async fn sync(&self) -> Result<(), Error> {
-        let answer = self.ask("/", |client| async move { client.sync("/").await }).await?;
+        let answer = self
+            .ask("/", |client| async move { client.sync("/").await })
+            .await?;
         answer.map_err(|failure| Error::refused("/", failure))
     }
 
@@ -331,7 +356,10 @@ impl Term {
         *losses += 1;
         tracing::debug!(path, losses = *losses, %failure, "lost the reply to a request");
         if *losses > MOST_LOSSES {
-            return Err(Error::Disconnected { path: path.to_string(), losses: *losses });
+            return Err(Error::Disconnected {
+                path: path.to_string(),
+                losses: *losses,
+            });
         }
         self.pause(*losses).await
     }
@@ -348,10 +376,18 @@ impl Core {
     /// Ends the term; the first reason stays.
     fn end(&self, why: Ending) {
         let first = self.why.set(why).is_ok();
-        drop(self.client.write().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        drop(
+            self.client
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .take(),
+        );
         self.ended.cancel();
         if first {
-            tracing::info!(session = format_args!("{:#x}", self.session), "the term is over: {why}");
+            tracing::info!(
+                session = format_args!("{:#x}", self.session),
+                "the term is over: {why}"
+            );
         }
     }
 }
@@ -391,83 +427,5 @@ async fn keep_clock(core: Arc<Core>) {
             };
             return core.end(why);
         }
-    }
-}
-
-fn bad_address(config: &Config, why: impl fmt::Display) -> Error {
-    Error::BadAddress { connect: config.connect.clone(), why: why.to_string() }
-}
-
-/// A session without a chroot.
-async fn connect(config: &Config) -> Result<Client, Error> {
-    let (addresses, chroot) = config.split();
-    if addresses.is_empty() {
-        return Err(bad_address(config, "there is no host"));
-    }
-    if chroot.len() > 1 && (chroot.ends_with('/') || chroot.contains("//")) {
-        return Err(bad_address(config, "the chroot has an empty part"));
-    }
-    let mut connector = Client::connector().with_session_timeout(config.session_timeout);
-    if let Some(auth) = &config.auth {
-        connector = connector.with_auth("digest", auth.as_bytes());
-    }
-    let connecting = match &config.tls {
-        Some(tls) => connector.with_tls(tls_options(tls).await?).secure_connect(addresses).left_future(),
-        None => connector.connect(addresses).right_future(),
-    };
-    match tokio::time::timeout(config.connect_timeout, connecting).await {
-        Ok(Ok(client)) => Ok(client),
-        Ok(Err(zk::Error::BadArguments(why))) => Err(bad_address(config, why)),
-        Ok(Err(zk::Error::AuthFailed)) => Err(Error::TermOver(Ending::AuthFailed)),
-        Ok(Err(failure)) => Err(unreachable(config, Some(failure)).await),
-        Err(_) => Err(unreachable(config, None).await),
-    }
-}
-
-/// Says why nobody answers, as far as a bare connection can tell.
-async fn unreachable(config: &Config, failure: Option<zk::Error>) -> Error {
-    let (addresses, _) = config.split();
-    let mut reasons = Vec::new();
-    for address in addresses.split(',') {
-        let target = address.trim_start_matches("tcp://").trim_start_matches("tcp+tls://");
-        let target = if target.contains(':') { target.to_string() } else { format!("{target}:2181") };
-        let looking = tokio::net::TcpStream::connect(&target);
-        let seen = match tokio::time::timeout(Duration::from_millis(500), looking).await {
-            Ok(Ok(_)) => match (&failure, &config.tls) {
-                (Some(failure), _) => format!("it takes connections, but: {failure}"),
-                (None, Some(_)) => "it takes connections, but no session comes about (is its port for TLS?)".into(),
-                (None, None) => "it takes connections, but answers no ZooKeeper request".into(),
-            },
-            Ok(Err(failure)) => failure.to_string(),
-            Err(_) => "no connection".into(),
-        };
-        reasons.push(if addresses.contains(',') { format!("{address}: {seen}") } else { seen });
-    }
-    Error::Unreachable {
-        address: addresses.to_string(),
-        waited: config.connect_timeout,
-        why: reasons.join("; "),
-    }
-}
-
-async fn tls_options(tls: &TlsConfig) -> Result<zk::TlsOptions, Error> {
-    async fn read(path: &Path) -> Result<String, Error> {
-        let bad = |why: std::io::Error| Error::BadTls { path: path.display().to_string(), why: why.to_string() };
-        tokio::fs::read_to_string(path).await.map_err(bad)
-    }
-    let bad = |path: &Path, why: &dyn fmt::Display| Error::BadTls {
-        path: path.display().to_string(),
-        why: why.to_string(),
-    };
-    let ca = read(&tls.ca).await?;
-    let options = zk::TlsOptions::new().with_pem_ca(&ca).map_err(|why| bad(&tls.ca, &why))?;
-    match (&tls.cert, &tls.key) {
-        (Some(cert), Some(key)) => {
-            let (cert_pem, key_pem) = (read(cert).await?, read(key).await?);
-            options.with_pem_identity(&cert_pem, &key_pem).map_err(|why| bad(cert, &why))
-        }
-        (None, None) => Ok(options),
-        (Some(cert), None) => Err(bad(cert, &"a certificate needs its key")),
-        (None, Some(key)) => Err(bad(key, &"a key needs its certificate")),
     }
 }

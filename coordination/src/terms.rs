@@ -20,7 +20,10 @@ impl Error {
     pub fn is_fatal(&self) -> bool {
         matches!(
             self,
-            Self::BadAddress { .. } | Self::BadTls { .. } | Self::NoAuth { .. } | Self::TermOver(Ending::AuthFailed)
+            Self::BadAddress { .. }
+                | Self::BadTls { .. }
+                | Self::NoAuth { .. }
+                | Self::TermOver(Ending::AuthFailed)
         )
     }
 }
@@ -38,7 +41,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// # Errors
 /// The first fatal error, and any error of the very first connection: who has just been started should say at once
 /// that nobody answers.
-pub async fn serve<E, B, F>(config: &Config, stop: &CancellationToken, role: &str, mut body: B) -> Result<(), E>
+pub async fn serve<E, B, F>(
+    config: &Config,
+    stop: &CancellationToken,
+    role: &str,
+    mut body: B,
+) -> Result<(), E>
 where
     E: TermError,
     B: FnMut(Term) -> F,
@@ -74,7 +82,7 @@ where
                 return Err(failure);
             }
             if !stop.is_cancelled() {
-                tracing::warn!(role, "term ended, beginning anew: {failure}");
+                tracing::warn!(role, "term over, beginning anew: {failure}");
             }
         }
         let jitter = rand::rng().random_range(0.5..1.0);

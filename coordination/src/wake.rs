@@ -15,8 +15,8 @@ use zookeeper_client::{Client, MultiWriteError, MultiWriteResult};
 use crate::{
     batch::{ANY_VERSION, guard_failed},
     error::Error,
-    feed::Leader,
     layout::{WorkerNumber, folder},
+    leader::Leader,
     listing::{self, ReadSize},
 };
 
@@ -30,7 +30,10 @@ impl Leader {
     pub(crate) async fn load_workers(&self, wake: &[WorkerNumber]) -> Result<(), Error> {
         let unknown: Vec<WorkerNumber> = {
             let known = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-            wake.iter().copied().filter(|worker| !known.contains_key(worker)).collect()
+            wake.iter()
+                .copied()
+                .filter(|worker| !known.contains_key(worker))
+                .collect()
         };
         if unknown.is_empty() {
             return Ok(());
@@ -84,7 +87,9 @@ impl Leader {
             {
                 let mut known = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
                 left.retain(|worker| known.contains_key(worker));
-                let Some(culprit) = left.get(index - 1).copied() else { return Ok(()) };
+                let Some(culprit) = left.get(index - 1).copied() else {
+                    return Ok(());
+                };
                 tracing::debug!(%culprit, %source, "a worker can't be woken");
                 known.remove(&culprit);
                 left.retain(|&worker| worker != culprit);

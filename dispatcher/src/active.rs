@@ -44,7 +44,14 @@ struct Ahead {
 impl Active {
     pub(crate) fn new(job: Job, ledger: Ledger) -> Self {
         let low_water_written = job.low_water;
-        Self { job, ledger, ending: None, progress_at: Instant::now(), low_water_written, ahead: Ahead::default() }
+        Self {
+            job,
+            ledger,
+            ending: None,
+            progress_at: Instant::now(),
+            low_water_written,
+            ahead: Ahead::default(),
+        }
     }
 
     pub(crate) fn turn(&self) -> Turn {
@@ -59,22 +66,42 @@ impl Active {
         }
         let held = self.ahead.first..self.ahead.first + self.ahead.blocks.len() as u32;
         if !(held.contains(&run.first) && run.end() <= held.end) {
-            let last = run.first.saturating_add(READ_AHEAD).max(run.end()).min(self.job.blocks);
+            let last = run
+                .first
+                .saturating_add(READ_AHEAD)
+                .max(run.end())
+                .min(self.job.blocks);
             let blocks = store.blocks(self.job.dataset_id, run.first..last).await?;
-            self.ahead = Ahead { first: run.first, blocks };
+            self.ahead = Ahead {
+                first: run.first,
+                blocks,
+            };
         }
         let from = (run.first - self.ahead.first) as usize;
-        Ok(self.ahead.blocks.get(from..from + run.count as usize).unwrap_or_default().to_vec())
+        Ok(self
+            .ahead
+            .blocks
+            .get(from..from + run.count as usize)
+            .unwrap_or_default()
+            .to_vec())
     }
 
     /// What the entry of a portion is about.
     pub(crate) fn spot(&self, portion: &Portion) -> Spot {
-        if portion.run.first == self.job.blocks { Spot::Merge } else { Spot::Block(portion.run.first) }
+        if portion.run.first == self.job.blocks {
+            Spot::Merge
+        } else {
+            Spot::Block(portion.run.first)
+        }
     }
 
     /// How many subtasks the next entry should have.
     pub(crate) fn bundle(&self, bundles: bool, slots: u32) -> u32 {
-        if bundles { model::bundle::size(self.ledger.mean_run_time(), self.ledger.left(), slots) } else { 1 }
+        if bundles {
+            model::bundle::size(self.ledger.mean_run_time(), self.ledger.left(), slots)
+        } else {
+            1
+        }
     }
 
     pub(crate) fn quiet_for(&self, now: Instant) -> Duration {

@@ -37,7 +37,9 @@ impl Leading {
             let merges = job.has_merge();
             let (verdict, _) = lifecycle::verdict(&job.counts, job.blocks, merges);
             if verdict.is_final() {
-                self.store.end_job(job.id, self.epoch, verdict, 0, None, &job.counts).await?;
+                self.store
+                    .end_job(job.id, self.epoch, verdict, 0, None, &job.counts)
+                    .await?;
                 continue;
             }
             self.overtaking |= most_urgent.is_some_and(|urgent| job.spec.priority > urgent);

@@ -46,14 +46,26 @@ impl Leading {
             .workers
             .iter()
             .filter(|worker| !worker.alive)
-            .map(|worker| (worker.number, worker.data.as_ref().ok().map(|data| data.node.clone())))
+            .map(|worker| {
+                (
+                    worker.number,
+                    worker.data.as_ref().ok().map(|data| data.node.clone()),
+                )
+            })
             .collect();
         for (worker, node) in dead {
-            let recovered =
-                self.leader.recover(worker, |owned| DoneData::lost(owned, node.clone())).await?;
+            let recovered = self
+                .leader
+                .recover(worker, |owned| DoneData::lost(owned, node.clone()))
+                .await?;
             if recovered.moved > 0 {
                 let node = node.map_or_else(|| "?".to_string(), |node| node.to_string());
-                tracing::warn!(worker = worker.0, node, entries = recovered.moved, "recovered a dead worker's entries");
+                tracing::warn!(
+                    worker = worker.0,
+                    node,
+                    entries = recovered.moved,
+                    "recovered a dead worker's entries"
+                );
             }
         }
         Ok(())
@@ -82,7 +94,11 @@ impl Leading {
             .values()
             .filter(|active| active.ending.is_none())
             .filter(|active| {
-                let patience = if active.ledger.stuck() { STUCK_AFTER } else { self.config.heal_after };
+                let patience = if active.ledger.stuck() {
+                    STUCK_AFTER
+                } else {
+                    self.config.heal_after
+                };
                 active.quiet_for(now) >= patience.min(self.config.heal_after) && !nobody
             })
             .map(|active| active.job.id)
@@ -98,5 +114,11 @@ impl Leading {
 /// Sequences of all entries in the three places.
 pub(crate) fn sequences(census: &Census) -> HashSet<u64> {
     let owned = census.workers.iter().flat_map(|worker| &worker.entries);
-    census.unowned.iter().chain(owned).chain(&census.done).map(|name| name.sequence).collect()
+    census
+        .unowned
+        .iter()
+        .chain(owned)
+        .chain(&census.done)
+        .map(|name| name.sequence)
+        .collect()
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use coordination::{NewEntry, Place, WorkerNumber};
 use model::{
-    Block, End, Fingerprint, FORMAT, JobId, Name, Outcome, Processor, Requirement, outcome::Run,
+    Block, End, FORMAT, Fingerprint, JobId, Name, Outcome, Processor, Requirement,
     feed::{allowance, bounds},
     ledger::Portion,
     limits::{COMMAND_BYTES, ENTRY_BYTES},
+    outcome::Run,
     rendezvous, znode,
     znode::{DoneData, EntryData},
 };
@@ -60,8 +61,10 @@ impl Leading {
             return Ok(false);
         }
         let wake = self.to_wake(&planned);
-        let (places, entries): (Vec<_>, Vec<_>) =
-            planned.into_iter().map(|plan| ((plan.turn, plan.run), plan.entry)).unzip();
+        let (places, entries): (Vec<_>, Vec<_>) = planned
+            .into_iter()
+            .map(|plan| ((plan.turn, plan.run), plan.entry))
+            .unzip();
         let names = self.leader.feed(entries, &wake).await?;
         for ((turn, run), name) in places.into_iter().zip(names) {
             if let Some(active) = self.jobs.get_mut(&turn) {
@@ -86,20 +89,31 @@ impl Leading {
         let mut candidates = Vec::new();
         let mut looked_up = 0;
         for turn in due {
-            let Some(active) = self.jobs.get_mut(&turn) else { continue };
+            let Some(active) = self.jobs.get_mut(&turn) else {
+                continue;
+            };
             let room = rooms.of(&active.job.spec.processor);
             while (room.left > 0 || active.job.spec.reuse) && room.slots > 0 && looked_up < LOOK_UPS {
                 let bundle = active.bundle(self.config.bundles, room.slots);
-                let Some(portion) = active.ledger.next(now, bundle) else { break };
+                let Some(portion) = active.ledger.next(now, bundle) else {
+                    break;
+                };
                 let blocks = active.blocks(&self.store, &portion).await?;
                 let (portion, blocks) = active.trim(portion, blocks);
                 let fresh = portion.run.attempt == 1 && !blocks.is_empty();
                 if active.job.spec.reuse && fresh {
                     let processor = &active.job.spec.processor;
-                    let fingerprints: Vec<_> =
-                        blocks.iter().map(|block| Fingerprint::of(processor, block)).collect();
+                    let fingerprints: Vec<_> = blocks
+                        .iter()
+                        .map(|block| Fingerprint::of(processor, block))
+                        .collect();
                     looked_up += fingerprints.len();
-                    candidates.push(Candidate { turn, portion, blocks, fingerprints });
+                    candidates.push(Candidate {
+                        turn,
+                        portion,
+                        blocks,
+                        fingerprints,
+                    });
                 } else if room.left > 0 {
                     room.left -= 1;
                     planned.push(active.entry(&portion, blocks, room.workers));
@@ -122,12 +136,17 @@ impl Leading {
         if candidates.is_empty() {
             return Ok(());
         }
-        let wanted: BTreeSet<Fingerprint> =
-            candidates.iter().flat_map(|candidate| &candidate.fingerprints).copied().collect();
+        let wanted: BTreeSet<Fingerprint> = candidates
+            .iter()
+            .flat_map(|candidate| &candidate.fingerprints)
+            .copied()
+            .collect();
         let wanted: Vec<Fingerprint> = wanted.into_iter().collect();
         let recorded = self.store.find_reusable(&wanted).await?;
         for candidate in candidates {
-            let Some(active) = self.jobs.get_mut(&candidate.turn) else { continue };
+            let Some(active) = self.jobs.get_mut(&candidate.turn) else {
+                continue;
+            };
             let room = rooms.of(&active.job.spec.processor);
             let first = candidate.portion.run.first;
             let mut position = 0;
@@ -147,12 +166,14 @@ impl Leading {
                     let index = first + position as u32;
                     match fate(position, &self.reuse) {
                         Fate::Parked => {
-                            self.reuse.wait(candidate.fingerprints[position], active.job.id, index);
+                            self.reuse
+                                .wait(candidate.fingerprints[position], active.job.id, index);
                             active.ledger.park(index);
                         }
                         Fate::Run if room.left > 0 => {
                             let priority = active.job.spec.priority;
-                            self.reuse.own(candidate.fingerprints[position], active.job.id, priority);
+                            self.reuse
+                                .own(candidate.fingerprints[position], active.job.id, priority);
                         }
                         Fate::Run => active.ledger.put_back(index..index + 1),
                         Fate::Answered { job, index: of } => {
@@ -165,8 +186,15 @@ impl Leading {
                         break;
                     }
                 }
-                let run = Run { first: first + from as u32, count: (position - from) as u32, attempt: 1 };
-                let portion = Portion { run, ..candidate.portion.clone() };
+                let run = Run {
+                    first: first + from as u32,
+                    count: (position - from) as u32,
+                    attempt: 1,
+                };
+                let portion = Portion {
+                    run,
+                    ..candidate.portion.clone()
+                };
                 match begun {
                     Fate::Run if room.left > 0 => {
                         room.left -= 1;
@@ -194,16 +222,30 @@ impl Leading {
             if answer.is_none() && !orphaned.contains(&fingerprint) {
                 continue;
             }
-            let most = if answer.is_some() { ANSWERS.saturating_sub(planned.len()) } else { usize::MAX };
+            let most = if answer.is_some() {
+                ANSWERS.saturating_sub(planned.len())
+            } else {
+                usize::MAX
+            };
             for (id, index) in self.reuse.take_waiters(&fingerprint, most) {
-                let Some(active) = self.turns.get(&id).and_then(|turn| self.jobs.get_mut(turn)) else { continue };
+                let Some(active) = self.turns.get(&id).and_then(|turn| self.jobs.get_mut(turn)) else {
+                    continue;
+                };
                 if !active.ledger.unpark(index) {
                     continue;
                 }
-                let run = Run { first: index, count: 1, attempt: 1 };
+                let run = Run {
+                    first: index,
+                    count: 1,
+                    attempt: 1,
+                };
                 match answer {
                     Some((job, of)) if active.ending.is_none() => {
-                        let portion = Portion { run, past: Default::default(), avoid: None };
+                        let portion = Portion {
+                            run,
+                            past: Default::default(),
+                            avoid: None,
+                        };
                         planned.push(active.answer(&portion, &[(index, job, of)], true));
                     }
                     _ => active.ledger.put_back(run.indexes()),
@@ -225,15 +267,32 @@ impl Leading {
         }
         let overtaking = std::mem::take(&mut self.overtaking);
         let room = |class: usize, capability: &[Requirement]| {
-            let fitting = self.census.workers.iter().filter(|worker| worker.alive).filter_map(|worker| {
-                let data = worker.data.as_ref().ok()?;
-                capability.iter().all(|needed| data.capabilities.contains(needed)).then_some(data.slots)
-            });
-            let (workers, slots) = fitting.fold((0, 0u32), |(n, sum), slots| (n + 1, sum.saturating_add(slots)));
+            let fitting = self
+                .census
+                .workers
+                .iter()
+                .filter(|worker| worker.alive)
+                .filter_map(|worker| {
+                    let data = worker.data.as_ref().ok()?;
+                    capability
+                        .iter()
+                        .all(|needed| data.capabilities.contains(needed))
+                        .then_some(data.slots)
+                });
+            let (workers, slots) =
+                fitting.fold((0, 0u32), |(n, sum), slots| (n + 1, sum.saturating_add(slots)));
             let alone = jobs[1 - class] == 0;
-            let waiting = if alone { waiting } else { flying[class].saturating_sub(slots as usize).min(waiting) };
+            let waiting = if alone {
+                waiting
+            } else {
+                flying[class].saturating_sub(slots as usize).min(waiting)
+            };
             let bounds = bounds(slots, self.config.window_factor);
-            Room { left: allowance(bounds, waiting, flying[class], overtaking), slots, workers }
+            Room {
+                left: allowance(bounds, waiting, flying[class], overtaking),
+                slots,
+                workers,
+            }
         };
         Ok(Rooms([room(0, &[]), room(1, &[Requirement::Exec])]))
     }
@@ -316,9 +375,22 @@ impl Active {
         }
         blocks.truncate(count);
         let count = count as u32;
-        let rest = Run { first: portion.run.first + count, count: portion.run.count - count, ..portion.run };
-        self.ledger.put_back_portion(Portion { run: rest, ..portion.clone() });
-        (Portion { run: Run { count, ..portion.run }, ..portion }, blocks)
+        let rest = Run {
+            first: portion.run.first + count,
+            count: portion.run.count - count,
+            ..portion.run
+        };
+        self.ledger.put_back_portion(Portion {
+            run: rest,
+            ..portion.clone()
+        });
+        (
+            Portion {
+                run: Run { count, ..portion.run },
+                ..portion
+            },
+            blocks,
+        )
     }
 
     /// The entry of a portion, for `/unowned`.
@@ -342,7 +414,11 @@ impl Active {
     fn answer(&self, portion: &Portion, ends: &[(u32, JobId, u32)], waited: bool) -> Planned {
         let ends = ends
             .iter()
-            .map(|&(first, job, index)| End { first, count: 1, outcome: Outcome::Reused { job, index, waited } })
+            .map(|&(first, job, index)| End {
+                first,
+                count: 1,
+                outcome: Outcome::Reused { job, index, waited },
+            })
             .collect();
         let data = DoneData {
             v: FORMAT,
@@ -359,7 +435,17 @@ impl Active {
     fn planned(&self, portion: &Portion, place: Place, data: Vec<u8>) -> Planned {
         let spec = &self.job.spec;
         let (priority, dataset, spot) = (spec.priority, spec.dataset.clone(), self.spot(portion));
-        let entry = NewEntry { priority, dataset, spot, place, data };
-        Planned { turn: self.turn(), run: portion.run, entry }
+        let entry = NewEntry {
+            priority,
+            dataset,
+            spot,
+            place,
+            data,
+        };
+        Planned {
+            turn: self.turn(),
+            run: portion.run,
+            entry,
+        }
     }
 }

@@ -13,7 +13,12 @@ const LOOK_AT_ALL: Duration = Duration::from_millis(250);
 
 /// An unsuccessful end as the ledger wants it.
 pub(crate) fn unsuccessful(record: FailureRecord) -> Unsuccessful {
-    Unsuccessful { run: record.run, past: record.past, node: record.node, outcome: record.outcome }
+    Unsuccessful {
+        run: record.run,
+        past: record.past,
+        node: record.node,
+        outcome: record.outcome,
+    }
 }
 
 impl Leading {
@@ -45,8 +50,12 @@ impl Leading {
     }
 
     async fn note(&mut self, progress: Progress) -> Result<bool, Error> {
-        let Some(turn) = self.turns.get(&progress.id) else { return Ok(false) };
-        let Some(active) = self.jobs.get_mut(turn) else { return Ok(false) };
+        let Some(turn) = self.turns.get(&progress.id) else {
+            return Ok(false);
+        };
+        let Some(active) = self.jobs.get_mut(turn) else {
+            return Ok(false);
+        };
         if progress.state.is_final() {
             self.forget(progress.id);
             return Ok(true);
@@ -58,24 +67,35 @@ impl Leading {
         }
         if active.ending.is_none() {
             if progress.cancel_requested {
-                active.ending = Some(Ending { state: JobState::Cancelled, error: None });
+                active.ending = Some(Ending {
+                    state: JobState::Cancelled,
+                    error: None,
+                });
             } else if progress.counts.failed > u64::from(active.job.spec.max_failed) {
                 let error = format!(
                     "more than {} subtasks failed for good, the rest was not run",
                     active.job.spec.max_failed
                 );
-                active.ending = Some(Ending { state: JobState::Failed, error: Some(error) });
+                active.ending = Some(Ending {
+                    state: JobState::Failed,
+                    error: Some(error),
+                });
             }
         }
         if active.ledger.unnoted() > 0 {
-            let records = self.store.failures_from(progress.id, active.ledger.ordinal()).await?;
+            let records = self
+                .store
+                .failures_from(progress.id, active.ledger.ordinal())
+                .await?;
             let now = self.begun.elapsed();
             for record in records {
                 if record.ordinal != active.ledger.ordinal() {
                     continue;
                 }
                 let dice = rand::rng().random_range(0.0..1.0);
-                active.ledger.note_unsuccessful(&unsuccessful(record), now, &active.job.spec.retry, dice);
+                active
+                    .ledger
+                    .note_unsuccessful(&unsuccessful(record), now, &active.job.spec.retry, dice);
             }
         }
         Ok(moved)

@@ -89,7 +89,11 @@ impl Leading {
         let mut taken_over = false;
         let mut pause = BUSY_PAUSE;
         while !stop.is_cancelled() {
-            let round = if taken_over { self.round().await } else { self.take_over().await.map(|()| true) };
+            let round = if taken_over {
+                self.round().await
+            } else {
+                self.take_over().await.map(|()| true)
+            };
             match round {
                 Ok(moved) => {
                     taken_over = true;
@@ -134,7 +138,11 @@ impl Leading {
         let mut moved = self.follow().await?;
         moved |= self.admit().await?;
         let ending = self.jobs.values().any(|active| active.ending.is_some());
-        let interval = if ending { ENDING_CENSUS_INTERVAL } else { CENSUS_INTERVAL };
+        let interval = if ending {
+            ENDING_CENSUS_INTERVAL
+        } else {
+            CENSUS_INTERVAL
+        };
         if self.census_at.is_none_or(|at| at.elapsed() >= interval) {
             self.look_after_tree().await?;
         }
@@ -144,7 +152,10 @@ impl Leading {
     }
 
     async fn keep_house(&mut self) -> Result<(), Error> {
-        if self.retention_at.is_none_or(|at| at.elapsed() >= RETENTION_INTERVAL) {
+        if self
+            .retention_at
+            .is_none_or(|at| at.elapsed() >= RETENTION_INTERVAL)
+        {
             self.retention_at = Some(Instant::now());
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);

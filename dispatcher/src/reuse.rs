@@ -25,7 +25,9 @@ impl Reuse {
     /// Whether a subtask of `job` should wait for the one that computes `fingerprint` now: for one of its own job or
     /// of no lower priority.
     pub(crate) fn should_wait(&self, fingerprint: &Fingerprint, priority: Priority) -> bool {
-        self.owners.get(fingerprint).is_some_and(|owner| owner.priority >= priority)
+        self.owners
+            .get(fingerprint)
+            .is_some_and(|owner| owner.priority >= priority)
     }
 
     /// Takes note that `job` computes `fingerprint` from now on.
@@ -41,7 +43,11 @@ impl Reuse {
     /// The owner ended, was cancelled or forgotten: what it did not leave behind is computed by a waiter.
     pub(crate) fn owner_ended(&mut self, job: JobId) {
         for fingerprint in self.owned_by.remove(&job).unwrap_or_default() {
-            if self.owners.get(&fingerprint).is_some_and(|owner| owner.job == job) {
+            if self
+                .owners
+                .get(&fingerprint)
+                .is_some_and(|owner| owner.job == job)
+            {
                 self.owners.remove(&fingerprint);
                 if self.waiters.contains_key(&fingerprint) {
                     self.orphaned.insert(fingerprint);
@@ -57,7 +63,9 @@ impl Reuse {
 
     /// Takes up to `most` waiters for `fingerprint`.
     pub(crate) fn take_waiters(&mut self, fingerprint: &Fingerprint, most: usize) -> Vec<(JobId, u32)> {
-        let Some(waiting) = self.waiters.get_mut(fingerprint) else { return Vec::new() };
+        let Some(waiting) = self.waiters.get_mut(fingerprint) else {
+            return Vec::new();
+        };
         let taken = waiting.split_off(waiting.len().saturating_sub(most));
         if waiting.is_empty() {
             self.waiters.remove(fingerprint);

@@ -36,7 +36,9 @@ impl Leading {
     /// Compares the tree with what is recorded of one job, and starts its book anew.
     pub(crate) async fn heal(&mut self, id: JobId) -> Result<(), Error> {
         let census = self.leader.census().await?;
-        let Some(job) = self.store.job(id).await? else { return Ok(()) };
+        let Some(job) = self.store.job(id).await? else {
+            return Ok(());
+        };
         self.forget(id);
         if job.state.is_active() {
             self.compare(vec![job], &census).await?;
@@ -48,7 +50,10 @@ impl Leading {
         let mut in_flight: HashMap<JobId, Vec<(u64, Run)>> = HashMap::new();
         for (name, _, data) in self.leader.read_headers(census).await? {
             match data {
-                Ok(data) => in_flight.entry(data.job).or_default().push((name.sequence, data.run)),
+                Ok(data) => in_flight
+                    .entry(data.job)
+                    .or_default()
+                    .push((name.sequence, data.run)),
                 Err(why) => tracing::error!(entry = %name, "can't read this entry, leaving it there: {why}"),
             }
         }
@@ -72,7 +77,9 @@ async fn compare_one(
     in_flight: &[(u64, Run)],
 ) -> Result<Option<Active>, Error> {
     // The counts first: an end that is numbered at or above them is taken note of later, by its number.
-    let Some(job) = store.job(job.id).await?.filter(|job| job.state.is_active()) else { return Ok(None) };
+    let Some(job) = store.job(job.id).await?.filter(|job| job.state.is_active()) else {
+        return Ok(None);
+    };
     let unsuccessful: Vec<_> = store
         .failures_above(job.id, job.low_water)
         .await?
@@ -82,6 +89,13 @@ async fn compare_one(
         .collect();
     let recorded = store.result_ids_from(job.id, job.low_water).await?;
     let shape = (job.blocks, job.has_merge());
-    let ledger = Ledger::resumed(shape, job.counts, job.low_water, in_flight, &recorded, &unsuccessful);
+    let ledger = Ledger::resumed(
+        shape,
+        job.counts,
+        job.low_water,
+        in_flight,
+        &recorded,
+        &unsuccessful,
+    );
     Ok(Some(Active::new(job, ledger)))
 }

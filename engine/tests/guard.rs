@@ -104,7 +104,10 @@ async fn nothing_outlives_a_finished_command() {
 async fn a_command_that_kills_its_guard_dies_and_leaves_no_trace() {
     let bench = Bench::new();
     // It reads first, so that the guard has told of its start.
-    let stop = bench.run("read line; kill -KILL $PPID; sleep 60", b"go\n").await.unwrap_err();
+    let stop = bench
+        .run("read line; kill -KILL $PPID; sleep 60", b"go\n")
+        .await
+        .unwrap_err();
     let failure = stop.failure().unwrap();
     assert_eq!(failure.kind, FailureKind::Signal);
     until_async("all are gone", || alive(bench.job).is_empty()).await;

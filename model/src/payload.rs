@@ -39,7 +39,16 @@ impl Payload {
     /// Bytes that it takes inside JSON: control characters become six, quotes and backslashes two.
     pub fn written_bytes(&self) -> usize {
         match std::str::from_utf8(&self.0) {
-            Ok(text) => text.bytes().map(|b| if b < 0x20 { 6 } else { 1 + usize::from(b == b'"' || b == b'\\') }).sum(),
+            Ok(text) => text
+                .bytes()
+                .map(|b| {
+                    if b < 0x20 {
+                        6
+                    } else {
+                        1 + usize::from(b == b'"' || b == b'\\')
+                    }
+                })
+                .sum(),
             Err(_) => self.0.len().div_ceil(3) * 4 + "{\"base64\":\"\"}".len(),
         }
     }
@@ -98,8 +107,15 @@ mod tests {
         assert_eq!(json, r#"{"base64":"/wBB"}"#);
         assert_eq!(serde_json::from_str::<Payload>(&json).unwrap(), bytes);
         for payload in [bytes, Payload::from("a\u{1}b\"c\\"), Payload::default()] {
-            let quotes = if std::str::from_utf8(&payload.0).is_ok() { 2 } else { 0 };
-            assert_eq!(payload.written_bytes() + quotes, serde_json::to_string(&payload).unwrap().len());
+            let quotes = if std::str::from_utf8(&payload.0).is_ok() {
+                2
+            } else {
+                0
+            };
+            assert_eq!(
+                payload.written_bytes() + quotes,
+                serde_json::to_string(&payload).unwrap().len()
+            );
         }
     }
 }

@@ -11,10 +11,10 @@ pub fn weight(key: &[u8], member: &str) -> u64 {
 }
 
 /// The member that `key` belongs to; none without members. Equal weights go to the smaller name.
-pub fn nearest<'a, M: AsRef<str>>(key: &[u8], members: impl IntoIterator<Item = &'a M>) -> Option<&'a M>
-where
-    M: 'a,
-{
+pub fn nearest<'a, M: AsRef<str> + 'a>(
+    key: &[u8],
+    members: impl IntoIterator<Item = &'a M>,
+) -> Option<&'a M> {
     members.into_iter().max_by(|a, b| {
         weight(key, a.as_ref())
             .cmp(&weight(key, b.as_ref()))

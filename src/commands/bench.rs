@@ -21,20 +21,31 @@ mod workload;
 
 use std::process::ExitCode;
 
-pub use self::args::Command;
-use crate::{config::Settings, output::Format};
+use anyhow::Context as _;
 
-/// Runs one of the benches and prints its report.
+pub use self::args::Command;
+use crate::{config::Settings, exit::Exit, output::Format, signals::Signals};
+
+/// Runs one of the benches and prints its report. SIGTERM and Ctrl-C end it, with its servers and their data.
 ///
 /// # Errors
-/// What can't be started, a job that did not end as it should, a request to stop.
+/// What can't be started, a job that did not end as it should.
 pub async fn run(command: Command, settings: &Settings, format: Format) -> anyhow::Result<ExitCode> {
-    match command {
-        Command::Queue(args) => queue::run(&args, settings, format).await?,
-        Command::Latency(args) => latency::run(&args, settings, format).await?,
-        Command::Scan(args) => scan::run(&args, settings, format).await?,
-        Command::Growth(args) => growth::run(&args, settings, format).await?,
-        Command::Log(args) => log::run(&args)?,
+    let bench = async {
+        match &command {
+            Command::Queue(args) => queue::run(args, settings, format).await,
+            Command::Latency(args) => latency::run(args, settings, format).await,
+            Command::Scan(args) => scan::run(args, settings, format).await,
+            Command::Growth(args) => growth::run(args, settings, format).await,
+            Command::Log(args) => log::run(args),
+        }
+    };
+    if matches!(command, Command::Log(_)) {
+        return bench.await.map(|()| ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    let mut signals = Signals::install().context("cannot take over SIGTERM and SIGINT")?;
+    tokio::select! {
+        done = bench => done.map(|()| ExitCode::SUCCESS),
+        _ = signals.stop_asked() => Ok(Exit::Interrupted.into()),
+    }
 }

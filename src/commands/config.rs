@@ -12,8 +12,10 @@ use crate::{config::KEYS, exit::Exit, output};
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Show each setting, its value and where it came from; passwords are shown as ***
-    #[command(after_help = "A flag wins over SAWMILL_<KEY>, that over ./sawmill.toml, that over \
-                            /etc/sawmill/sawmill.toml, that over the default.")]
+    #[command(
+        after_help = "A flag wins over SAWMILL_<KEY>, that over ./sawmill.toml, that over \
+                            /etc/sawmill/sawmill.toml, that over the default."
+    )]
     Show,
 }
 
@@ -32,15 +34,27 @@ pub fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     let settings = &context.settings;
     let shown = KEYS.iter().map(|key| {
         let value = settings.shown(key.name);
-        (key.name, Shown { value, source: settings.origin(key.name).to_string() })
+        (
+            key.name,
+            Shown {
+                value,
+                source: settings.origin(key.name).to_string(),
+            },
+        )
     });
     if context.json() {
         output::json(&shown.collect::<BTreeMap<_, _>>())?;
     } else {
         // A key that only leads to another one is of interest when it was used.
-        let rows = shown.filter(|(_, shown)| shown.value.is_some() || shown.source != "default").map(|(name, shown)| {
-            [name.to_string(), shown.value.unwrap_or_else(|| "(see below)".to_string()), shown.source]
-        });
+        let rows = shown
+            .filter(|(_, shown)| shown.value.is_some() || shown.source != "default")
+            .map(|(name, shown)| {
+                [
+                    name.to_string(),
+                    shown.value.unwrap_or_else(|| "(see below)".to_string()),
+                    shown.source,
+                ]
+            });
         output::table(&["KEY", "VALUE", "SOURCE"], rows)?;
     }
     Ok(Exit::Success)

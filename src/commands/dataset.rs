@@ -23,9 +23,9 @@ pub enum Command {
 }
 
 const ADD_HELP: &str = "\
-The files stay where they are and are not read through: a block is a byte range between two line ends. Compressed files
-(gzip, zstd, bzip2, xz) are one block each. All nodes must see the files under the same path or URL. A file that changes
-after it was added is noticed when it is read, and its subtasks fail.
+The files stay where they are and are not read through: a block is a byte range between two line ends. Compressed \
+files (gzip, zstd, bzip2, xz) are one block each. All nodes must see the files under the same path or URL. A file that \
+changes after it was added is noticed when it is read, and its subtasks fail.
 
 Examples:
   sawmill dataset add access /var/log/nginx/access.log*
@@ -102,7 +102,11 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
     if block_size == 0 {
         return Err(crate::exit::usage("--block-size must be at least 1 byte"));
     }
-    let sources = args.files.iter().map(|file| Source::parse(file)).collect::<Result<Vec<_>, _>>()?;
+    let sources = args
+        .files
+        .iter()
+        .map(|file| Source::parse(file))
+        .collect::<Result<Vec<_>, _>>()?;
     let control = context.control().await?;
     control.store().init().await?;
     let added = control.add_dataset(&args.name, &sources, block_size).await?;
@@ -112,9 +116,13 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
             "added": { "files": added.files, "blocks": added.blocks, "bytes": added.bytes },
         }));
     }
-    let files = if added.files == 1 { "file" } else { "files" };
-    let (blocks, bytes) = (output::grouped(added.blocks.into()), output::size(added.bytes));
-    output::line(format_args!("dataset {}: added {} {files}, {blocks} blocks, {bytes}", args.name, added.files))
+    let files = output::counted(added.files as u64, "file");
+    let blocks = output::counted(added.blocks.into(), "block");
+    let size = output::size(added.bytes);
+    output::line(format_args!(
+        "dataset {}: added {files}, {blocks}, {size}",
+        args.name
+    ))
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {
@@ -128,7 +136,12 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     }
     let rows = datasets.iter().map(|dataset| {
         let blocks = output::grouped(dataset.blocks.into());
-        [dataset.name.to_string(), blocks, output::size(dataset.bytes), output::ago(dataset.created_ms)]
+        [
+            dataset.name.to_string(),
+            blocks,
+            output::size(dataset.bytes),
+            output::ago(dataset.created_ms),
+        ]
     });
     output::table(&["NAME", ">BLOCKS", ">SIZE", "CREATED"], rows)
 }
@@ -136,7 +149,10 @@ async fn list(context: &Context) -> anyhow::Result<()> {
 async fn show(args: ShowArgs, context: &Context) -> anyhow::Result<()> {
     let control = context.control().await?;
     let dataset = control.dataset(&args.name).await?;
-    let blocks = control.store().blocks(dataset.id, 0..dataset.blocks.min(args.limit)).await?;
+    let blocks = control
+        .store()
+        .blocks(dataset.id, 0..dataset.blocks.min(args.limit))
+        .await?;
     if context.json() {
         return output::json(&serde_json::json!({ "dataset": View::from(&dataset), "blocks": blocks }));
     }
@@ -144,7 +160,14 @@ async fn show(args: ShowArgs, context: &Context) -> anyhow::Result<()> {
         ("name", dataset.name.to_string()),
         ("id", dataset.id.to_string()),
         ("blocks", output::grouped(dataset.blocks.into())),
-        ("size", format!("{} ({} bytes)", output::size(dataset.bytes), output::grouped(dataset.bytes))),
+        (
+            "size",
+            format!(
+                "{} ({} bytes)",
+                output::size(dataset.bytes),
+                output::grouped(dataset.bytes)
+            ),
+        ),
         ("created", output::time(dataset.created_ms)),
     ])?;
     if blocks.is_empty() {
@@ -154,8 +177,18 @@ async fn show(args: ShowArgs, context: &Context) -> anyhow::Result<()> {
     let rows = blocks.iter().enumerate().map(|(index, block)| {
         let [start, end, url] = match &block.content {
             model::Content::Inline(payload) => ["0".into(), payload.0.len().to_string(), "(inline)".into()],
-            model::Content::Object { url, start, end, codec, .. } => {
-                let codec = if *codec == model::Codec::None { String::new() } else { format!(" ({codec:?})").to_lowercase() };
+            model::Content::Object {
+                url,
+                start,
+                end,
+                codec,
+                ..
+            } => {
+                let codec = if *codec == model::Codec::None {
+                    String::new()
+                } else {
+                    format!(" ({codec:?})").to_lowercase()
+                };
                 [start.to_string(), end.to_string(), format!("{url}{codec}")]
             }
         };
@@ -163,7 +196,10 @@ async fn show(args: ShowArgs, context: &Context) -> anyhow::Result<()> {
     });
     output::table(&[">BLOCK", ">START", ">END", "OBJECT"], rows)?;
     if u64::from(dataset.blocks) > blocks.len() as u64 {
-        output::line(format_args!("… and {} more (--limit)", u64::from(dataset.blocks) - blocks.len() as u64))?;
+        output::line(format_args!(
+            "… and {} more (--limit)",
+            u64::from(dataset.blocks) - blocks.len() as u64
+        ))?;
     }
     Ok(())
 }
@@ -175,5 +211,9 @@ async fn remove(args: RemoveArgs, context: &Context) -> anyhow::Result<()> {
     if context.json() {
         return output::json(&serde_json::json!({ "removed": View::from(&dataset) }));
     }
-    output::line(format_args!("dataset {} is removed ({} blocks); its files are untouched", args.name, dataset.blocks))
+    output::line(format_args!(
+        "dataset {} is removed ({}); its files are untouched",
+        args.name,
+        output::counted(dataset.blocks.into(), "block")
+    ))
 }

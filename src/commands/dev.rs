@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn one_node_keeps_its_name_and_several_are_numbered() {
         let node = Name::new("web7").unwrap();
-        assert_eq!(node_names(&node, 1).unwrap(), [node.clone()]);
+        assert_eq!(node_names(&node, 1).unwrap(), vec![node.clone()]);
         let names: Vec<String> = node_names(&node, 3)
             .unwrap()
             .iter()

@@ -54,20 +54,41 @@ async fn audit(context: &Context) -> anyhow::Result<Exit> {
     } else {
         tell(&report)?;
     }
-    Ok(if report.clean { Exit::Success } else { Exit::Failure })
+    Ok(if report.clean {
+        Exit::Success
+    } else {
+        Exit::Failure
+    })
 }
 
 fn tell(report: &AuditReport) -> anyhow::Result<()> {
     let total = &report.total;
     let row = |job: String, state: String, tally: &model::audit::Tally| {
-        let numbers =
-            [tally.submitted, tally.recorded, tally.failed, tally.cancelled, tally.waiting, tally.in_flight];
+        let numbers = [
+            tally.submitted,
+            tally.recorded,
+            tally.failed,
+            tally.cancelled,
+            tally.waiting,
+            tally.in_flight,
+        ];
         [job, state].into_iter().chain(numbers.map(output::grouped))
     };
-    let headings =
-        ["JOB", "STATE", ">SUBMITTED", ">RECORDED", ">FAILED", ">CANCELLED", ">WAITING", ">IN FLIGHT"];
-    let rows = report.of_jobs.iter().map(|job| row(job.job.to_string(), job.state.to_string(), &job.tally));
-    let all = row(format!("all {} jobs", output::grouped(report.jobs as u64)), String::new(), total);
+    let headings = [
+        "JOB",
+        "STATE",
+        ">SUBMITTED",
+        ">RECORDED",
+        ">FAILED",
+        ">CANCELLED",
+        ">WAITING",
+        ">IN FLIGHT",
+    ];
+    let rows = report
+        .of_jobs
+        .iter()
+        .map(|job| row(job.job.to_string(), job.state.to_string(), &job.tally));
+    let all = row(output::counted(report.jobs as u64, "job"), String::new(), total);
     output::table(&headings, rows.chain([all]))?;
     for strange in &report.strange {
         output::line(format_args!("skipped: {strange}"))?;
@@ -77,7 +98,6 @@ fn tell(report: &AuditReport) -> anyhow::Result<()> {
     }
     output::line(match report.findings.len() {
         0 => "every subtask is accounted for exactly once".to_string(),
-        1 => "1 finding".to_string(),
-        count => format!("{count} findings"),
+        count => output::counted(count as u64, "finding"),
     })
 }

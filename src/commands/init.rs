@@ -16,10 +16,16 @@ pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     term.close().await;
     let (zookeeper, mongodb) = (&context.settings.zookeeper, context.settings.mongodb.masked());
     if context.json() {
-        output::json(&serde_json::json!({ "zookeeper": zookeeper, "mongodb": mongodb, "initialized": true }))?;
+        output::json(
+            &serde_json::json!({ "zookeeper": zookeeper, "mongodb": mongodb, "initialized": true }),
+        )?;
     } else {
-        output::line(format_args!("zookeeper {zookeeper}: /unowned, /owned and /done are there"))?;
-        output::line(format_args!("mongodb {mongodb}: collections and indexes are there"))?;
+        output::line(format_args!(
+            "zookeeper {zookeeper}: /unowned, /owned and /done are there"
+        ))?;
+        output::line(format_args!(
+            "mongodb {mongodb}: collections and indexes are there"
+        ))?;
     }
     Ok(Exit::Success)
 }

@@ -115,7 +115,11 @@ pub async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
 }
 
 async fn list(args: ListArgs, control: &Control, context: &Context) -> anyhow::Result<Exit> {
-    let filter = JobFilter { states: args.state, dataset: args.dataset, limit: Some(args.limit) };
+    let filter = JobFilter {
+        states: args.state,
+        dataset: args.dataset,
+        limit: Some(args.limit),
+    };
     let jobs = control.jobs(&filter).await?;
     if context.json() {
         output::json(&jobs.iter().map(JobView::from).collect::<Vec<_>>())?;
@@ -131,19 +135,39 @@ async fn list(args: ListArgs, control: &Control, context: &Context) -> anyhow::R
             state_of(job),
             job.spec.dataset.to_string(),
             job.spec.priority.get().to_string(),
-            format!("{}/{}", output::grouped(job.counts.ended()), output::grouped(job.subtasks())),
+            format!(
+                "{}/{}",
+                output::grouped(job.counts.ended()),
+                output::grouped(job.subtasks())
+            ),
             output::grouped(job.counts.failed),
             output::ago(job.submitted_ms),
             took(job).map(output::duration).unwrap_or_default(),
         ]
     });
-    output::table(&["JOB", "STATE", "DATASET", ">PRIO", ">ENDED", ">FAILED", "SUBMITTED", "TOOK"], rows)?;
+    output::table(
+        &[
+            "JOB",
+            "STATE",
+            "DATASET",
+            ">PRIO",
+            ">ENDED",
+            ">FAILED",
+            "SUBMITTED",
+            "TOOK",
+        ],
+        rows,
+    )?;
     Ok(Exit::Success)
 }
 
 fn state_of(job: &Job) -> String {
     let cancelling = job.cancel_requested && !job.state.is_final();
-    if cancelling { format!("{} (cancelling)", job.state) } else { job.state.to_string() }
+    if cancelling {
+        format!("{} (cancelling)", job.state)
+    } else {
+        job.state.to_string()
+    }
 }
 
 fn took(job: &Job) -> Option<Duration> {
@@ -173,12 +197,29 @@ async fn show(args: ShowArgs, control: &Control, context: &Context) -> anyhow::R
         }
     }
     let left = job.subtasks().saturating_sub(counts.ended());
-    let numbers = [("ok", counts.ok), ("failed", counts.failed), ("cancelled", counts.cancelled), ("not ended", left)];
-    let numbers: Vec<String> = numbers.iter().map(|(word, number)| format!("{} {word}", output::grouped(*number))).collect();
-    pairs.push(("subtasks", format!("{}: {}", output::grouped(job.subtasks()), numbers.join(", "))));
+    let numbers = [
+        ("ok", counts.ok),
+        ("failed", counts.failed),
+        ("cancelled", counts.cancelled),
+        ("not ended", left),
+    ];
+    let numbers: Vec<String> = numbers
+        .iter()
+        .map(|(word, number)| format!("{} {word}", output::grouped(*number)))
+        .collect();
+    pairs.push((
+        "subtasks",
+        format!("{}: {}", output::grouped(job.subtasks()), numbers.join(", ")),
+    ));
     pairs.push(("run again", output::grouped(counts.again)));
     if job.spec.reuse {
-        pairs.push(("reused", format!("{} already recorded, {} in flight", counts.already, counts.executed)));
+        pairs.push((
+            "reused",
+            format!(
+                "{} already recorded, {} in flight",
+                counts.already, counts.executed
+            ),
+        ));
     }
     pairs.push(("busy", output::duration(Duration::from_micros(counts.busy_us))));
     pairs.push(("submitted", output::time(job.submitted_ms)));
@@ -208,7 +249,13 @@ async fn failures_of(control: &Control, job: &Job, limit: u32) -> anyhow::Result
         .collect();
     let left = limit.saturating_sub(u32::try_from(views.len()).unwrap_or(u32::MAX));
     if left > 0 && job.counts.again > 0 {
-        views.extend(control.failures(job.id, left).await?.iter().map(FailureView::from));
+        views.extend(
+            control
+                .failures(job.id, left)
+                .await?
+                .iter()
+                .map(FailureView::from),
+        );
     }
     Ok(views)
 }
@@ -262,8 +309,14 @@ async fn cancel(args: Jobs, control: &Control, context: &Context) -> anyhow::Res
 
 async fn prune(args: PruneArgs, control: &Control, context: &Context) -> anyhow::Result<Exit> {
     let retention = match args.older_than {
-        Some(age) => Retention { results: age, jobs: age },
-        None => Retention { results: context.settings.retention_results, jobs: context.settings.retention_jobs },
+        Some(age) => Retention {
+            results: age,
+            jobs: age,
+        },
+        None => Retention {
+            results: context.settings.retention_results,
+            jobs: context.settings.retention_jobs,
+        },
     };
     let pruned = control.prune(retention).await?;
     if context.json() {
@@ -309,7 +362,11 @@ const FAILURES_TOLD: u32 = 3;
 
 /// Says on standard error why a job has no result.
 pub(super) async fn tell_failure(control: &Control, job: &Job) -> anyhow::Result<()> {
-    let reason = job.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    let reason = job
+        .error
+        .as_ref()
+        .map(|error| format!(": {error}"))
+        .unwrap_or_default();
     output::note(format_args!("error: job {} is {}{reason}", job.id, job.state));
     for failure in failures_of(control, job, FAILURES_TOLD).await? {
         output::note(format_args!("  {}", failure.told().replace('\n', "\n  ")));

@@ -5,15 +5,20 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use clap::Args;
 use control::Control;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use model::{
-    Job, JobId, JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED,
+    Job, JobId, JobSpec, JobState, Name, Priority, Processor,
+    job::DEFAULT_MAX_FAILED,
     processor::{Command, DEFAULT_OUTPUT_LIMIT_BYTES},
     retry::RetryPolicy,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, sleep},
+};
 
 use super::{Context, job};
 use crate::{
@@ -24,10 +29,12 @@ use crate::{
 };
 
 const HELP: &str = "\
-CMD is given to `sh -c`. The map command gets the raw lines of one block on standard input; what it prints is the
-partial result. The reduce command gets all partial results in the order of the blocks; what it prints is the result.
-Without one, the result is all partial results in that order. Commands find the job, the dataset, the number of the
-block and of the attempt in SAWMILL_JOB, SAWMILL_DATASET, SAWMILL_BLOCK and SAWMILL_ATTEMPT.
+CMD is given to `sh -c`. The map command gets the raw lines of one block on standard input; what it prints is the \
+partial result. The reduce command gets all partial results in the order of the blocks; what it prints is the result. \
+Without one, the result is all partial results in that order.
+
+Commands find the job, the dataset, the number of the block and of the attempt in SAWMILL_JOB, SAWMILL_DATASET, \
+SAWMILL_BLOCK and SAWMILL_ATTEMPT.
 
 Examples:
   sawmill run --dataset access --map 'wc -l' --reduce \"awk '{n += \\$1} END {print n}'\"
@@ -52,7 +59,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "CMD")]
     reduce: Option<String>,
     /// 0 to 999, a higher number goes first
-    #[arg(long, value_name = "N", default_value = "100", value_parser = priority)]
+    #[arg(long, value_name = "N", default_value = "100", value_parser = priority, allow_negative_numbers = true)]
     priority: Priority,
     /// Answer from results of the same command over the same blocks where they are recorded
     #[arg(long)]
@@ -76,32 +83,56 @@ pub struct RunArgs {
 
 fn priority(text: &str) -> Result<Priority, String> {
     let bad = || format!("{text:?} is no priority: it must be 0 to 999, a higher number goes first");
-    text.parse().ok().and_then(|number| Priority::new(number).ok()).ok_or_else(bad)
+    text.parse()
+        .ok()
+        .and_then(|number| Priority::new(number).ok())
+        .ok_or_else(bad)
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {
     let least = Duration::from_millis(1);
-    cli::span(text).and_then(|span| if span < least { Err("it must be at least 1ms".to_string()) } else { Ok(span) })
+    cli::span(text).and_then(|span| {
+        if span < least {
+            Err("it must be at least 1ms".to_string())
+        } else {
+            Ok(span)
+        }
+    })
 }
 
 fn output_limit(text: &str) -> Result<u64, String> {
-    cli::size(text).and_then(|bytes| if bytes == 0 { Err("it must be at least 1 byte".to_string()) } else { Ok(bytes) })
+    cli::size(text).and_then(|bytes| {
+        if bytes == 0 {
+            Err("it must be at least 1 byte".to_string())
+        } else {
+            Ok(bytes)
+        }
+    })
 }
 
 impl RunArgs {
     fn spec(&self) -> JobSpec {
-        debug_assert_eq!(DEFAULT_OUTPUT_LIMIT_BYTES, 1 << 30, "the default of --output-limit says 1GiB");
+        debug_assert_eq!(
+            DEFAULT_OUTPUT_LIMIT_BYTES,
+            1 << 30,
+            "the default of --output-limit says 1GiB"
+        );
         let processor = Processor::Command(Command {
             map: self.map.clone(),
             reduce: self.reduce.clone(),
-            timeout_ms: self.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            timeout_ms: self
+                .timeout
+                .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             output_limit_bytes: self.output_limit,
         });
         JobSpec {
             dataset: self.dataset.clone(),
             processor,
             priority: self.priority,
-            retry: RetryPolicy { max_attempts: self.retries + 1, ..RetryPolicy::default() },
+            retry: RetryPolicy {
+                max_attempts: self.retries + 1,
+                ..RetryPolicy::default()
+            },
             reuse: self.reuse,
             max_failed: self.max_failed,
         }
@@ -116,6 +147,8 @@ pub async fn run(args: RunArgs, context: &Context) -> anyhow::Result<Exit> {
     let spec = args.spec();
     spec.processor.check().map_err(|error| usage(error.to_string()))?;
     let control = context.control().await?;
+    // Before the job exists: from then on Ctrl-C means the job.
+    let mut ctrl_c = signal(SignalKind::interrupt()).context("can't take over Ctrl-C")?;
     let id = control.submit(spec).await?;
     if args.no_wait {
         if context.json() {
@@ -126,7 +159,9 @@ pub async fn run(args: RunArgs, context: &Context) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     }
     tracing::info!(job = %id, "submitted");
-    let Some(job) = wait_or_cancel(&control, id).await? else { return Ok(Exit::Interrupted) };
+    let Some(job) = wait_or_cancel(&control, id, &mut ctrl_c).await? else {
+        return Ok(Exit::Interrupted);
+    };
     finish(&control, &job, context).await
 }
 
@@ -134,7 +169,11 @@ pub async fn run(args: RunArgs, context: &Context) -> anyhow::Result<Exit> {
 async fn finish(control: &Control, job: &Job, context: &Context) -> anyhow::Result<Exit> {
     let successful = job.state == JobState::Successful;
     if context.json() {
-        let text = if successful { Some(job::text_of(control, job).await?) } else { None };
+        let text = if successful {
+            Some(job::text_of(control, job).await?)
+        } else {
+            None
+        };
         output::json(&serde_json::json!({
             "job": job.id.to_string(),
             "state": job.state,
@@ -153,36 +192,48 @@ async fn finish(control: &Control, job: &Job, context: &Context) -> anyhow::Resu
 }
 
 /// Waits with a bar; on Ctrl-C asks to cancel the job and gives none. A second Ctrl-C leaves at once.
-async fn wait_or_cancel(control: &Control, id: JobId) -> anyhow::Result<Option<Job>> {
+async fn wait_or_cancel(control: &Control, id: JobId, ctrl_c: &mut Signal) -> anyhow::Result<Option<Job>> {
     let job = control.job(&id.to_string()).await?;
     let bar = bar(job.subtasks());
     let waited = tokio::select! {
         waited = wait(control, id, &bar) => waited.map(Some),
-        _ = tokio::signal::ctrl_c() => Ok(None),
+        _ = ctrl_c.recv() => Ok(None),
     };
     bar.finish_and_clear();
     if let Some(job) = waited? {
         return Ok(Some(job));
     }
-    output::note(format_args!("cancelling job {id}; Ctrl-C again leaves it to itself"));
-    let cancelled = async {
-        match control.cancel(&id.to_string()).await {
-            Ok(_) => control.wait(id, Some(Instant::now() + 2 * STANDSTILL), |_| ()).await,
-            Err(control::Error::AlreadyEnded { .. }) => control.job(&id.to_string()).await,
-            Err(error) => Err(error),
-        }
-    };
     tokio::select! {
-        ended = cancelled => match ended {
-            Ok(job) => output::note(format_args!("job {id} is {}", job.state)),
-            Err(control::Error::NotEnded { .. }) => {
-                output::note(format_args!("job {id} is asked to end; `sawmill job show {id}` tells when it has"));
-            }
-            Err(error) => return Err(error.into()),
-        },
-        _ = tokio::signal::ctrl_c() => output::note(format_args!("left; `sawmill job show {id}` tells what becomes of it")),
+        cancelled = cancel(control, id) => cancelled?,
+        _ = ctrl_c.recv() => output::note(format_args!("left; `sawmill job show {id}` tells what becomes of it")),
     }
     Ok(None)
+}
+
+/// Asks to cancel the job and gives the leader a while to do it.
+async fn cancel(control: &Control, id: JobId) -> anyhow::Result<()> {
+    let ended = match control.cancel(&id.to_string()).await {
+        Ok(_) => {
+            output::note(format_args!(
+                "cancelling job {id}; Ctrl-C again does not wait for it"
+            ));
+            control
+                .wait(id, Some(Instant::now() + 2 * STANDSTILL), |_| ())
+                .await
+        }
+        Err(control::Error::AlreadyEnded { .. }) => control.job(&id.to_string()).await,
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(job) => output::note(format_args!("job {id} is {}", job.state)),
+        Err(control::Error::NotEnded { .. }) => {
+            output::note(format_args!(
+                "job {id} is asked to end; `sawmill job show {id}` tells when it has"
+            ));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 /// Waits, and after a standstill says once what it may wait for.
@@ -217,7 +268,17 @@ fn bar(subtasks: u64) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(subtasks), ProgressDrawTarget::stderr_with_hz(10));
-    let style = ProgressStyle::with_template("{msg:10} [{wide_bar}] {human_pos}/{human_len}  {per_sec}  {eta} left");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    let style =
+        ProgressStyle::with_template("{msg:10} [{wide_bar}] {human_pos}/{human_len}  {rate}  {eta} left");
+    let rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+        // A bar that can't be drawn is no reason to stop waiting.
+        write!(text, "{:.1}/s", state.per_sec()).unwrap_or_default();
+    };
+    bar.set_style(
+        style
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .with_key("rate", rate)
+            .progress_chars("=> "),
+    );
     bar
 }

@@ -30,19 +30,30 @@ fn tell(status: &Status) -> anyhow::Result<()> {
         [] => "none".to_string(),
         some => some.iter().map(candidate).collect::<Vec<_>>().join("\n"),
     };
-    let leader = status.leader.as_ref().map_or_else(|| "none: nothing is fed".to_string(), candidate);
+    let leader = status
+        .leader
+        .as_ref()
+        .map_or_else(|| "none: nothing is fed".to_string(), candidate);
     output::pairs(&[
         ("leader", leader),
         ("standby", list(&status.standby)),
         ("watchers", list(&status.watchers)),
-        ("entries", format!("{} unowned, {} owned, {} done", places.unowned, places.owned, places.done)),
+        (
+            "entries",
+            format!(
+                "{} unowned, {} owned, {} done",
+                places.unowned, places.owned, places.done
+            ),
+        ),
         ("mongodb", storage_line(status)),
     ])?;
     output::line("")?;
     if status.workers.is_empty() {
         output::line("no workers")?;
     } else {
-        let headings = ["WORKER", "NODE", "HOST", ">PID", ">SLOTS", ">ENTRIES", ">CPU", ">MEMORY", "COMMANDS"];
+        let headings = [
+            "WORKER", "NODE", "HOST", ">PID", ">SLOTS", ">ENTRIES", ">CPU", ">MEMORY", "COMMANDS",
+        ];
         output::table(&headings, status.workers.iter().map(worker))?;
     }
     output::line("")?;
@@ -61,7 +72,18 @@ fn tell(status: &Status) -> anyhow::Result<()> {
                 output::ago(job.submitted_ms),
             ]
         });
-        output::table(&["JOB", "STATE", "DATASET", ">PRIO", ">ENDED", ">FAILED", "SUBMITTED"], rows)?;
+        output::table(
+            &[
+                "JOB",
+                "STATE",
+                "DATASET",
+                ">PRIO",
+                ">ENDED",
+                ">FAILED",
+                "SUBMITTED",
+            ],
+            rows,
+        )?;
         if status.jobs.len() > JOBS_SHOWN {
             output::line(format_args!("… and {} more", status.jobs.len() - JOBS_SHOWN))?;
         }
@@ -70,14 +92,21 @@ fn tell(status: &Status) -> anyhow::Result<()> {
         output::line(format_args!("skipped: {strange}"))?;
     }
     if status.strange.len() > STRANGE_SHOWN {
-        output::line(format_args!("skipped: {} znodes more", status.strange.len() - STRANGE_SHOWN))?;
+        output::line(format_args!(
+            "skipped: {} znodes more",
+            status.strange.len() - STRANGE_SHOWN
+        ))?;
     }
     Ok(())
 }
 
 fn storage_line(status: &Status) -> String {
     match &status.storage {
-        Some(usage) => format!("{} on disk, {} documents", output::size(usage.disk_bytes), output::grouped(usage.documents)),
+        Some(usage) => format!(
+            "{} on disk, {} documents",
+            output::size(usage.disk_bytes),
+            output::grouped(usage.documents)
+        ),
         None => "unknown".to_string(),
     }
 }
@@ -86,7 +115,10 @@ fn candidate(candidate: &Candidate) -> String {
     if candidate.version.is_empty() {
         return candidate.name.clone();
     }
-    format!("{} (host {}, pid {}, version {})", candidate.name, candidate.host, candidate.pid, candidate.version)
+    format!(
+        "{} (host {}, pid {}, version {})",
+        candidate.name, candidate.host, candidate.pid, candidate.version
+    )
 }
 
 fn worker(worker: &Worker) -> [String; 9] {
@@ -98,7 +130,10 @@ fn worker(worker: &Worker) -> [String; 9] {
         worker.pid.to_string(),
         worker.slots.to_string(),
         worker.entries.to_string(),
-        worker.cpu.map(|cpu| format!("{:.0}%", cpu * 100.0)).unwrap_or_default(),
+        worker
+            .cpu
+            .map(|cpu| format!("{:.0}%", cpu * 100.0))
+            .unwrap_or_default(),
         worker.memory_bytes.map(output::size).unwrap_or_default(),
         if worker.allow_exec { "yes" } else { "no" }.to_string(),
     ]

@@ -78,7 +78,7 @@ pub const KEYS: &[Key] = &[
     of_machine("slots", Kind::Count, || Some(cores().to_string())),
     key("allow_exec", Kind::Flag, || some("false")),
     key("locality_wait", Kind::Duration, || some("50ms")),
-    key("stop_grace", Kind::Duration, || some("10s")),
+    key("stop_grace", Kind::Duration, || some("0s")),
     of_machine("scratch", Kind::Path, || {
         Some(std::env::temp_dir().display().to_string())
     }),
@@ -86,18 +86,18 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// The key of this name.
-pub fn find(name: &str) -> Option<&'static Key> {
+pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
 /// The key that an environment variable sets.
-pub fn of_variable(variable: &str) -> Option<&'static Key> {
+pub(super) fn of_variable(variable: &str) -> Option<&'static Key> {
     let name = variable.strip_prefix(ENV_PREFIX)?;
     KEYS.iter().find(|key| key.name.to_uppercase() == name)
 }
 
 /// The key that somebody who wrote `wrong` probably meant.
-pub fn nearest(wrong: &str) -> Option<&'static str> {
+pub(super) fn nearest(wrong: &str) -> Option<&'static str> {
     let wrong = wrong.to_lowercase().replace('-', "_");
     let score = |key: &Key| strsim::jaro_winkler(&wrong, key.name);
     let best = KEYS.iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;
@@ -105,7 +105,7 @@ pub fn nearest(wrong: &str) -> Option<&'static str> {
 }
 
 /// What to say behind an unknown key.
-pub fn hint(wrong: &str) -> String {
+pub(super) fn hint(wrong: &str) -> String {
     match nearest(wrong) {
         Some(near) => format!(": did you mean {near:?}?"),
         None => ": `sawmill config show` lists all keys".to_string(),
@@ -117,7 +117,7 @@ fn cores() -> usize {
 }
 
 /// The name of this host, with what no name may contain replaced.
-pub fn host_as_name() -> String {
+fn host_as_name() -> String {
     let text: String = host()
         .chars()
         .map(|c| {
@@ -138,6 +138,6 @@ pub fn host_as_name() -> String {
 }
 
 /// The name of this host as the system tells it.
-pub fn host() -> String {
+fn host() -> String {
     sysinfo::System::host_name().unwrap_or_default()
 }

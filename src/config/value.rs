@@ -22,7 +22,9 @@ impl FromStr for Span {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", humantime::format_duration(self.0))
+        // "7days" reads worse than the "7d" that users write.
+        let text = humantime::format_duration(self.0).to_string();
+        f.write_str(&text.replace("days", "d").replace("day", "d"))
     }
 }
 

@@ -38,11 +38,14 @@ impl Read for BlockReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::File { file, remaining } => {
-                let room = buffer.len().min(usize::try_from(*remaining).unwrap_or(usize::MAX));
+                let room = buffer
+                    .len()
+                    .min(usize::try_from(*remaining).unwrap_or(usize::MAX));
                 let read = file.read(&mut buffer[..room])?;
                 *remaining -= read as u64;
                 if read == 0 && room > 0 {
-                    let text = format!("the file was cut off while it was read: {remaining} bytes are missing");
+                    let text =
+                        format!("the file was cut off while it was read: {remaining} bytes are missing");
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
                 }
                 Ok(read)
@@ -73,41 +76,83 @@ impl Store {
     /// # Errors
     /// [`Error::Changed`], [`Error::NotAFile`], [`Error::Io`], [`Error::Object`], [`Error::BadUrl`].
     pub async fn reader(&self, block: &Block) -> Result<BlockReader, Error> {
-        let Content::Object { url, start, end, codec, size, mtime_ms } = &block.content else {
+        let Content::Object {
+            url,
+            start,
+            end,
+            codec,
+            size,
+            mtime_ms,
+        } = &block.content
+        else {
             return open_local(block);
         };
         if files::path_of(url).is_some() {
             let block = block.clone();
             let opened = tokio::task::spawn_blocking(move || open_local(&block)).await;
-            return opened.map_err(|error| Error::BadUrl { url: url.clone(), why: error.to_string() })?;
+            return opened.map_err(|error| Error::BadUrl {
+                url: url.clone(),
+                why: error.to_string(),
+            })?;
         }
         let (store, key) = objects::remote(url)?;
         let (was, is) = ((*size, *mtime_ms), objects::head(&*store, &key, url).await?);
         if was != is {
             return Err(files::changed(url, was, is));
         }
-        decoded(*codec, objects::fetch(&*store, &key, *start..*end, url).await?, url)
+        decoded(
+            *codec,
+            objects::fetch(&*store, &key, *start..*end, url).await?,
+            url,
+        )
     }
 }
 
 fn open_local(block: &Block) -> Result<BlockReader, Error> {
     let (url, start, end, codec, was) = match &block.content {
         Content::Inline(payload) => return Ok(BlockReader::bytes(payload.0.clone())),
-        Content::Object { url, start, end, codec, size, mtime_ms } => (url, *start, *end, *codec, (*size, *mtime_ms)),
+        Content::Object {
+            url,
+            start,
+            end,
+            codec,
+            size,
+            mtime_ms,
+        } => (url, *start, *end, *codec, (*size, *mtime_ms)),
     };
-    let bad = || Error::BadUrl { url: url.clone(), why: "it is no path of this machine".into() };
+    let bad = || Error::BadUrl {
+        url: url.clone(),
+        why: "it is no path of this machine".into(),
+    };
     let path = files::path_of(url).ok_or_else(bad)?;
     let (mut file, metadata) = files::open(&path)?;
     files::check_unchanged(url, was, files::size_and_mtime(&metadata), end)?;
-    let failed = |source| Error::Io { doing: "can't read", path, source };
+    let failed = |source| Error::Io {
+        doing: "can't read",
+        path,
+        source,
+    };
     file.seek(SeekFrom::Start(start)).map_err(failed)?;
-    decoded(codec, BlockReader::File { file, remaining: end.saturating_sub(start) }, url)
+    decoded(
+        codec,
+        BlockReader::File {
+            file,
+            remaining: end.saturating_sub(start),
+        },
+        url,
+    )
 }
 
 fn decoded(codec: Codec, stored: BlockReader, url: &str) -> Result<BlockReader, Error> {
     if codec == Codec::None {
         return Ok(stored);
     }
-    let failed = |source| Error::Io { doing: "can't decompress", path: url.into(), source };
-    Ok(BlockReader::Stream(codec::decoder(codec, stored).map_err(failed)?))
+    let failed = |source| Error::Io {
+        doing: "can't decompress",
+        path: url.into(),
+        source,
+    };
+    Ok(BlockReader::Stream(
+        codec::decoder(codec, stored).map_err(failed)?,
+    ))
 }

@@ -60,7 +60,10 @@ pub(crate) mod tests {
             let stored = compressed(codec, &[b"one\ntw", b"o\n", b"", b"three"]);
             assert_eq!(Codec::detect(&stored), codec);
             let mut text = String::new();
-            decoder(codec, Cursor::new(stored)).unwrap().read_to_string(&mut text).unwrap();
+            decoder(codec, Cursor::new(stored))
+                .unwrap()
+                .read_to_string(&mut text)
+                .unwrap();
             assert_eq!(text, "one\ntwo\nthree", "{codec:?}");
         }
     }
@@ -70,7 +73,9 @@ pub(crate) mod tests {
         for codec in ALL {
             let mut stored = compressed(codec, &[b"first\n", &b"some lines\n".repeat(100)]);
             stored.truncate(stored.len() - 6);
-            let read = decoder(codec, Cursor::new(stored)).unwrap().read_to_end(&mut Vec::new());
+            let read = decoder(codec, Cursor::new(stored))
+                .unwrap()
+                .read_to_end(&mut Vec::new());
             assert!(read.is_err(), "{codec:?}");
         }
     }

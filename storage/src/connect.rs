@@ -53,21 +53,37 @@ impl Store {
     /// nobody answers; also for wrong credentials), [`Error::NoReplicaSet`], [`Error::Newer`].
     pub async fn open(config: &Config) -> Result<Self, Error> {
         let address = config.address();
-        let bad = |error: Driver| Error::BadUri { address: address.clone(), why: error.kind.to_string() };
+        let bad = |error: Driver| Error::BadUri {
+            address: address.clone(),
+            why: error.kind.to_string(),
+        };
         let mut options = ClientOptions::parse(&config.uri).await.map_err(bad)?;
         options.server_selection_timeout = Some(config.timeout);
         options.connect_timeout = Some(config.timeout);
         options.app_name.get_or_insert_with(|| "sawmill".to_string());
-        let database = config.database.clone().or_else(|| options.default_database.clone());
+        let database = config
+            .database
+            .clone()
+            .or_else(|| options.default_database.clone());
         let client = Client::with_options(options).map_err(bad)?;
         let majority = WriteConcern::builder().w(Acknowledgment::Majority).build();
-        let options =
-            DatabaseOptions::builder().read_concern(ReadConcern::majority()).write_concern(majority).build();
+        let options = DatabaseOptions::builder()
+            .read_concern(ReadConcern::majority())
+            .write_concern(majority)
+            .build();
         let name = database.unwrap_or_else(|| DEFAULT_DATABASE.to_string());
         let db = client.database_with_options(&name, options);
         let root = Root::open(&config.store).await?;
-        let inner = Inner { client, db, address, root, recording: Mutex::default() };
-        let store = Self { inner: Arc::new(inner) };
+        let inner = Inner {
+            client,
+            db,
+            address,
+            root,
+            recording: Mutex::default(),
+        };
+        let store = Self {
+            inner: Arc::new(inner),
+        };
         store.server_info().await?;
         store.check_format().await?;
         Ok(store)
@@ -78,7 +94,10 @@ impl Store {
     /// # Errors
     /// [`Error::Mongo`].
     pub async fn ping(&self) -> Result<(), Error> {
-        self.db().run_command(doc! { "ping": 1 }).await.map_err(self.failed("ping"))?;
+        self.db()
+            .run_command(doc! { "ping": 1 })
+            .await
+            .map_err(self.failed("ping"))?;
         Ok(())
     }
 
@@ -90,18 +109,32 @@ impl Store {
         let admin = self.inner.client.database("admin");
         let begin = Instant::now();
         let before = bson::DateTime::now().timestamp_millis();
-        let hello = admin.run_command(doc! { "hello": 1 }).await.map_err(self.failed("hello"))?;
+        let hello = admin
+            .run_command(doc! { "hello": 1 })
+            .await
+            .map_err(self.failed("hello"))?;
         let round_trip = begin.elapsed();
         let half = i64::try_from(round_trip.as_millis() / 2).unwrap_or(0);
         let Ok(set_name) = hello.get_str("setName") else {
-            return Err(Error::NoReplicaSet { address: self.inner.address.clone() });
+            return Err(Error::NoReplicaSet {
+                address: self.inner.address.clone(),
+            });
         };
-        let clock_skew_ms =
-            hello.get_datetime("localTime").map_or(0, |time| time.timestamp_millis() - before - half);
+        let clock_skew_ms = hello
+            .get_datetime("localTime")
+            .map_or(0, |time| time.timestamp_millis() - before - half);
         // "buildInfo" needs no rights beyond a login.
-        let build = admin.run_command(doc! { "buildInfo": 1 }).await.map_err(self.failed("buildInfo"))?;
+        let build = admin
+            .run_command(doc! { "buildInfo": 1 })
+            .await
+            .map_err(self.failed("buildInfo"))?;
         let version = build.get_str("version").unwrap_or("unknown").to_string();
-        Ok(ServerInfo { version, set_name: set_name.to_string(), clock_skew_ms, round_trip })
+        Ok(ServerInfo {
+            version,
+            set_name: set_name.to_string(),
+            clock_skew_ms,
+            round_trip,
+        })
     }
 
     /// The hosts it is connected to, without user and password.
@@ -137,12 +170,19 @@ impl Store {
     /// Puts the place on an error of the driver.
     pub(crate) fn failed(&self, doing: impl Into<String>) -> impl FnOnce(Driver) -> Error {
         let (address, doing) = (self.inner.address.clone(), doing.into());
-        move |source| Error::Mongo { address, doing, source: Box::new(source) }
+        move |source| Error::Mongo {
+            address,
+            doing,
+            source: Box::new(source),
+        }
     }
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("address", &self.address()).field("database", &self.database()).finish()
+        f.debug_struct("Store")
+            .field("address", &self.address())
+            .field("database", &self.database())
+            .finish()
     }
 }

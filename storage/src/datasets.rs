@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, Store,
-    error::{code, is_transient},
+    error::{DUPLICATE_KEY, code, is_transient},
     fence::{commit, pause, transaction_options},
     jobs::states,
     rows::Query,
@@ -27,8 +27,6 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 const APPEND_BYTES: usize = 8 * 1024 * 1024;
 /// How often two that append at once try again.
 const TRIES: u32 = 20;
-/// MongoDB's code for a key that is there already.
-const DUPLICATE_KEY: i32 = 11_000;
 
 /// A dataset as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +63,9 @@ impl Store {
             // A repeated insert whose first reply was lost finds its own.
             Err(error) if code(&error) == Some(DUPLICATE_KEY) => match self.get(name).await? {
                 Some(found) if found.id == id => Ok(id),
-                _ => Err(Error::Exists { name: name.to_string() }),
+                _ => Err(Error::Exists {
+                    name: name.to_string(),
+                }),
             },
             Err(error) => Err(self.failed(format!("making dataset {name}"))(error)),
         }
@@ -81,7 +81,9 @@ impl Store {
         while pages.peek().is_some() {
             let mut some: Vec<Page> = Vec::new();
             let mut bytes = 0;
-            while let Some(page) = pages.next_if(|page| some.is_empty() || bytes + page.size() <= APPEND_BYTES) {
+            while let Some(page) =
+                pages.next_if(|page| some.is_empty() || bytes + page.size() <= APPEND_BYTES)
+            {
                 bytes += page.size();
                 some.push(page);
             }
@@ -103,7 +105,9 @@ impl Store {
             }
             tries += 1;
             if tries >= TRIES {
-                return Err(Error::Concurrent { name: name.to_string() });
+                return Err(Error::Concurrent {
+                    name: name.to_string(),
+                });
             }
             tokio::time::sleep(pause(tries)).await;
         }
@@ -125,13 +129,23 @@ impl Store {
         };
         let update = doc! { "$set": { "blocks": i64::from(first) }, "$inc": { "bytes": signed(bytes) } };
         let mut session = self.client().start_session().await?;
-        session.start_transaction().with_options(transaction_options()).await?;
-        let grown = self.documents(DATASETS).update_one(filter, update).session(&mut session).await?;
+        session
+            .start_transaction()
+            .with_options(transaction_options())
+            .await?;
+        let grown = self
+            .documents(DATASETS)
+            .update_one(filter, update)
+            .session(&mut session)
+            .await?;
         if grown.matched_count == 0 {
             session.abort_transaction().await?;
             return Ok(false);
         }
-        self.raw(BLOCKS).insert_many(documents).session(&mut session).await?;
+        self.raw(BLOCKS)
+            .insert_many(documents)
+            .session(&mut session)
+            .await?;
         commit(&mut session).await?;
         Ok(true)
     }
@@ -141,7 +155,9 @@ impl Store {
     /// # Errors
     /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
     pub async fn get(&self, name: &Name) -> Result<Option<Dataset>, Error> {
-        let found = self.find_by_id(DATASETS, name.as_str(), &format!("reading dataset {name}")).await?;
+        let found = self
+            .find_by_id(DATASETS, name.as_str(), &format!("reading dataset {name}"))
+            .await?;
         found.map(|dataset| decode(&dataset)).transpose()
     }
 
@@ -150,7 +166,9 @@ impl Store {
     /// # Errors
     /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
     pub async fn list_datasets(&self) -> Result<Vec<Dataset>, Error> {
-        let mut rows = self.find(Query::new(DATASETS, "reading datasets", doc! {}).sort("_id", 1)).await?;
+        let mut rows = self
+            .find(Query::new(DATASETS, "reading datasets", doc! {}).sort("_id", 1))
+            .await?;
         let mut datasets = Vec::new();
         while let Some(dataset) = rows.next().await? {
             datasets.push(decode(dataset)?);
@@ -172,13 +190,27 @@ impl Store {
         let jobs = jobs.map_err(self.failed("looking for jobs over it"))?;
         if jobs > 0 {
             let example = self.find_jobs(using, &[("_id", 1)], 1).await?;
-            let example = example.first().map(|job| format!("job {}", job.id)).unwrap_or_default();
-            return Err(Error::InUse { name: name.to_string(), jobs, example });
+            let example = example
+                .first()
+                .map(|job| format!("job {}", job.id))
+                .unwrap_or_default();
+            return Err(Error::InUse {
+                name: name.to_string(),
+                jobs,
+                example,
+            });
         }
-        let removed = self.documents(DATASETS).delete_one(doc! { "_id": name.as_str(), "id": id }).await;
+        let removed = self
+            .documents(DATASETS)
+            .delete_one(doc! { "_id": name.as_str(), "id": id })
+            .await;
         removed.map_err(self.failed(format!("removing dataset {name}")))?;
-        let pages = doc! { "_id": { "$gte": page_key(dataset.id, 0), "$lte": page_key(dataset.id, u32::MAX) } };
-        self.documents(BLOCKS).delete_many(pages).await.map_err(self.failed("removing blocks"))?;
+        let pages =
+            doc! { "_id": { "$gte": page_key(dataset.id, 0), "$lte": page_key(dataset.id, u32::MAX) } };
+        self.documents(BLOCKS)
+            .delete_many(pages)
+            .await
+            .map_err(self.failed("removing blocks"))?;
         Ok(())
     }
 
@@ -193,11 +225,19 @@ impl Store {
         }
         // The page that holds the first one may begin a page's length before it.
         let lowest = range.start.saturating_sub(PAGE_BLOCKS as u32 - 1);
-        let filter = doc! { "_id": { "$gte": page_key(dataset, lowest), "$lt": page_key(dataset, range.end) } };
-        let mut rows = self.find(Query::new(BLOCKS, "reading blocks", filter).sort("_id", 1)).await?;
+        let filter =
+            doc! { "_id": { "$gte": page_key(dataset, lowest), "$lt": page_key(dataset, range.end) } };
+        let mut rows = self
+            .find(Query::new(BLOCKS, "reading blocks", filter).sort("_id", 1))
+            .await?;
         let mut blocks = Vec::with_capacity(range.len().min(1 << 16));
         while let Some(page) = rows.next().await? {
-            let what = || format!("page {} of dataset {dataset}", schema::index_of(page).unwrap_or(0));
+            let what = || {
+                format!(
+                    "page {} of dataset {dataset}",
+                    schema::index_of(page).unwrap_or(0)
+                )
+            };
             schema::check_version(page, what)?;
             let bad = |why: String| Error::Decode { what: what(), why };
             let first = schema::index_of(page).ok_or_else(|| bad("its _id has another length".into()))?;
@@ -205,7 +245,9 @@ impl Store {
             for (index, element) in (first..).zip(array) {
                 let element = element.map_err(|error| bad(error.to_string()))?;
                 if range.contains(&index) {
-                    let RawBsonRef::Document(block) = element else { return Err(bad("a block is no document".into())) };
+                    let RawBsonRef::Document(block) = element else {
+                        return Err(bad("a block is no document".into()));
+                    };
                     let block = bson::deserialize_from_slice(block.as_bytes());
                     blocks.push(block.map_err(|error| bad(error.to_string()))?);
                 }
@@ -216,7 +258,9 @@ impl Store {
 }
 
 fn unknown(name: &Name) -> Error {
-    Error::NotFound { what: format!("dataset {name}") }
+    Error::NotFound {
+        what: format!("dataset {name}"),
+    }
 }
 
 fn page_bytes(dataset: Uuid, first: u32) -> [u8; 20] {
@@ -237,7 +281,12 @@ struct Page {
 
 impl Page {
     fn new() -> Self {
-        Self { array: bson::RawArrayBuf::new(), array_bytes: 0, blocks: 0, stored_bytes: 0 }
+        Self {
+            array: bson::RawArrayBuf::new(),
+            array_bytes: 0,
+            blocks: 0,
+            stored_bytes: 0,
+        }
     }
 
     fn size(&self) -> usize {
@@ -261,8 +310,10 @@ fn pages(blocks: &[Block]) -> Result<Vec<Page>, Error> {
     let mut pages = Vec::new();
     let mut page = Page::new();
     for block in blocks {
-        let raw = bson::serialize_to_raw_document_buf(block)
-            .map_err(|error| Error::Decode { what: "a block".into(), why: error.to_string() })?;
+        let raw = bson::serialize_to_raw_document_buf(block).map_err(|error| Error::Decode {
+            what: "a block".into(),
+            why: error.to_string(),
+        })?;
         if page.is_full() {
             pages.push(std::mem::replace(&mut page, Page::new()));
         }
@@ -281,14 +332,20 @@ fn decode(document: &RawDocument) -> Result<Dataset, Error> {
     let name = document.get_str("_id").unwrap_or_default();
     let what = || format!("dataset {name}");
     schema::check_version(document, what)?;
-    let bad = |why: &str| Error::Decode { what: what(), why: why.to_string() };
-    let id = schema::job_id(document, "id").ok_or_else(|| bad("its id is no UUID"))?.0;
+    let bad = |why: &str| Error::Decode {
+        what: what(),
+        why: why.to_string(),
+    };
+    let id = schema::job_id(document, "id")
+        .ok_or_else(|| bad("its id is no UUID"))?
+        .0;
     Ok(Dataset {
         name: Name::new(name).map_err(|error| bad(&error.to_string()))?,
         id,
         blocks: narrow(document, "blocks").ok_or_else(|| bad("it has no number of blocks"))?,
         bytes: count(document, "bytes"),
-        created_ms: document.get_datetime("created_at").map_or(0, bson::DateTime::timestamp_millis),
+        created_ms: document
+            .get_datetime("created_at")
+            .map_or(0, bson::DateTime::timestamp_millis),
     })
 }
-

@@ -165,9 +165,13 @@ impl Error {
 
     /// Whether the call may have had its effect although it failed.
     pub fn outcome_unknown(&self) -> bool {
-        let Self::Mongo { source, .. } = self else { return false };
-        matches!(*source.kind, ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. })
-            || source.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
+        let Self::Mongo { source, .. } = self else {
+            return false;
+        };
+        matches!(
+            *source.kind,
+            ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. }
+        ) || source.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
     }
 }
 
@@ -175,17 +179,27 @@ impl Error {
 fn sentence(error: &Driver) -> String {
     match &*error.kind {
         ErrorKind::Command(command) => format!("{} (code {})", command.message, command.code),
-        ErrorKind::Write(WriteFailure::WriteError(write)) => format!("{} (code {})", write.message, write.code),
+        ErrorKind::Write(WriteFailure::WriteError(write)) => {
+            format!("{} (code {})", write.message, write.code)
+        }
         ErrorKind::ServerSelection { message, .. } => {
             // "Server selection timeout: No available servers. Topology: {…}" and a page of topology.
-            let cause = message.split_once("Error: ").map(|(_, cause)| cause.trim_end_matches([' ', '}', ']']));
-            format!("no server answers{}", cause.map(|cause| format!(" ({cause})")).unwrap_or_default())
+            let cause = message.split_once("Error: ").map(|(_, cause)| {
+                let cause = cause.split_once(", labels: ").map_or(cause, |(cause, _)| cause);
+                cause
+                    .trim_start_matches("Kind: ")
+                    .trim_end_matches([' ', '}', ']'])
+            });
+            format!(
+                "no server answers{}",
+                cause.map(|cause| format!(" ({cause})")).unwrap_or_default()
+            )
         }
         other => other.to_string(),
     }
 }
 
-fn is_unreachable(error: &Driver) -> bool {
+pub(crate) fn is_unreachable(error: &Driver) -> bool {
     matches!(
         *error.kind,
         ErrorKind::Io(_)
@@ -195,16 +209,23 @@ fn is_unreachable(error: &Driver) -> bool {
     )
 }
 
-/// Whether a transaction should be tried again from its beginning.
+/// Whether a transaction should be tried again from its beginning at once. Not where the server is gone, which the
+/// driver calls transient too: how long to wait for it is the caller's business.
 pub(crate) fn is_transient(error: &Driver) -> bool {
-    error.contains_label(TRANSIENT_TRANSACTION_ERROR) || code(error) == Some(WRITE_CONFLICT)
+    let label = error.contains_label(TRANSIENT_TRANSACTION_ERROR) || code(error) == Some(WRITE_CONFLICT);
+    label && !is_unreachable(error)
 }
 
 const WRITE_CONFLICT: i32 = 112;
+/// MongoDB's code for a key that is there already.
+pub(crate) const DUPLICATE_KEY: i32 = 11_000;
 
 /// Not primary, shutting down, stepping down, host unreachable, network timeout, a conflict, the time limit.
 fn passes_by(code: i32) -> bool {
-    matches!(code, 6 | 7 | 24 | 50 | 89 | 91 | 112 | 189 | 251 | 262 | 9001 | 10_107 | 11_600 | 11_602 | 13_435 | 13_436)
+    matches!(
+        code,
+        6 | 7 | 24 | 50 | 89 | 91 | 112 | 189 | 251 | 262 | 9001 | 10_107 | 11_600 | 11_602 | 13_435 | 13_436
+    )
 }
 
 /// The server's number for what went wrong.
@@ -213,9 +234,11 @@ pub(crate) fn code(error: &Driver) -> Option<i32> {
         ErrorKind::Command(command) => Some(command.code),
         ErrorKind::Write(WriteFailure::WriteError(write)) => Some(write.code),
         ErrorKind::Write(WriteFailure::WriteConcernError(concern)) => Some(concern.code),
-        ErrorKind::InsertMany(many) => {
-            many.write_errors.as_ref().and_then(|errors| errors.first()).map(|error| error.code)
-        }
+        ErrorKind::InsertMany(many) => many
+            .write_errors
+            .as_ref()
+            .and_then(|errors| errors.first())
+            .map(|error| error.code),
         _ => None,
     }
 }

@@ -51,7 +51,10 @@ impl Store {
         let lowest = index.saturating_sub(model::limits::BUNDLE_SUBTASKS);
         let mut filter = schema::all_of(job, 24);
         let from = key(&schema::failure_key(job, lowest, 0));
-        filter.get_document_mut("_id").expect("all_of is a filter by _id").insert("$gte", from);
+        filter
+            .get_document_mut("_id")
+            .expect("all_of is a filter by _id")
+            .insert("$gte", from);
         let mut found = self.find_failures(job, filter, ("_id", 1), 0).await?;
         found.retain(|failure| failure.run.end() > index);
         found.sort_unstable_by_key(|failure| failure.ordinal);
@@ -67,7 +70,9 @@ impl Store {
             return Ok(Vec::new());
         }
         let filter = doc! { "job": schema::uuid(job) };
-        let mut found = self.find_failures(job, filter, ("ordinal", -1), limit as usize).await?;
+        let mut found = self
+            .find_failures(job, filter, ("ordinal", -1), limit as usize)
+            .await?;
         found.reverse();
         Ok(found)
     }
@@ -80,7 +85,9 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<FailureRecord>, Error> {
         let query = Query::new(FAILURES, format!("reading failures of job {job}"), filter);
-        let mut rows = self.find(query.sort(sort.0, sort.1).limit(limit).batch(10_000)).await?;
+        let mut rows = self
+            .find(query.sort(sort.0, sort.1).limit(limit).batch(10_000))
+            .await?;
         let mut found = Vec::new();
         while let Some(document) = rows.next().await? {
             found.push(decode(job, document)?);
@@ -90,11 +97,23 @@ impl Store {
 }
 
 fn decode(job: JobId, document: &RawDocument) -> Result<FailureRecord, Error> {
-    let what = || format!("failure of job {job} at {}", schema::index_of(document).unwrap_or(0));
+    let what = || {
+        format!(
+            "failure of job {job} at {}",
+            schema::index_of(document).unwrap_or(0)
+        )
+    };
     schema::check_version(document, what)?;
-    let bad = |why: &str| Error::Decode { what: what(), why: why.to_string() };
+    let bad = |why: &str| Error::Decode {
+        what: what(),
+        why: why.to_string(),
+    };
     let field = |name: &str| narrow(document, name).ok_or_else(|| bad(&format!("it has no {name}")));
-    let run = Run { first: field("first")?, count: field("count")?, attempt: field("attempt")? };
+    let run = Run {
+        first: field("first")?,
+        count: field("count")?,
+        attempt: field("attempt")?,
+    };
     let past = document.get_document("past").map_or(Past::default(), |past| {
         let number = |name| narrow(past, name).unwrap_or(0);
         Past {
@@ -105,7 +124,9 @@ fn decode(job: JobId, document: &RawDocument) -> Result<FailureRecord, Error> {
     });
     let outcome = match document.get_str("outcome") {
         Ok("failed") => {
-            let failure = document.get_document("failure").map_err(|_| bad("it says not why"))?;
+            let failure = document
+                .get_document("failure")
+                .map_err(|_| bad("it says not why"))?;
             Outcome::Failed(results::decode_failure(failure))
         }
         Ok("lost") => Outcome::Lost,
@@ -113,7 +134,19 @@ fn decode(job: JobId, document: &RawDocument) -> Result<FailureRecord, Error> {
         Ok("moved") => Outcome::Moved,
         other => return Err(bad(&format!("its outcome is {other:?}"))),
     };
-    let at_ms = document.get_datetime("at").map_or(0, bson::DateTime::timestamp_millis);
-    let node = document.get_str("node").ok().and_then(|node| Name::new(node).ok());
-    Ok(FailureRecord { ordinal: count(document, "ordinal"), run, past, node, outcome, at_ms })
+    let at_ms = document
+        .get_datetime("at")
+        .map_or(0, bson::DateTime::timestamp_millis);
+    let node = document
+        .get_str("node")
+        .ok()
+        .and_then(|node| Name::new(node).ok());
+    Ok(FailureRecord {
+        ordinal: count(document, "ordinal"),
+        run,
+        past,
+        node,
+        outcome,
+        at_ms,
+    })
 }

@@ -14,7 +14,7 @@ use mongodb::{
 
 use crate::{
     Epoch, Error, Store,
-    error::is_transient,
+    error::{is_transient, is_unreachable},
     schema::{JOBS, LEADER, signed},
 };
 
@@ -33,12 +33,17 @@ pub(crate) fn transaction_options() -> TransactionOptions {
         .build()
 }
 
-/// Commits, again while it is unknown whether that worked: repeating a commit is safe.
+/// Commits, again while the server can't say whether that worked: repeating a commit is safe.
 pub(crate) async fn commit(session: &mut ClientSession) -> Result<(), Driver> {
     let mut tries = 0;
     loop {
         match session.commit_transaction().await {
-            Err(error) if tries < TRIES && error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {
+            // When the server is gone the driver has tried a second time already.
+            Err(error)
+                if tries < TRIES
+                    && error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
+                    && !is_unreachable(&error) =>
+            {
                 tries += 1;
                 tokio::time::sleep(pause(tries)).await;
             }
@@ -65,7 +70,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Deposed`] when it is not (nothing is written), [`Error::Mongo`].
-    pub(crate) async fn fenced(&self, epoch: Epoch, doing: &str, statements: RawArrayBuf) -> Result<u64, Error> {
+    pub(crate) async fn fenced(
+        &self,
+        epoch: Epoch,
+        doing: &str,
+        statements: RawArrayBuf,
+    ) -> Result<u64, Error> {
         let mut session = self.client().start_session().await.map_err(self.failed(doing))?;
         let mut tries = 0;
         loop {
@@ -85,10 +95,17 @@ impl Store {
         epoch: Epoch,
         statements: &RawArrayBuf,
     ) -> Result<Option<u64>, Driver> {
-        session.start_transaction().with_options(transaction_options()).await?;
+        session
+            .start_transaction()
+            .with_options(transaction_options())
+            .await?;
         let mine = doc! { "_id": DISPATCHER, "epoch": signed(epoch.0) };
         let touch = doc! { "$inc": { "writes": 1_i64 } };
-        let leader = self.documents(LEADER).update_one(mine, touch).session(&mut *session).await?;
+        let leader = self
+            .documents(LEADER)
+            .update_one(mine, touch)
+            .session(&mut *session)
+            .await?;
         if leader.matched_count == 0 {
             session.abort_transaction().await?;
             return Ok(None);
@@ -97,7 +114,9 @@ impl Store {
         let reply = self.db().run_raw_command(command).session(&mut *session).await?;
         crate::record::check_reply(&reply)?;
         commit(session).await?;
-        let changed = reply.get("nModified").and_then(|n| n.as_i64().or_else(|| n.as_i32().map(i64::from)));
+        let changed = reply
+            .get("nModified")
+            .and_then(|n| n.as_i64().or_else(|| n.as_i32().map(i64::from)));
         Ok(Some(changed.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)))
     }
 }

@@ -44,7 +44,11 @@ pub(crate) fn size_and_mtime(metadata: &Metadata) -> (u64, i64) {
 /// # Errors
 /// [`Error::NotAFile`] for a directory, pipe, socket or device, [`Error::Io`].
 pub(crate) fn open(path: &Path) -> Result<(File, Metadata), Error> {
-    let failed = |source: io::Error| Error::Io { doing: "can't read", path: path.into(), source };
+    let failed = |source: io::Error| Error::Io {
+        doing: "can't read",
+        path: path.into(),
+        source,
+    };
     // Looked at before it is opened: opening a pipe waits for its writer, and a device may do anything.
     check_kind(path, &std::fs::metadata(path).map_err(failed)?)?;
     let file = File::open(path).map_err(failed)?;
@@ -66,7 +70,10 @@ fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), Error> {
     } else {
         "a device"
     };
-    Err(Error::NotAFile { path: path.display().to_string(), what })
+    Err(Error::NotAFile {
+        path: path.display().to_string(),
+        what,
+    })
 }
 
 /// Whether the first `end` bytes of a file are still those that a block was cut from.
@@ -79,17 +86,28 @@ fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), Error> {
 /// [`Error::Changed`].
 pub(crate) fn check_unchanged(url: &str, was: (u64, i64), is: (u64, i64), end: u64) -> Result<(), Error> {
     let same = is == was || is.0 > was.0;
-    if same && is.0 >= end { Ok(()) } else { Err(changed(url, was, is)) }
+    if same && is.0 >= end {
+        Ok(())
+    } else {
+        Err(changed(url, was, is))
+    }
 }
 
 /// The error that tells what it was and is.
 pub(crate) fn changed(url: &str, was: (u64, i64), is: (u64, i64)) -> Error {
-    Error::Changed { url: url.to_string(), was: described(was), is: described(is) }
+    Error::Changed {
+        url: url.to_string(),
+        was: described(was),
+        is: described(is),
+    }
 }
 
 fn described((size, mtime_ms): (u64, i64)) -> String {
     let time = bson::DateTime::from_millis(mtime_ms).try_to_rfc3339_string();
-    format!("{size} bytes of {}", time.unwrap_or_else(|_| format!("{mtime_ms} ms")))
+    format!(
+        "{size} bytes of {}",
+        time.unwrap_or_else(|_| format!("{mtime_ms} ms"))
+    )
 }
 
 #[cfg(test)]
@@ -102,7 +120,10 @@ mod tests {
     fn any_name_survives_as_a_url() {
         for name in ["/a b/c%20d#e?f", "/logs/ä.log", "/x;y=[z]"] {
             let url = url_of(Path::new(name)).unwrap();
-            assert!(url.starts_with("file:///") && url.is_ascii() && !url.contains(['#', '?', ' ']), "{url}");
+            assert!(
+                url.starts_with("file:///") && url.is_ascii() && !url.contains(['#', '?', ' ']),
+                "{url}"
+            );
             assert_eq!(path_of(&url), Some(PathBuf::from(name)));
         }
         let latin = Path::new(OsStr::from_bytes(b"/logs/\xe4.log"));
@@ -120,7 +141,12 @@ mod tests {
         assert!(!check((100, 6), 50), "written anew at the same length");
         assert!(!check((99, 5), 50), "cut off, even behind the block");
         assert!(!check((120, 9), 130), "shorter than the block");
-        let error = check_unchanged("file:///a", (100, 5), (99, 1_700_000_000_000), 100).unwrap_err().to_string();
-        assert!(error.contains("100 bytes") && error.contains("99 bytes of 2023-11-14T22:13:20Z"), "{error}");
+        let error = check_unchanged("file:///a", (100, 5), (99, 1_700_000_000_000), 100)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("100 bytes") && error.contains("99 bytes of 2023-11-14T22:13:20Z"),
+            "{error}"
+        );
     }
 }

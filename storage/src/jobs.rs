@@ -1,21 +1,23 @@
 //! Jobs as users see them: submitted, looked up, listed, asked to be cancelled.
 
 use bson::{DateTime, Document, RawDocument, RawDocumentBuf, doc};
-use model::{Counts, FORMAT, Job, JobId, JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED, retry::RetryPolicy};
+use model::{
+    Counts, FORMAT, Job, JobId, JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED,
+    retry::RetryPolicy,
+};
 use mongodb::error::ErrorKind;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
     Error, Store,
+    error::DUPLICATE_KEY,
     rows::Query,
     schema::{self, JOBS},
 };
 
 /// Jobs inserted by one command; more gain nothing.
 const SUBMIT_BATCH: usize = 1000;
-/// MongoDB's code for a key that is there already.
-const DUPLICATE_KEY: i32 = 11_000;
 /// How many jobs an ambiguous prefix names.
 const SHOWN_MATCHES: usize = 5;
 
@@ -53,7 +55,9 @@ impl Store {
     /// # Errors
     /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
     pub async fn job(&self, id: JobId) -> Result<Option<Job>, Error> {
-        let found = self.find_by_id(JOBS, schema::uuid(id), &format!("reading job {id}")).await?;
+        let found = self
+            .find_by_id(JOBS, schema::uuid(id), &format!("reading job {id}"))
+            .await?;
         found.map(|document| decode(&document)).transpose()
     }
 
@@ -62,7 +66,9 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Ambiguous`], [`Error::Mongo`].
     pub async fn resolve(&self, prefix: &str) -> Result<JobId, Error> {
-        let not_found = || Error::NotFound { what: format!("job {prefix:?}") };
+        let not_found = || Error::NotFound {
+            what: format!("job {prefix:?}"),
+        };
         let filter = if prefix == "last" {
             doc! {}
         } else {
@@ -70,7 +76,10 @@ impl Store {
             doc! { "_id": { "$gte": schema::uuid(first), "$lte": schema::uuid(last) } }
         };
         let limit = if prefix == "last" { 1 } else { SHOWN_MATCHES };
-        let query = Query::new(JOBS, "looking for a job", filter).fields(&["_id"]).sort("_id", -1).limit(limit);
+        let query = Query::new(JOBS, "looking for a job", filter)
+            .fields(&["_id"])
+            .sort("_id", -1)
+            .limit(limit);
         let mut rows = self.find(query).await?;
         let mut ids = Vec::new();
         while let Some(job) = rows.next().await? {
@@ -81,7 +90,10 @@ impl Store {
             [id] => Ok(id),
             _ => {
                 let matches = ids.iter().map(ToString::to_string).collect();
-                Err(Error::Ambiguous { prefix: prefix.to_string(), matches })
+                Err(Error::Ambiguous {
+                    prefix: prefix.to_string(),
+                    matches,
+                })
             }
         }
     }
@@ -115,12 +127,18 @@ impl Store {
         let filter = doc! { "_id": schema::uuid(id), "state": { "$in": states(&unfinished) } };
         let update = doc! { "$set": { "cancel_requested": true } };
         let done = self.documents(JOBS).update_one(filter, update).await;
-        if done.map_err(self.failed(format!("cancelling job {id}")))?.matched_count > 0 {
+        if done
+            .map_err(self.failed(format!("cancelling job {id}")))?
+            .matched_count
+            > 0
+        {
             return Ok(true);
         }
         match self.job(id).await? {
             Some(_) => Ok(false),
-            None => Err(Error::NotFound { what: format!("job {id}") }),
+            None => Err(Error::NotFound {
+                what: format!("job {id}"),
+            }),
         }
     }
 
@@ -131,8 +149,12 @@ impl Store {
         sort: &[(&str, i32)],
         limit: usize,
     ) -> Result<Vec<Job>, Error> {
-        let query = Query::new(JOBS, "reading jobs", filter).limit(limit).batch(10_000);
-        let query = sort.iter().fold(query, |query, (key, direction)| query.sort(key, *direction));
+        let query = Query::new(JOBS, "reading jobs", filter)
+            .limit(limit)
+            .batch(10_000);
+        let query = sort
+            .iter()
+            .fold(query, |query, (key, direction)| query.sort(key, *direction));
         let mut rows = self.find(query).await?;
         let mut jobs = Vec::new();
         while let Some(job) = rows.next().await? {
@@ -143,9 +165,14 @@ impl Store {
 }
 
 fn only_duplicates(error: &mongodb::error::Error) -> bool {
-    let ErrorKind::InsertMany(many) = &*error.kind else { return false };
+    let ErrorKind::InsertMany(many) = &*error.kind else {
+        return false;
+    };
     many.write_concern_error.is_none()
-        && many.write_errors.as_ref().is_some_and(|all| all.iter().all(|error| error.code == DUPLICATE_KEY))
+        && many
+            .write_errors
+            .as_ref()
+            .is_some_and(|all| all.iter().all(|error| error.code == DUPLICATE_KEY))
 }
 
 /// The lowest and highest id that starts with these hexadecimal digits.
@@ -154,7 +181,11 @@ fn id_range(prefix: &str) -> Option<(JobId, JobId)> {
     if digits.is_empty() || digits.len() > 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
-    let bound = |fill: &str| Uuid::try_parse(&format!("{digits}{}", fill.repeat(32 - digits.len()))).ok().map(JobId);
+    let bound = |fill: &str| {
+        Uuid::try_parse(&format!("{digits}{}", fill.repeat(32 - digits.len())))
+            .ok()
+            .map(JobId)
+    };
     Some((bound("0")?, bound("f")?))
 }
 
@@ -226,8 +257,10 @@ fn encode(job: &Job) -> Result<RawDocumentBuf, Error> {
         finished_at: job.finished_ms.map(schema::date),
         epoch: 0,
     };
-    bson::serialize_to_raw_document_buf(&document)
-        .map_err(|error| Error::Decode { what: format!("job {}", job.id), why: error.to_string() })
+    bson::serialize_to_raw_document_buf(&document).map_err(|error| Error::Decode {
+        what: format!("job {}", job.id),
+        why: error.to_string(),
+    })
 }
 
 /// Reads a whole job.
@@ -237,8 +270,11 @@ pub(crate) fn decode(raw: &RawDocument) -> Result<Job, Error> {
         None => "a job without an id".to_string(),
     };
     schema::check_version(raw, what)?;
-    let document: JobDocument = bson::deserialize_from_slice(raw.as_bytes())
-        .map_err(|error| Error::Decode { what: what(), why: error.to_string() })?;
+    let document: JobDocument =
+        bson::deserialize_from_slice(raw.as_bytes()).map_err(|error| Error::Decode {
+            what: what(),
+            why: error.to_string(),
+        })?;
     Ok(Job {
         id: JobId(document.id.to_uuid_1()),
         spec: JobSpec {
@@ -272,7 +308,10 @@ mod tests {
         assert_eq!(first.to_string(), "0198ab00-0000-0000-0000-000000000000");
         assert_eq!(last.to_string(), "0198abff-ffff-ffff-ffff-ffffffffffff");
         let whole = "0198ab00-0000-7000-8000-000000000001";
-        assert_eq!(id_range(whole).map(|(a, b)| (a == b, a.to_string())), Some((true, whole.to_string())));
+        assert_eq!(
+            id_range(whole).map(|(a, b)| (a == b, a.to_string())),
+            Some((true, whole.to_string()))
+        );
         for bad in ["", "-", "xyz", &"0".repeat(33)] {
             assert_eq!(id_range(bad), None, "{bad:?}");
         }

@@ -5,6 +5,7 @@ use model::{Counts, Job, JobId, JobState};
 
 use crate::{
     Error, Store,
+    error::DUPLICATE_KEY,
     fence::{DISPATCHER, statement},
     jobs::states,
     rows::Query,
@@ -19,7 +20,7 @@ pub struct Epoch(pub u64);
 const IDS: usize = 1000;
 /// Documents in one reply.
 const BATCH: u32 = 10_000;
-/// How often two that make the leader's document at the same time try again.
+/// How often a leader looks for the document that counts the epochs.
 const EPOCH_TRIES: u32 = 5;
 
 /// How far a job is.
@@ -50,17 +51,33 @@ impl Store {
             let leader = self.documents(LEADER);
             let taken = leader
                 .find_one_and_update(doc! { "_id": DISPATCHER }, update.clone())
-                .upsert(true)
                 .return_document(mongodb::options::ReturnDocument::After);
-            match taken.await {
-                Ok(found) => {
-                    let epoch = found.and_then(|leader| leader.get_i64("epoch").ok()).unwrap_or(0);
-                    return Ok(Epoch(u64::try_from(epoch).unwrap_or(0)));
-                }
-                // Two made the document at once: the second one finds it now.
-                Err(error) if tries < EPOCH_TRIES && crate::error::code(&error) == Some(11_000) => tries += 1,
-                Err(error) => return Err(self.failed("taking office")(error)),
+            let taken = taken.await.map_err(self.failed("taking office"))?;
+            let epoch = taken
+                .and_then(|leader| leader.get_i64("epoch").ok())
+                .and_then(|epoch| u64::try_from(epoch).ok());
+            if let Some(epoch) = epoch.filter(|&epoch| epoch > 0) {
+                return Ok(Epoch(epoch));
             }
+            tries += 1;
+            if tries > EPOCH_TRIES {
+                let why = "it gives no epoch".to_string();
+                return Err(Error::Decode {
+                    what: format!("{LEADER}/{DISPATCHER}"),
+                    why,
+                });
+            }
+            self.make_leader_document().await?;
+        }
+    }
+
+    /// Makes the document that counts the epochs where it is missing: an upsert that counts as well would answer
+    /// differently when two make it at once.
+    async fn make_leader_document(&self) -> Result<(), Error> {
+        let document = doc! { "_id": DISPATCHER, "v": i64::from(model::FORMAT), "epoch": 0_i64 };
+        match self.documents(LEADER).insert_one(document).await {
+            Err(error) if crate::error::code(&error) == Some(DUPLICATE_KEY) => Ok(()),
+            other => other.map(drop).map_err(self.failed("taking office")),
         }
     }
 
@@ -73,7 +90,8 @@ impl Store {
             return Ok(Vec::new());
         }
         let filter = doc! { "state": JobState::Pending.as_str(), "cancel_requested": { "$ne": true } };
-        self.find_jobs(filter, &[("priority", -1), ("_id", 1)], limit).await
+        self.find_jobs(filter, &[("priority", -1), ("_id", 1)], limit)
+            .await
     }
 
     /// Marks pending jobs as STAGING, in one transaction per thousand; those that are no longer pending stay as they are.
@@ -98,7 +116,8 @@ impl Store {
     /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
     pub async fn active(&self) -> Result<Vec<Job>, Error> {
         let active = states(&[JobState::Staging, JobState::Running]);
-        self.find_jobs(doc! { "state": { "$in": active } }, &[("_id", 1)], 0).await
+        self.find_jobs(doc! { "state": { "$in": active } }, &[("_id", 1)], 0)
+            .await
     }
 
     /// Takes jobs over from an earlier leader, who from then on can't write them; read them after this, not before.
@@ -112,7 +131,10 @@ impl Store {
             let ids: Vec<Bson> = ids.iter().map(|&id| schema::uuid(id).into()).collect();
             let filter = doc! { "_id": { "$in": ids }, "epoch": { "$lt": signed(epoch.0) } };
             let update = doc! { "$set": { "epoch": signed(epoch.0) } };
-            self.documents(JOBS).update_many(filter, update).await.map_err(self.failed("adopting jobs"))?;
+            self.documents(JOBS)
+                .update_many(filter, update)
+                .await
+                .map_err(self.failed("adopting jobs"))?;
         }
         Ok(())
     }
@@ -132,7 +154,13 @@ impl Store {
                 }
             };
             let query = Query::new(JOBS, "reading progress", filter);
-            let mut rows = self.find(query.fields(&["state", "counts", "cancel_requested"]).batch(BATCH)).await?;
+            let mut rows = self
+                .find(
+                    query
+                        .fields(&["state", "counts", "cancel_requested"])
+                        .batch(BATCH),
+                )
+                .await?;
             while let Some(job) = rows.next().await? {
                 all.push(progress(job)?);
             }
@@ -154,7 +182,11 @@ impl Store {
                     "epoch": { "$lte": signed(epoch.0) },
                     "low_water": { "$lt": mark },
                 };
-                statements.push(statement(&filter, &rawdoc! { "$set": { "low_water": mark } }, false));
+                statements.push(statement(
+                    &filter,
+                    &rawdoc! { "$set": { "low_water": mark } },
+                    false,
+                ));
             }
             let command = rawdoc! {
                 "update": JOBS,
@@ -195,21 +227,40 @@ impl Store {
         };
         let update = end(state, cancelled, error);
         let raw = |document: &bson::Document| {
-            let invalid = |why: bson::error::Error| Error::Decode { what: format!("job {id}"), why: why.to_string() };
+            let invalid = |why: bson::error::Error| Error::Decode {
+                what: format!("job {id}"),
+                why: why.to_string(),
+            };
             RawDocumentBuf::try_from(document).map_err(invalid)
         };
-        let done = self.documents(JOBS).update_one(filter.clone(), update.clone()).await;
-        if done.map_err(self.failed(format!("ending job {id}")))?.matched_count > 0 {
+        let done = self
+            .documents(JOBS)
+            .update_one(filter.clone(), update.clone())
+            .await;
+        if done
+            .map_err(self.failed(format!("ending job {id}")))?
+            .matched_count
+            > 0
+        {
             return Ok(true);
         }
         // A pending job has no epoch of its own to compare with.
         filter.insert("state", JobState::Pending.as_str());
-        if self.documents(JOBS).count_documents(filter.clone()).await.map_err(self.failed("reading jobs"))? == 0 {
+        if self
+            .documents(JOBS)
+            .count_documents(filter.clone())
+            .await
+            .map_err(self.failed("reading jobs"))?
+            == 0
+        {
             return Ok(false);
         }
         let mut statements = RawArrayBuf::new();
         statements.push(statement(&raw(&filter)?, &raw(&update)?, false));
-        Ok(self.fenced(epoch, &format!("ending job {id}"), statements).await? > 0)
+        Ok(self
+            .fenced(epoch, &format!("ending job {id}"), statements)
+            .await?
+            > 0)
     }
 
     /// Ends the pending jobs that users asked to cancel; gives how many.
@@ -223,10 +274,13 @@ impl Store {
             let jobs = self.find_jobs(filter.clone(), &[("_id", 1)], IDS).await?;
             let mut statements = RawArrayBuf::new();
             for job in &jobs {
-                let filter = rawdoc! { "_id": schema::uuid_binary(job.id), "state": JobState::Pending.as_str() };
+                let filter =
+                    rawdoc! { "_id": schema::uuid_binary(job.id), "state": JobState::Pending.as_str() };
                 let update = end(JobState::Cancelled, job.subtasks(), None);
-                let update = RawDocumentBuf::try_from(&update)
-                    .map_err(|why| Error::Decode { what: format!("job {}", job.id), why: why.to_string() })?;
+                let update = RawDocumentBuf::try_from(&update).map_err(|why| Error::Decode {
+                    what: format!("job {}", job.id),
+                    why: why.to_string(),
+                })?;
                 statements.push(statement(&filter, &update, false));
             }
             if jobs.is_empty() {
@@ -258,9 +312,15 @@ fn raw_ids(ids: &[JobId]) -> RawArrayBuf {
 }
 
 fn progress(document: &RawDocument) -> Result<Progress, Error> {
-    let bad = |why: &str| Error::Decode { what: "a job".into(), why: why.into() };
+    let bad = |why: &str| Error::Decode {
+        what: "a job".into(),
+        why: why.into(),
+    };
     let id = schema::job_id(document, "_id").ok_or_else(|| bad("its _id is no UUID"))?;
-    let state = document.get_str("state").ok().and_then(|state| state.parse().ok());
+    let state = document
+        .get_str("state")
+        .ok()
+        .and_then(|state| state.parse().ok());
     Ok(Progress {
         id,
         state: state.ok_or_else(|| bad("it has no known state"))?,
@@ -271,7 +331,9 @@ fn progress(document: &RawDocument) -> Result<Progress, Error> {
 
 /// The counts of a job; missing ones are 0.
 pub(crate) fn counts(job: &RawDocument) -> Counts {
-    let Ok(counts) = job.get_document("counts") else { return Counts::default() };
+    let Ok(counts) = job.get_document("counts") else {
+        return Counts::default();
+    };
     Counts {
         ok: count(counts, "ok"),
         failed: count(counts, "failed"),

@@ -39,11 +39,18 @@ impl Store {
     /// # Errors
     /// [`Error::Mongo`].
     pub async fn report(&self, report: &NodeReport) -> Result<(), Error> {
-        let failed = |why: bson::error::Error| Error::Decode { what: "a report".into(), why: why.to_string() };
+        let failed = |why: bson::error::Error| Error::Decode {
+            what: "a report".into(),
+            why: why.to_string(),
+        };
         let mut document = bson::serialize_to_document(report).map_err(failed)?;
         document.insert("v", i64::from(model::FORMAT));
         let node = report.node.as_str();
-        let kept = self.documents(NODES).replace_one(doc! { "_id": node }, document).upsert(true).await;
+        let kept = self
+            .documents(NODES)
+            .replace_one(doc! { "_id": node }, document)
+            .upsert(true)
+            .await;
         kept.map_err(self.failed(format!("reporting node {node}")))?;
         Ok(())
     }
@@ -53,13 +60,18 @@ impl Store {
     /// # Errors
     /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
     pub async fn list_nodes(&self) -> Result<Vec<NodeReport>, Error> {
-        let mut rows = self.find(Query::new(NODES, "reading nodes", doc! {}).sort("_id", 1)).await?;
+        let mut rows = self
+            .find(Query::new(NODES, "reading nodes", doc! {}).sort("_id", 1))
+            .await?;
         let mut reports = Vec::new();
         while let Some(document) = rows.next().await? {
             let what = || format!("node {}", document.get_str("_id").unwrap_or_default());
             check_version(document, what)?;
             let report = bson::deserialize_from_slice(document.as_bytes());
-            reports.push(report.map_err(|error| Error::Decode { what: what(), why: error.to_string() })?);
+            reports.push(report.map_err(|error| Error::Decode {
+                what: what(),
+                why: error.to_string(),
+            })?);
         }
         Ok(reports)
     }

@@ -10,8 +10,8 @@ use std::{
 
 use futures::TryStreamExt;
 use object_store::{
-    GetOptions, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, local::LocalFileSystem, memory::InMemory,
-    path::Path as Key,
+    GetOptions, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, local::LocalFileSystem,
+    memory::InMemory, path::Path as Key,
 };
 use url::Url;
 
@@ -33,7 +33,11 @@ impl Root {
             let made = folder.clone();
             let store = tokio::task::spawn_blocking(move || local(&made));
             let store = store.await.map_err(|error| bad_url(text, error))??;
-            return Ok(Self { url, store: Arc::new(store), prefix: Key::default() });
+            return Ok(Self {
+                url,
+                store: Arc::new(store),
+                prefix: Key::default(),
+            });
         }
         let (store, prefix) = remote(text)?;
         Ok(Self { url, store, prefix })
@@ -61,15 +65,24 @@ impl Root {
 }
 
 fn local(folder: &Path) -> Result<LocalFileSystem, Error> {
-    let failed = |source| Error::Io { doing: "can't make", path: folder.into(), source };
+    let failed = |source| Error::Io {
+        doing: "can't make",
+        path: folder.into(),
+        source,
+    };
     std::fs::create_dir_all(folder).map_err(failed)?;
     let store = LocalFileSystem::new_with_prefix(folder);
     // Synced: a document must never name what a power failure takes away.
-    Ok(store.map_err(|error| bad_url(&folder.display().to_string(), error))?.with_fsync(true))
+    Ok(store
+        .map_err(|error| bad_url(&folder.display().to_string(), error))?
+        .with_fsync(true))
 }
 
 fn bad_url(url: &str, why: impl ToString) -> Error {
-    Error::BadUrl { url: url.to_string(), why: why.to_string() }
+    Error::BadUrl {
+        url: url.to_string(),
+        why: why.to_string(),
+    }
 }
 
 /// Stores by scheme and host, so that their connections are shared.
@@ -82,15 +95,26 @@ pub(crate) fn remote(text: &str) -> Result<(Arc<dyn ObjectStore>, Key), Error> {
     let mut stores = REMOTES.lock().expect("nothing panics while it holds this lock");
     if url.scheme() == "memory" {
         let key = Key::from_url_path(url.path()).map_err(|error| bad_url(text, error))?;
-        let store = stores.entry("memory".into()).or_insert_with(|| Arc::new(InMemory::new()));
+        let store = stores
+            .entry("memory".into())
+            .or_insert_with(|| Arc::new(InMemory::new()));
         return Ok((Arc::clone(store), key));
     }
     let explained = |error: object_store::Error| {
-        let hint = if cfg!(feature = "cloud") { "" } else { " (this build of Sawmill reads local files only)" };
+        let hint = if cfg!(feature = "cloud") {
+            ""
+        } else {
+            " (this build of Sawmill reads local files only)"
+        };
         bad_url(text, format!("{error}{hint}"))
     };
     let (store, key) = object_store::parse_url_opts(&url, std::env::vars()).map_err(explained)?;
-    let origin = format!("{}://{}:{}", url.scheme(), url.host_str().unwrap_or_default(), url.port().unwrap_or(0));
+    let origin = format!(
+        "{}://{}:{}",
+        url.scheme(),
+        url.host_str().unwrap_or_default(),
+        url.port().unwrap_or(0)
+    );
     let store = stores.entry(origin).or_insert_with(|| Arc::from(store));
     Ok((Arc::clone(store), key))
 }
@@ -102,7 +126,11 @@ pub(crate) async fn head(store: &dyn ObjectStore, key: &Key, url: &str) -> Resul
 }
 
 pub(crate) fn unreadable(url: &str, source: object_store::Error) -> Error {
-    Error::Object { doing: "can't read", url: url.to_string(), source: Box::new(source) }
+    Error::Object {
+        doing: "can't read",
+        url: url.to_string(),
+        source: Box::new(source),
+    }
 }
 
 /// Gets a range of an object as a local file to read: the file itself where it is local, else a temporary copy that
@@ -118,21 +146,44 @@ pub(crate) async fn fetch(
     }
     let remaining = range.end - range.start;
     let options = GetOptions::new().with_range(Some(range.clone()));
-    let found = store.get_opts(key, options).await.map_err(|source| unreadable(url, source))?;
+    let found = store
+        .get_opts(key, options)
+        .await
+        .map_err(|source| unreadable(url, source))?;
     if found.range != range {
-        return Err(Error::BadUrl { url: url.into(), why: "it is shorter than what is to be read of it".into() });
+        return Err(Error::BadUrl {
+            url: url.into(),
+            why: "it is shorter than what is to be read of it".into(),
+        });
     }
     let file = match found {
-        GetResult { payload: GetResultPayload::File(mut file, path), .. } => {
-            let failed = |source| Error::Io { doing: "can't read", path, source };
+        GetResult {
+            payload: GetResultPayload::File(mut file, path),
+            ..
+        } => {
+            let failed = |source| Error::Io {
+                doing: "can't read",
+                path,
+                source,
+            };
             file.seek(SeekFrom::Start(range.start)).map_err(failed)?;
             file
         }
-        GetResult { payload: GetResultPayload::Stream(mut stream), .. } => {
-            let failed =
-                |source| Error::Io { doing: "can't write a copy in", path: std::env::temp_dir(), source };
+        GetResult {
+            payload: GetResultPayload::Stream(mut stream),
+            ..
+        } => {
+            let failed = |source| Error::Io {
+                doing: "can't write a copy in",
+                path: std::env::temp_dir(),
+                source,
+            };
             let mut file = tempfile::tempfile().map_err(failed)?;
-            while let Some(bytes) = stream.try_next().await.map_err(|source| unreadable(url, source))? {
+            while let Some(bytes) = stream
+                .try_next()
+                .await
+                .map_err(|source| unreadable(url, source))?
+            {
                 file.write_all(&bytes).map_err(failed)?;
             }
             file.seek(SeekFrom::Start(0)).map_err(failed)?;

@@ -61,7 +61,10 @@ impl Piece {
 
     /// What it adds to the counts of its job.
     pub(crate) fn adds(&self) -> Counts {
-        let mut counts = Counts { busy_us: self.busy_us, ..Counts::default() };
+        let mut counts = Counts {
+            busy_us: self.busy_us,
+            ..Counts::default()
+        };
         match &self.effect {
             Effect::Ok => counts.ok = 1,
             Effect::Already => (counts.ok, counts.already) = (1, 1),
@@ -74,13 +77,19 @@ impl Piece {
 
     /// The same subtask ended as refused, with what the server said; a failed attempt stays one, without its details.
     pub(crate) fn refused(&self, why: &str) -> Self {
-        let failure = Failure::new(FailureKind::Refused, format!("what came back could not be recorded: {why}"));
+        let failure = Failure::new(
+            FailureKind::Refused,
+            format!("what came back could not be recorded: {why}"),
+        );
         let mut piece = self.clone();
         if self.is_failure() {
             let outcome = Outcome::Failed(failure);
             piece.document = failure_document(self.job, self.run, &Past::default(), None, &outcome);
         } else {
-            piece.effect = Effect::Dead { index: self.run.first, reason: failure.message.clone() };
+            piece.effect = Effect::Dead {
+                index: self.run.first,
+                reason: failure.message.clone(),
+            };
             piece.document = dead_document(self.job, self.run, &failure);
         }
         piece
@@ -102,9 +111,20 @@ pub(crate) fn pieces(items: Vec<DoneItem>, sources: &Sources) -> Vec<Piece> {
 
 fn of_entry(tag: usize, data: &DoneData, sources: &Sources, pieces: &mut Vec<Piece>) {
     for end in &data.ends {
-        let run = |first, count| Run { first, count, attempt: data.run.attempt };
+        let run = |first, count| Run {
+            first,
+            count,
+            attempt: data.run.attempt,
+        };
         let mut push = |run, effect, document| {
-            pieces.push(Piece { tag, job: data.job, run, effect, busy_us: 0, document });
+            pieces.push(Piece {
+                tag,
+                job: data.job,
+                run,
+                effect,
+                busy_us: 0,
+                document,
+            });
         };
         let all = run(end.first, end.count);
         let again = || {
@@ -124,15 +144,30 @@ fn of_entry(tag: usize, data: &DoneData, sources: &Sources, pieces: &mut Vec<Pie
             }
             Outcome::Dead(failure) => {
                 for index in all.indexes() {
-                    let effect = Effect::Dead { index, reason: failure.message.clone() };
-                    push(run(index, 1), effect, dead_document(data.job, run(index, 1), failure));
+                    let effect = Effect::Dead {
+                        index,
+                        reason: failure.message.clone(),
+                    };
+                    push(
+                        run(index, 1),
+                        effect,
+                        dead_document(data.job, run(index, 1), failure),
+                    );
                 }
             }
             Outcome::Reused { job, index, waited } => match sources.get(&(*job, *index)) {
                 Some(output) => {
                     for index in all.indexes() {
-                        let effect = if *waited { Effect::Executed } else { Effect::Already };
-                        push(run(index, 1), effect, ok_document(data.job, run(index, 1), output, None));
+                        let effect = if *waited {
+                            Effect::Executed
+                        } else {
+                            Effect::Already
+                        };
+                        push(
+                            run(index, 1),
+                            effect,
+                            ok_document(data.job, run(index, 1), output, None),
+                        );
                     }
                 }
                 // Its source is gone: to be run like any other.
@@ -161,7 +196,11 @@ fn ok_document(job: JobId, run: Run, output: &Output, fingerprint: Option<&str>)
             Ok(text) => document.append(cstr!("output"), text),
             Err(_) => document.append(cstr!("output"), raw_key(&payload.0)),
         },
-        Output::Stored { object, start, length } => {
+        Output::Stored {
+            object,
+            start,
+            length,
+        } => {
             let stored =
                 rawdoc! { "object": object.as_str(), "start": signed(*start), "length": signed(*length) };
             document.append(cstr!("stored"), stored);
@@ -180,7 +219,9 @@ fn dead_document(job: JobId, run: Run, failure: &Failure) -> Raw {
 }
 
 fn failure_part(failure: &Failure) -> Raw {
-    let kind = bson::serialize_to_bson(&failure.kind).ok().and_then(|kind| kind.as_str().map(str::to_string));
+    let kind = bson::serialize_to_bson(&failure.kind)
+        .ok()
+        .and_then(|kind| kind.as_str().map(str::to_string));
     let mut part = Raw::new();
     part.append(cstr!("kind"), kind.as_deref().unwrap_or("refused"));
     part.append(cstr!("message"), failure.message.as_str());

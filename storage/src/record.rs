@@ -17,7 +17,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::{
     Error, Store,
-    error::{code, is_transient},
+    error::{DUPLICATE_KEY, code, is_transient},
     fence::pause,
     prepare::{Piece, pieces},
     rows::Query,
@@ -49,8 +49,6 @@ const TRIES: u32 = 40;
 const TURNS: usize = 16;
 /// Largest document, in bytes: MongoDB's limit of 16 MiB less what the command around it takes.
 const DOCUMENT_BYTES: usize = 16 * 1024 * 1024 - 16 * 1024;
-/// MongoDB's code for a key that is there already.
-const DUPLICATE_KEY: i32 = 11_000;
 /// Its codes for a document that it does not take: bad value, not parsed, too large, invalid, key too long, `$` in
 /// front, against the validator, transaction too large.
 const REFUSALS: [i32; 10] = [2, 9, 22, 52, 121, 257, 10_334, 17_280, 17_419, 17_420];
@@ -85,15 +83,17 @@ impl Store {
     }
 
     /// Halves what is refused until the culprit is alone.
-    async fn record_pieces(&self, mut pieces: Vec<Piece>) -> Result<Recorded, Error> {
+    pub(crate) async fn record_pieces(&self, mut pieces: Vec<Piece>) -> Result<Recorded, Error> {
         let mut recorded = Recorded::default();
         let mut given_up = vec![false; pieces.len()];
-        let mut todo: Vec<Range<usize>> = vec![0..pieces.len()];
+        let mut todo: Vec<Range<usize>> = std::iter::once(0..pieces.len()).collect();
         while let Some(range) = todo.pop() {
             if range.is_empty() {
                 continue;
             }
-            let Err(why) = self.record_some(&pieces[range.clone()]).await? else { continue };
+            let Err(why) = self.record_some(&pieces[range.clone()]).await? else {
+                continue;
+            };
             let middle = range.start + range.len() / 2;
             if range.len() > 1 {
                 todo.push(middle..range.end);
@@ -112,9 +112,14 @@ impl Store {
 
     /// Records these ends in one transaction, however often it must be begun; `Err` inside when one is refused.
     async fn record_some(&self, pieces: &[Piece]) -> Result<Result<(), String>, Error> {
-        if let Some(large) = pieces.iter().find(|piece| piece.document.as_bytes().len() > DOCUMENT_BYTES) {
+        if let Some(large) = pieces
+            .iter()
+            .find(|piece| piece.document.as_bytes().len() > DOCUMENT_BYTES)
+        {
             let bytes = large.document.as_bytes().len();
-            return Ok(Err(format!("a document of {bytes} bytes is more than the {DOCUMENT_BYTES} that fit")));
+            return Ok(Err(format!(
+                "a document of {bytes} bytes is more than the {DOCUMENT_BYTES} that fit"
+            )));
         }
         let mut left: Vec<&Piece> = pieces.iter().collect();
         let mut tries = 0;
@@ -147,13 +152,18 @@ impl Store {
     async fn not_there<'a>(&self, pieces: Vec<&'a Piece>) -> Result<Vec<&'a Piece>, Error> {
         let mut there = std::collections::HashSet::new();
         for (collection, failures) in [(RESULTS, false), (FAILURES, true)] {
-            let keys: Vec<_> =
-                pieces.iter().filter(|piece| piece.is_failure() == failures).map(|piece| key(&piece.key())).collect();
+            let keys: Vec<_> = pieces
+                .iter()
+                .filter(|piece| piece.is_failure() == failures)
+                .map(|piece| key(&piece.key()))
+                .collect();
             if keys.is_empty() {
                 continue;
             }
             let filter = doc! { "_id": { "$in": keys } };
-            let query = Query::new(collection, "reading what is recorded", filter).fields(&["_id"]).batch(10_000);
+            let query = Query::new(collection, "reading what is recorded", filter)
+                .fields(&["_id"])
+                .batch(10_000);
             let mut rows = self.find(query).await?;
             while let Some(document) = rows.next().await? {
                 if let Ok(id) = document.get_binary("_id") {
@@ -161,7 +171,10 @@ impl Store {
                 }
             }
         }
-        Ok(pieces.into_iter().filter(|piece| !there.contains(&piece.key())).collect())
+        Ok(pieces
+            .into_iter()
+            .filter(|piece| !there.contains(&piece.key()))
+            .collect())
     }
 
     /// Waits for the turn at each of the jobs, in an order that excludes deadlock.
@@ -176,7 +189,10 @@ impl Store {
         let mut turns = Vec::with_capacity(jobs.len());
         for job in jobs.into_keys() {
             let turn = {
-                let mut all = self.recording().lock().expect("nothing panics while it holds this lock");
+                let mut all = self
+                    .recording()
+                    .lock()
+                    .expect("nothing panics while it holds this lock");
                 Arc::clone(all.entry(job).or_default())
             };
             turns.push((job, turn.lock_owned().await));
@@ -186,10 +202,16 @@ impl Store {
 
     /// Gives the turns back, and forgets jobs that nobody waits for.
     fn leave(&self, turns: Vec<(JobId, OwnedMutexGuard<()>)>) {
-        let mut all = self.recording().lock().expect("nothing panics while it holds this lock");
+        let mut all = self
+            .recording()
+            .lock()
+            .expect("nothing panics while it holds this lock");
         for (job, turn) in turns {
             drop(turn);
-            if all.get(&job).is_some_and(|waiting| Arc::strong_count(waiting) == 1) {
+            if all
+                .get(&job)
+                .is_some_and(|waiting| Arc::strong_count(waiting) == 1)
+            {
                 all.remove(&job);
             }
         }

@@ -35,7 +35,9 @@ impl Store {
     pub async fn result_ids_from(&self, job: JobId, from_index: u32) -> Result<Vec<u32>, Error> {
         let doing = format!("reading what is recorded of job {job}");
         let query = Query::new(RESULTS, doing, results_in(job, from_index..u32::MAX));
-        let mut rows = self.find(query.fields(&["_id"]).sort("_id", 1).batch(INDEX_BATCH)).await?;
+        let mut rows = self
+            .find(query.fields(&["_id"]).sort("_id", 1).batch(INDEX_BATCH))
+            .await?;
         let mut indexes = Vec::new();
         while let Some(document) = rows.next().await? {
             indexes.extend(schema::index_of(document));
@@ -54,7 +56,9 @@ impl Store {
         range: Range<u32>,
     ) -> Result<impl Stream<Item = Result<Partial, Error>> + Send + Unpin + use<>, Error> {
         let doing = format!("reading results of job {job}");
-        let rows = self.find(Query::new(RESULTS, doing, results_in(job, range)).sort("_id", 1)).await?;
+        let rows = self
+            .find(Query::new(RESULTS, doing, results_in(job, range)).sort("_id", 1))
+            .await?;
         Ok(Box::pin(stream::try_unfold(rows, async |mut rows| {
             let partial = rows.next().await?.map(decode).transpose()?;
             Ok(partial.map(|partial| (partial, rows)))
@@ -74,7 +78,9 @@ impl Store {
 
 /// The job in the key of a result.
 pub(crate) fn job_of(document: &RawDocument) -> Option<JobId> {
-    let Ok(Some(RawBsonRef::Binary(binary))) = document.get("_id") else { return None };
+    let Ok(Some(RawBsonRef::Binary(binary))) = document.get("_id") else {
+        return None;
+    };
     Uuid::from_slice(binary.bytes.get(..16)?).ok().map(JobId)
 }
 
@@ -85,13 +91,23 @@ pub(crate) fn decode(document: &RawDocument) -> Result<Partial, Error> {
         _ => "a result with a strange _id".to_string(),
     };
     schema::check_version(document, what)?;
-    let bad = |why: &str| Error::Decode { what: what(), why: why.to_string() };
+    let bad = |why: &str| Error::Decode {
+        what: what(),
+        why: why.to_string(),
+    };
     let index = schema::index_of(document).ok_or_else(|| bad("its _id has another length"))?;
     let result = if let Ok(failure) = document.get_document("failure") {
         Err(decode_failure(failure))
     } else if let Ok(stored) = document.get_document("stored") {
-        let object = stored.get_str("object").map_err(|_| bad("its stored output has no object"))?.to_string();
-        Ok(Output::Stored { object, start: count(stored, "start"), length: count(stored, "length") })
+        let object = stored
+            .get_str("object")
+            .map_err(|_| bad("its stored output has no object"))?
+            .to_string();
+        Ok(Output::Stored {
+            object,
+            start: count(stored, "start"),
+            length: count(stored, "length"),
+        })
     } else {
         match document.get("output") {
             Ok(Some(RawBsonRef::String(text))) => Ok(Output::Inline(Payload::from(text))),
@@ -99,7 +115,11 @@ pub(crate) fn decode(document: &RawDocument) -> Result<Partial, Error> {
             _ => return Err(bad("it has neither output nor failure")),
         }
     };
-    Ok(Partial { index, attempt: narrow(document, "attempt").unwrap_or(1), result })
+    Ok(Partial {
+        index,
+        attempt: narrow(document, "attempt").unwrap_or(1),
+        result,
+    })
 }
 
 /// Reads a failure; what is missing in it stays empty.

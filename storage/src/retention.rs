@@ -27,7 +27,10 @@ impl Default for Retention {
     /// Seven days and thirty.
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3600);
-        Self { results: 7 * day, jobs: 30 * day }
+        Self {
+            results: 7 * day,
+            jobs: 30 * day,
+        }
     }
 }
 
@@ -55,7 +58,8 @@ impl Store {
     /// [`Error::Mongo`], [`Error::Object`].
     pub async fn prune(&self, now_ms: i64, retention: Retention) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
-        let before = |age: Duration| date(now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
+        let before =
+            |age: Duration| date(now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
         // The longer-lived of the two goes by what is shorter: a job without a document would leave results behind.
         let ended = states(&[JobState::Successful, JobState::Failed, JobState::Cancelled]);
         let old = doc! {
@@ -69,7 +73,10 @@ impl Store {
                 pruned.objects += self.delete_job_outputs(job).await?;
                 pruned.results += self.delete(RESULTS, schema::all_of(job, 20)).await?;
                 let mark = doc! { "$set": { "pruned": true } };
-                let marked = self.documents(JOBS).update_one(doc! { "_id": schema::uuid(job) }, mark).await;
+                let marked = self
+                    .documents(JOBS)
+                    .update_one(doc! { "_id": schema::uuid(job) }, mark)
+                    .await;
                 marked.map_err(self.failed("pruning"))?;
             }
             if jobs.is_empty() {
@@ -103,6 +110,8 @@ impl Store {
 
     async fn delete(&self, collection: &str, filter: Document) -> Result<u64, Error> {
         let deleted = self.documents(collection).delete_many(filter).await;
-        Ok(deleted.map_err(self.failed(format!("pruning {collection}")))?.deleted_count)
+        Ok(deleted
+            .map_err(self.failed(format!("pruning {collection}")))?
+            .deleted_count)
     }
 }

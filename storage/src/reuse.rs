@@ -36,10 +36,14 @@ impl Store {
             let query = Query::new(RESULTS, "looking for results to reuse", filter).fields(&["fingerprint"]);
             let mut rows = self.find(query.batch(10_000)).await?;
             while let Some(document) = rows.next().await? {
-                let Ok(Some(RawBsonRef::Binary(print))) = document.get("fingerprint") else { continue };
-                let (Ok(print), Some(job), Some(index)) =
-                    (print.bytes.try_into(), results::job_of(document), schema::index_of(document))
-                else {
+                let Ok(Some(RawBsonRef::Binary(print))) = document.get("fingerprint") else {
+                    continue;
+                };
+                let (Ok(print), Some(job), Some(index)) = (
+                    print.bytes.try_into(),
+                    results::job_of(document),
+                    schema::index_of(document),
+                ) else {
                     continue;
                 };
                 found.insert(Fingerprint(print), (job, index));
@@ -60,12 +64,19 @@ impl Store {
             }
         }
         let mut sources = Sources::new();
-        let keys: Vec<Bson> = wanted.keys().map(|&(job, index)| key(&result_key(job, index)).into()).collect();
+        let keys: Vec<Bson> = wanted
+            .keys()
+            .map(|&(job, index)| key(&result_key(job, index)).into())
+            .collect();
         for keys in keys.chunks(KEYS) {
             let filter = doc! { "_id": { "$in": keys } };
-            let mut rows = self.find(Query::new(RESULTS, "reading results to reuse", filter)).await?;
+            let mut rows = self
+                .find(Query::new(RESULTS, "reading results to reuse", filter))
+                .await?;
             while let Some(document) = rows.next().await? {
-                let Some(job) = results::job_of(document) else { continue };
+                let Some(job) = results::job_of(document) else {
+                    continue;
+                };
                 let partial = results::decode(document)?;
                 if let Ok(output) = partial.result {
                     sources.insert((job, partial.index), output);

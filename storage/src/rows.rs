@@ -16,7 +16,12 @@ pub(crate) struct Query<'a> {
 
 impl<'a> Query<'a> {
     pub(crate) fn new(collection: &'a str, doing: impl Into<String>, filter: Document) -> Self {
-        Self { collection, doing: doing.into(), filter, options: FindOptions::default() }
+        Self {
+            collection,
+            doing: doing.into(),
+            filter,
+            options: FindOptions::default(),
+        }
     }
 
     /// Only these fields.
@@ -63,10 +68,19 @@ impl Rows {
 
 impl Store {
     pub(crate) async fn find(&self, query: Query<'_>) -> Result<Rows, Error> {
-        let Query { collection, doing, filter, options } = query;
+        let Query {
+            collection,
+            doing,
+            filter,
+            options,
+        } = query;
         let cursor = self.raw(collection).find(filter).with_options(options).await;
         let cursor = cursor.map_err(self.failed(doing.as_str()))?;
-        Ok(Rows { store: self.clone(), doing, cursor })
+        Ok(Rows {
+            store: self.clone(),
+            doing,
+            cursor,
+        })
     }
 
     /// The document with this key.
@@ -77,6 +91,9 @@ impl Store {
         doing: &str,
     ) -> Result<Option<RawDocumentBuf>, Error> {
         let id = id.into();
-        self.raw(collection).find_one(doc! { "_id": id }).await.map_err(self.failed(doing))
+        self.raw(collection)
+            .find_one(doc! { "_id": id })
+            .await
+            .map_err(self.failed(doing))
     }
 }

@@ -68,11 +68,14 @@ impl Store {
     /// Refuses a database that a newer release has written.
     pub(crate) async fn check_format(&self) -> Result<(), Error> {
         let meta = self.documents(META).find_one(doc! { "_id": "format" }).await;
-        let found = meta.map_err(self.failed("reading meta"))?.and_then(|meta| number(meta.get("v")));
+        let found = meta
+            .map_err(self.failed("reading meta"))?
+            .and_then(|meta| number(meta.get("v")));
         match found {
-            Some(found) if found > i64::from(FORMAT) => {
-                Err(Error::Newer { what: format!("the database {}", self.db().name()), found })
-            }
+            Some(found) if found > i64::from(FORMAT) => Err(Error::Newer {
+                what: format!("the database {}", self.db().name()),
+                found,
+            }),
             _ => Ok(()),
         }
     }
@@ -84,7 +87,10 @@ impl Store {
     /// [`Error::Mongo`].
     pub async fn drop_collections(&self) -> Result<(), Error> {
         for name in ALL {
-            self.documents(name).drop().await.map_err(self.failed(format!("dropping {name}")))?;
+            self.documents(name)
+                .drop()
+                .await
+                .map_err(self.failed(format!("dropping {name}")))?;
         }
         self.init().await
     }
@@ -112,7 +118,10 @@ pub(crate) fn int(document: &RawDocument, key: &str) -> Option<i64> {
         Ok(Some(RawBsonRef::Int64(value))) => Some(value),
         Ok(Some(RawBsonRef::Int32(value))) => Some(i64::from(value)),
         // A shell writes numbers as doubles.
-        #[expect(clippy::cast_possible_truncation, reason = "counts and dates are far below 2^53")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "counts and dates are far below 2^53"
+        )]
         Ok(Some(RawBsonRef::Double(value))) if value.fract() == 0.0 => Some(value as i64),
         _ => None,
     }
@@ -120,7 +129,9 @@ pub(crate) fn int(document: &RawDocument, key: &str) -> Option<i64> {
 
 /// A count; missing or negative ones are 0.
 pub(crate) fn count(document: &RawDocument, key: &str) -> u64 {
-    int(document, key).and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
+    int(document, key)
+        .and_then(|value| u64::try_from(value).ok())
+        .unwrap_or(0)
 }
 
 /// A 32-bit number; none when missing or out of range.
@@ -140,17 +151,25 @@ pub(crate) fn uuid(job: JobId) -> Uuid {
 
 /// A job's id where a raw document owns its values.
 pub(crate) fn uuid_binary(job: JobId) -> Binary {
-    Binary { subtype: BinarySubtype::Uuid, bytes: job.0.as_bytes().to_vec() }
+    Binary {
+        subtype: BinarySubtype::Uuid,
+        bytes: job.0.as_bytes().to_vec(),
+    }
 }
 
 /// A job's id as a value of a raw document.
 pub(crate) fn raw_uuid(bytes: &[u8; 16]) -> RawBinaryRef<'_> {
-    RawBinaryRef { subtype: BinarySubtype::Uuid, bytes }
+    RawBinaryRef {
+        subtype: BinarySubtype::Uuid,
+        bytes,
+    }
 }
 
 /// Reads a job's id.
 pub(crate) fn job_id(document: &RawDocument, key: &str) -> Option<JobId> {
-    let Ok(Some(RawBsonRef::Binary(binary))) = document.get(key) else { return None };
+    let Ok(Some(RawBsonRef::Binary(binary))) = document.get(key) else {
+        return None;
+    };
     uuid::Uuid::from_slice(binary.bytes).ok().map(JobId)
 }
 
@@ -172,12 +191,18 @@ pub(crate) fn failure_key(job: JobId, first: u32, attempt: u32) -> [u8; 24] {
 
 /// A key as a value of a raw document.
 pub(crate) fn raw_key(bytes: &[u8]) -> RawBinaryRef<'_> {
-    RawBinaryRef { subtype: BinarySubtype::Generic, bytes }
+    RawBinaryRef {
+        subtype: BinarySubtype::Generic,
+        bytes,
+    }
 }
 
 /// A key as a value of a document.
 pub(crate) fn key(bytes: &[u8]) -> Binary {
-    Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() }
+    Binary {
+        subtype: BinarySubtype::Generic,
+        bytes: bytes.to_vec(),
+    }
 }
 
 /// The filter for results of `job` with an index in `range`.
@@ -196,7 +221,9 @@ pub(crate) fn all_of(job: JobId, key_bytes: usize) -> Document {
 
 /// The index in the key of a result, or of the first subtask in that of a failure.
 pub(crate) fn index_of(document: &RawDocument) -> Option<u32> {
-    let Ok(Some(RawBsonRef::Binary(binary))) = document.get("_id") else { return None };
+    let Ok(Some(RawBsonRef::Binary(binary))) = document.get("_id") else {
+        return None;
+    };
     binary.bytes.get(16..20)?.try_into().ok().map(u32::from_be_bytes)
 }
 

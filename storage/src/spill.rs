@@ -44,25 +44,39 @@ impl Store {
         let length = match what {
             Spill::Bytes(bytes) => {
                 let length = bytes.len() as u64;
-                self.root().store().put(&key, Bytes::from(bytes).into()).await.map_err(failed)?;
+                self.root()
+                    .store()
+                    .put(&key, Bytes::from(bytes).into())
+                    .await
+                    .map_err(failed)?;
                 length
             }
             Spill::File(file) => {
                 let mut writer = BufWriter::new(self.root().store().clone(), key);
                 let copied = tokio::io::copy(&mut tokio::fs::File::from_std(file), &mut writer).await;
                 let written = match copied {
-                    Ok(length) => tokio::io::AsyncWriteExt::shutdown(&mut writer).await.map(|()| length),
+                    Ok(length) => tokio::io::AsyncWriteExt::shutdown(&mut writer)
+                        .await
+                        .map(|()| length),
                     Err(error) => {
                         // The first error tells more than what becomes of the rest.
                         let _ = writer.abort().await;
                         Err(error)
                     }
                 };
-                let failed = |source| Error::Io { doing: "can't write", path: self.root().url(&object).into(), source };
+                let failed = |source| Error::Io {
+                    doing: "can't write",
+                    path: self.root().url(&object).into(),
+                    source,
+                };
                 written.map_err(failed)?
             }
         };
-        Ok(Output::Stored { object, start: 0, length })
+        Ok(Output::Stored {
+            object,
+            start: 0,
+            length,
+        })
     }
 
     /// Opens an output for reading, wherever it is.
@@ -72,7 +86,11 @@ impl Store {
     pub async fn read_output(&self, output: &Output) -> Result<BlockReader, Error> {
         match output {
             Output::Inline(payload) => Ok(BlockReader::bytes(payload.0.clone())),
-            Output::Stored { object, start, length } => {
+            Output::Stored {
+                object,
+                start,
+                length,
+            } => {
                 let range = *start..start.saturating_add(*length);
                 let key = self.root().key(object);
                 objects::fetch(&**self.root().store(), &key, range, &self.root().url(object)).await
@@ -105,21 +123,39 @@ impl Store {
     pub async fn sweep(&self, now_ms: i64) -> Result<u64, Error> {
         let failed = |source| self.unwritable(OUTPUTS, source);
         let folder = self.root().key(OUTPUTS);
-        let jobs = self.root().store().list_with_delimiter(Some(&folder)).await.map_err(failed)?;
+        let jobs = self
+            .root()
+            .store()
+            .list_with_delimiter(Some(&folder))
+            .await
+            .map_err(failed)?;
         let mut swept = 0;
         for prefix in jobs.common_prefixes {
-            let Some(job) = prefix.filename().and_then(|name| name.parse::<JobId>().ok()) else { continue };
+            let Some(job) = prefix.filename().and_then(|name| name.parse::<JobId>().ok()) else {
+                continue;
+            };
             let found = self.find_by_id(JOBS, schema::uuid(job), "sweeping").await?;
-            let state = found.map(|job| job.get_str("state").ok().and_then(|state| state.parse::<JobState>().ok()));
+            let state = found.map(|job| {
+                job.get_str("state")
+                    .ok()
+                    .and_then(|state| state.parse::<JobState>().ok())
+            });
             // A state that can't be read is no leave to delete.
             if state.is_some_and(|state| !state.is_some_and(JobState::is_final)) {
                 continue;
             }
-            let named = if state.is_some() { self.named_objects(job).await? } else { HashSet::new() };
+            let named = if state.is_some() {
+                self.named_objects(job).await?
+            } else {
+                HashSet::new()
+            };
             let mut unnamed = Vec::new();
             let mut objects = self.root().store().list(Some(&prefix));
             while let Some(meta) = objects.try_next().await.map_err(failed)? {
-                let is_named = self.root().object(&meta.location).is_some_and(|object| named.contains(&object));
+                let is_named = self
+                    .root()
+                    .object(&meta.location)
+                    .is_some_and(|object| named.contains(&object));
                 if !is_named && meta.last_modified.timestamp_millis() < now_ms - GRACE_MS {
                     unnamed.push(meta.location);
                 }
@@ -133,11 +169,17 @@ impl Store {
     async fn named_objects(&self, job: JobId) -> Result<HashSet<String>, Error> {
         let mut filter = schema::all_of(job, 20);
         filter.insert("stored", doc! { "$exists": true });
-        let mut rows = self.find(Query::new(RESULTS, "sweeping", filter).fields(&["stored"])).await?;
+        let mut rows = self
+            .find(Query::new(RESULTS, "sweeping", filter).fields(&["stored"]))
+            .await?;
         let mut named = HashSet::new();
         while let Some(document) = rows.next().await? {
             let stored = document.get_document("stored").ok();
-            named.extend(stored.and_then(|stored| stored.get_str("object").ok()).map(str::to_string));
+            named.extend(
+                stored
+                    .and_then(|stored| stored.get_str("object").ok())
+                    .map(str::to_string),
+            );
         }
         Ok(named)
     }
@@ -159,11 +201,22 @@ impl Store {
     /// Gives `user` a copy of its own of an output of another job. Where that fails the reference is shared, which lasts
     /// as long as the other job's results.
     pub(crate) async fn copy_output(&self, output: &Output, user: JobId, source: (JobId, u32)) -> Output {
-        let Output::Stored { object, start, length } = output else { return output.clone() };
+        let Output::Stored {
+            object,
+            start,
+            length,
+        } = output
+        else {
+            return output.clone();
+        };
         let copy = format!("{OUTPUTS}/{user}/from-{}-{}", source.0, source.1);
         let (from, to) = (self.root().key(object), self.root().key(&copy));
         match self.root().store().copy(&from, &to).await {
-            Ok(()) => Output::Stored { object: copy, start: *start, length: *length },
+            Ok(()) => Output::Stored {
+                object: copy,
+                start: *start,
+                length: *length,
+            },
             Err(error) => {
                 tracing::warn!(%error, object, "can't copy a reused output, so it is shared with its job");
                 output.clone()
@@ -172,6 +225,10 @@ impl Store {
     }
 
     fn unwritable(&self, object: &str, source: object_store::Error) -> Error {
-        Error::Object { doing: "can't change", url: self.root().url(object), source: Box::new(source) }
+        Error::Object {
+            doing: "can't change",
+            url: self.root().url(object),
+            source: Box::new(source),
+        }
     }
 }

@@ -39,28 +39,53 @@ impl Store {
             None => place.into(),
         };
         let split = tokio::task::spawn_blocking(move || split_file(&path, block_size)).await;
-        split.map_err(|error| Error::BadUrl { url: place.into(), why: error.to_string() })?
+        split.map_err(|error| Error::BadUrl {
+            url: place.into(),
+            why: error.to_string(),
+        })?
     }
 }
 
 fn split_file(path: &Path, block_size: u64) -> Result<Vec<Block>, Error> {
-    let failed = |source| Error::Io { doing: "can't read", path: path.into(), source };
+    let failed = |source| Error::Io {
+        doing: "can't read",
+        path: path.into(),
+        source,
+    };
     let (mut file, metadata) = files::open(path)?;
     let url = files::url_of(&path.canonicalize().map_err(failed)?)?;
     let (size, mtime_ms) = files::size_and_mtime(&metadata);
     let mut magic = Vec::new();
-    file.by_ref().take(MAGIC_BYTES).read_to_end(&mut magic).map_err(failed)?;
+    file.by_ref()
+        .take(MAGIC_BYTES)
+        .read_to_end(&mut magic)
+        .map_err(failed)?;
     let codec = Codec::detect(&magic);
     let ranges = match codec {
-        Codec::None => line_ranges(&mut BufReader::with_capacity(SCAN_BYTES, file), size, block_size).map_err(failed)?,
+        Codec::None => {
+            line_ranges(&mut BufReader::with_capacity(SCAN_BYTES, file), size, block_size).map_err(failed)?
+        }
         _ => whole(size),
     };
-    Ok(ranges.into_iter().map(|range| block(&url, range, codec, size, mtime_ms)).collect())
+    Ok(ranges
+        .into_iter()
+        .map(|range| block(&url, range, codec, size, mtime_ms))
+        .collect())
 }
 
 fn block(url: &str, range: Range<u64>, codec: Codec, size: u64, mtime_ms: i64) -> Block {
     let (start, end) = (range.start, range.end);
-    Block { content: Content::Object { url: url.into(), start, end, codec, size, mtime_ms }, checksum: None }
+    Block {
+        content: Content::Object {
+            url: url.into(),
+            start,
+            end,
+            codec,
+            size,
+            mtime_ms,
+        },
+        checksum: None,
+    }
 }
 
 #[expect(clippy::single_range_in_vec_init, reason = "a list of one range is meant")]
@@ -99,11 +124,21 @@ async fn split_remote(url: &str, block_size: u64) -> Result<Vec<Block>, Error> {
         return Ok(Vec::new());
     }
     let read = async |range: Range<u64>| {
-        store.get_range(&key, range).await.map_err(|source| objects::unreadable(url, source))
+        store
+            .get_range(&key, range)
+            .await
+            .map_err(|source| objects::unreadable(url, source))
     };
     let codec = Codec::detect(&read(0..MAGIC_BYTES.min(size)).await?);
-    let ranges = if codec == Codec::None { remote_ranges(&*store, &key, url, size, block_size).await? } else { whole(size) };
-    Ok(ranges.into_iter().map(|range| block(url, range, codec, size, mtime_ms)).collect())
+    let ranges = if codec == Codec::None {
+        remote_ranges(&*store, &key, url, size, block_size).await?
+    } else {
+        whole(size)
+    };
+    Ok(ranges
+        .into_iter()
+        .map(|range| block(url, range, codec, size, mtime_ms))
+        .collect())
 }
 
 async fn remote_ranges(
@@ -121,7 +156,10 @@ async fn remote_ranges(
         let mut from = nominal.saturating_sub(1);
         while nominal < size && from < size {
             let to = (from + REMOTE_SCAN_BYTES).min(size);
-            let bytes = store.get_range(key, from..to).await.map_err(|source| objects::unreadable(url, source))?;
+            let bytes = store
+                .get_range(key, from..to)
+                .await
+                .map_err(|source| objects::unreadable(url, source))?;
             if let Some(newline) = bytes.iter().position(|&byte| byte == b'\n') {
                 end = from + newline as u64 + 1;
                 break;

@@ -21,16 +21,28 @@ impl Store {
     /// # Errors
     /// [`Error::Mongo`], also where the server does not know the question.
     pub async fn usage(&self) -> Result<Usage, Error> {
-        let stats = self.db().run_command(doc! { "dbStats": 1 }).await.map_err(self.failed("dbStats"))?;
+        let stats = self
+            .db()
+            .run_command(doc! { "dbStats": 1 })
+            .await
+            .map_err(self.failed("dbStats"))?;
         let disk_bytes = match number(&stats, "totalSize") {
             0 => number(&stats, "storageSize") + number(&stats, "indexSize"),
             total => total,
         };
-        Ok(Usage { documents: number(&stats, "objects"), data_bytes: number(&stats, "dataSize"), disk_bytes })
+        Ok(Usage {
+            documents: number(&stats, "objects"),
+            data_bytes: number(&stats, "dataSize"),
+            disk_bytes,
+        })
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes are far below 2^53 and not negative")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sizes are far below 2^53 and not negative"
+)]
 fn number(stats: &Document, key: &str) -> u64 {
     match stats.get(key) {
         Some(Bson::Int32(value)) => u64::try_from(*value).unwrap_or(0),

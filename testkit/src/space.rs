@@ -171,6 +171,19 @@ impl Space {
         found
     }
 
+    /// Creates a persistent node that anybody may change. `path` is inside the chroot, its parent exists.
+    ///
+    /// # Panics
+    /// When ZooKeeper does not answer or the node exists.
+    pub async fn put(&self, path: &str, data: &str) {
+        let client = self.zookeeper_client().await;
+        let options = CreateMode::Persistent.with_acls(Acls::anyone_all());
+        client
+            .create(path, data.as_bytes(), &options)
+            .await
+            .expect("creating a node");
+    }
+
     /// Deletes a node and all below it; one that is gone already is fine. `path` is inside the chroot.
     ///
     /// # Panics

@@ -8,8 +8,8 @@ use std::{
 
 use control::Control;
 use model::{
-    Block, Job, JobId, JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED, processor::Command,
-    retry::RetryPolicy,
+    Block, Job, JobId, JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED,
+    processor::Command, retry::RetryPolicy,
 };
 use testkit::{
     Space,
@@ -18,14 +18,14 @@ use testkit::{
 };
 
 /// Session timeout of the roles under test.
-pub const SESSION: Duration = Duration::from_millis(2000);
+pub(crate) const SESSION: Duration = Duration::from_millis(2000);
 /// Deadline of whatever must happen soon.
-pub const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// Roles as processes over stores of their own chroot and database.
-pub struct Mill {
-    pub space: Space,
-    pub control: Control,
+pub(crate) struct Mill {
+    pub(crate) space: Space,
+    pub(crate) control: Control,
     processes: BTreeMap<String, Process>,
     remains: Vec<Seen>,
     scratch: tempfile::TempDir,
@@ -33,12 +33,12 @@ pub struct Mill {
 
 impl Mill {
     /// On the servers that all tests share.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::over(Space::new().await).await
     }
 
     /// On servers of its own, which the test may kill.
-    pub async fn private() -> Self {
+    pub(crate) async fn private() -> Self {
         Self::over(Space::private().await).await
     }
 
@@ -48,45 +48,63 @@ impl Mill {
         let storage = storage::Config::new(space.mongodb(), store);
         let store = storage::Store::open(&storage).await.unwrap();
         store.init().await.unwrap();
-        let zookeeper = coordination::Config { connect: space.zookeeper(), ..Default::default() };
+        let zookeeper = coordination::Config {
+            connect: space.zookeeper(),
+            ..Default::default()
+        };
         let control = Control::open(zookeeper, store);
-        Self { space, control, processes: BTreeMap::new(), remains: Vec::new(), scratch }
+        Self {
+            space,
+            control,
+            processes: BTreeMap::new(),
+            remains: Vec::new(),
+            scratch,
+        }
     }
 
     fn recipe(&self) -> process::Recipe {
         Process::sawmill(&self.space)
             .env("SAWMILL_SESSION_TIMEOUT", format!("{}ms", SESSION.as_millis()))
-            .env("SAWMILL_STORE", format!("file://{}/store", self.scratch.path().display()))
+            .env(
+                "SAWMILL_STORE",
+                format!("file://{}/store", self.scratch.path().display()),
+            )
             .env("SAWMILL_HEAL_AFTER", "3s")
     }
 
-    pub async fn dispatcher(&mut self, name: &str) {
+    pub(crate) async fn dispatcher(&mut self, name: &str) {
         let process = self.recipe().arg("dispatcher").start();
         self.started(name, process, "dispatcher started").await;
     }
 
-    pub async fn watcher(&mut self, name: &str) {
+    pub(crate) async fn watcher(&mut self, name: &str) {
         let process = self.recipe().arg("watcher").start();
         self.started(name, process, "watcher started").await;
     }
 
     /// A watcher that aborts after its first transaction, before it clears `/done`.
-    pub async fn watcher_that_aborts(&mut self, name: &str) {
-        let process = self.recipe().env("SAWMILL_FAILPOINT_WATCHER_ABORT_AFTER", "1").arg("watcher").start();
+    pub(crate) async fn watcher_that_aborts(&mut self, name: &str) {
+        let process = self
+            .recipe()
+            .env("SAWMILL_FAILPOINT_WATCHER_ABORT_AFTER", "1")
+            .arg("watcher")
+            .start();
         self.started(name, process, "watcher started").await;
     }
 
-    pub async fn compute(&mut self, name: &str, slots: u32) {
+    pub(crate) async fn compute(&mut self, name: &str, slots: u32) {
         self.compute_with(name, slots, &[]).await;
     }
 
-    pub async fn compute_with(&mut self, name: &str, slots: u32, env: &[(&str, &str)]) {
+    pub(crate) async fn compute_with(&mut self, name: &str, slots: u32, env: &[(&str, &str)]) {
         let mut recipe = self.recipe();
         for (key, value) in env {
             recipe = recipe.env(key, value);
         }
         let slots = slots.to_string();
-        let process = recipe.args(["compute", "--allow-exec", "--name", name, "--slots", &slots]).start();
+        let process = recipe
+            .args(["compute", "--allow-exec", "--name", name, "--slots", &slots])
+            .start();
         self.started(name, process, "compute started").await;
     }
 
@@ -95,19 +113,19 @@ impl Mill {
         self.processes.insert(name.to_string(), process);
     }
 
-    pub fn process(&mut self, name: &str) -> &mut Process {
+    pub(crate) fn process(&mut self, name: &str) -> &mut Process {
         self.processes.get_mut(name).unwrap()
     }
 
     /// kill -9, remembering what the process had started.
-    pub fn kill(&mut self, name: &str) {
+    pub(crate) fn kill(&mut self, name: &str) {
         let mut process = self.processes.remove(name).unwrap();
         self.remains.extend(process::descendants(process.pid()));
         process.kill9();
     }
 
     /// SIGTERM; the exit status and how long it took.
-    pub async fn terminate(&mut self, name: &str) -> (ExitStatus, Duration) {
+    pub(crate) async fn terminate(&mut self, name: &str) -> (ExitStatus, Duration) {
         let mut process = self.processes.remove(name).unwrap();
         self.remains.extend(process::descendants(process.pid()));
         let begun = Instant::now();
@@ -116,19 +134,26 @@ impl Mill {
     }
 
     /// A process that ended by itself, or was killed by a subtask.
-    pub async fn ended(&mut self, name: &str) -> ExitStatus {
+    pub(crate) async fn ended(&mut self, name: &str) -> ExitStatus {
         self.processes.remove(name).unwrap().wait_exit(SOON).await
     }
 
     /// The name of the process that leads.
-    pub async fn leader(&mut self) -> String {
+    pub(crate) async fn leader(&mut self) -> String {
         let control = self.control.clone();
-        let pid = wait::until("a leader", SOON, async || control.status().await.ok()?.leader.map(|leader| leader.pid)).await;
-        self.processes.iter().find(|(_, process)| process.pid() == pid).map(|(name, _)| name.clone()).unwrap()
+        let pid = wait::until("a leader", SOON, async || {
+            control.status().await.ok()?.leader.map(|leader| leader.pid)
+        })
+        .await;
+        self.processes
+            .iter()
+            .find(|(_, process)| process.pid() == pid)
+            .map(|(name, _)| name.clone())
+            .unwrap()
     }
 
     /// A dataset of `count` inline blocks, each its own number.
-    pub async fn dataset(&self, name: &str, count: u32) -> Name {
+    pub(crate) async fn dataset(&self, name: &str, count: u32) -> Name {
         let name = Name::new(name).unwrap();
         let store = self.control.store();
         store.create(&name).await.unwrap();
@@ -137,47 +162,92 @@ impl Mill {
         name
     }
 
-    pub async fn submit(&self, dataset: &Name, processor: Processor) -> JobId {
+    pub(crate) async fn submit(&self, dataset: &Name, processor: Processor) -> JobId {
         self.control.submit(spec(dataset, processor)).await.unwrap()
     }
 
-    pub async fn counts(&self, id: JobId) -> model::Counts {
+    pub(crate) async fn counts(&self, id: JobId) -> model::Counts {
         self.control.store().progress(&[id]).await.unwrap()[0].counts
     }
 
     /// Waits until at least `count` subtasks have a result, and proves that the job is not over.
-    pub async fn until_in_the_middle(&self, id: JobId, count: u64) {
+    pub(crate) async fn until_in_the_middle(&self, id: JobId, count: u64) {
         wait::until_ok(format!("{count} results"), SOON, async || {
-            let job = self.control.store().job(id).await.ok().flatten().ok_or("no answer".to_string())?;
-            assert!(!job.state.is_final(), "the job was over before the fault: {:?}", job.counts);
-            if job.counts.ok >= count { Ok(()) } else { Err(format!("{:?}", job.counts)) }
+            let job = self
+                .control
+                .store()
+                .job(id)
+                .await
+                .ok()
+                .flatten()
+                .ok_or("no answer".to_string())?;
+            assert!(
+                !job.state.is_final(),
+                "the job was over before the fault: {:?}",
+                job.counts
+            );
+            if job.counts.ok >= count {
+                Ok(())
+            } else {
+                Err(format!("{:?}", job.counts))
+            }
         })
         .await;
     }
 
-    pub async fn until_final(&self, id: JobId) -> Job {
+    pub(crate) async fn until_final(&self, id: JobId) -> Job {
         wait::until_ok("the end of the job", 3 * SOON, async || {
-            let job = self.control.store().job(id).await.ok().flatten().ok_or("no answer".to_string())?;
-            if job.state.is_final() { Ok(job) } else { Err(format!("{} {:?}", job.state, job.counts)) }
+            let job = self
+                .control
+                .store()
+                .job(id)
+                .await
+                .ok()
+                .flatten()
+                .ok_or("no answer".to_string())?;
+            if job.state.is_final() {
+                Ok(job)
+            } else {
+                Err(format!("{} {:?}", job.state, job.counts))
+            }
         })
         .await
     }
 
     /// Waits for success and compares everything: each subtask recorded once, with its own result.
-    pub async fn succeeds(&self, id: JobId) -> Job {
+    pub(crate) async fn succeeds(&self, id: JobId) -> Job {
         let job = self.until_final(id).await;
-        assert_eq!(job.state, JobState::Successful, "{:?} {:?}", job.error, job.counts);
+        assert_eq!(
+            job.state,
+            JobState::Successful,
+            "{:?} {:?}",
+            job.error,
+            job.counts
+        );
         assert_eq!(job.counts.ok, job.subtasks());
         let recorded = self.control.store().result_ids_from(id, 0).await.unwrap();
-        assert_eq!(recorded, (0..u32::try_from(job.subtasks()).unwrap()).collect::<Vec<_>>());
+        assert_eq!(
+            recorded,
+            (0..u32::try_from(job.subtasks()).unwrap()).collect::<Vec<_>>()
+        );
         job
     }
 
     /// The tree holds nothing of any job, the audit is clean, and nothing that the dead started is left.
-    pub async fn is_clean(&self) {
+    pub(crate) async fn is_clean(&self) {
         wait::until_ok("an empty tree", SOON, async || {
-            let entries: Vec<String> = self.space.tree().await.into_keys().filter(|path| path.contains("/entry-")).collect();
-            if entries.is_empty() { Ok(()) } else { Err(format!("{entries:?}")) }
+            let entries: Vec<String> = self
+                .space
+                .tree()
+                .await
+                .into_keys()
+                .filter(|path| path.contains("/entry-"))
+                .collect();
+            if entries.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{entries:?}"))
+            }
         })
         .await;
         let report = self.control.audit().await.unwrap();
@@ -187,17 +257,26 @@ impl Mill {
 }
 
 /// A job with quick retries.
-pub fn spec(dataset: &Name, processor: Processor) -> JobSpec {
+pub(crate) fn spec(dataset: &Name, processor: Processor) -> JobSpec {
     JobSpec {
         dataset: dataset.clone(),
         processor,
         priority: Priority::DEFAULT,
-        retry: RetryPolicy { max_attempts: 3, initial_ms: 50, max_ms: 200 },
+        retry: RetryPolicy {
+            max_attempts: 3,
+            initial_ms: 50,
+            max_ms: 200,
+        },
         reuse: false,
         max_failed: DEFAULT_MAX_FAILED,
     }
 }
 
-pub fn command(map: &str) -> Processor {
-    Processor::Command(Command { map: map.into(), reduce: None, timeout_ms: None, output_limit_bytes: 1 << 20 })
+pub(crate) fn command(map: &str) -> Processor {
+    Processor::Command(Command {
+        map: map.into(),
+        reduce: None,
+        timeout_ms: None,
+        output_limit_bytes: 1 << 20,
+    })
 }

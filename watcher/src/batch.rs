@@ -20,7 +20,9 @@ impl Item {
     /// How many documents recording it writes.
     fn documents(&self) -> usize {
         let of = |outcome: &Outcome, count: u32| match outcome {
-            Outcome::Ok { .. } | Outcome::Reused { .. } | Outcome::Dead(_) | Outcome::Failed(_) => count as usize,
+            Outcome::Ok { .. } | Outcome::Reused { .. } | Outcome::Dead(_) | Outcome::Failed(_) => {
+                count as usize
+            }
             Outcome::Lost | Outcome::Returned | Outcome::Moved => 1,
             Outcome::Cancelled => 0,
         };
@@ -53,7 +55,9 @@ impl Pending {
     pub(crate) fn take(&mut self) -> Vec<Item> {
         let (mut taken, mut documents, mut bytes) = (Vec::new(), 0, 0);
         while let Some(job) = self.order.pop_front() {
-            let Some(waiting) = self.by_job.get_mut(&job) else { continue };
+            let Some(waiting) = self.by_job.get_mut(&job) else {
+                continue;
+            };
             let mut full = false;
             while let Some(item) = waiting.front() {
                 full = !taken.is_empty()
@@ -107,12 +111,35 @@ mod tests {
     use super::*;
 
     fn item(job: u128, sequence: u64, count: u32) -> Item {
-        let ok = Outcome::Ok { output: Output::Inline(Payload::default()), fingerprint: None };
-        let run = Run { first: 0, count, attempt: 1 };
-        let ends = vec![End { first: 0, count, outcome: ok }];
+        let ok = Outcome::Ok {
+            output: Output::Inline(Payload::default()),
+            fingerprint: None,
+        };
+        let run = Run {
+            first: 0,
+            count,
+            attempt: 1,
+        };
+        let ends = vec![End {
+            first: 0,
+            count,
+            outcome: ok,
+        }];
         let job = JobId(Uuid::from_u128(job));
-        let data = DoneData { v: FORMAT, job, run, past: Past::default(), node: None, busy_us: 0, ends };
-        Item { name: format!("entry-100-d:0-{sequence:010}").parse().unwrap(), data, bytes: 10 }
+        let data = DoneData {
+            v: FORMAT,
+            job,
+            run,
+            past: Past::default(),
+            node: None,
+            busy_us: 0,
+            ends,
+        };
+        Item {
+            name: format!("entry-100-d:0-{sequence:010}").parse().unwrap(),
+            data,
+            bytes: 10,
+        }
     }
 
     #[test]
@@ -123,9 +150,15 @@ mod tests {
         }
         pending.add(item(2, 9, 250));
         let first = pending.take();
-        assert_eq!(first.iter().map(|item| item.name.sequence).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(
+            first.iter().map(|item| item.name.sequence).collect::<Vec<_>>(),
+            [0, 1, 2, 3]
+        );
         let other = pending.take();
-        assert_eq!(other.iter().map(|item| item.name.sequence).collect::<Vec<_>>(), [9]);
+        assert_eq!(
+            other.iter().map(|item| item.name.sequence).collect::<Vec<_>>(),
+            [9]
+        );
         assert!(pending.take().is_empty() && !pending.is_empty());
         pending.done([JobId(Uuid::from_u128(1))]);
         assert_eq!(pending.take().len(), 2);
@@ -136,7 +169,10 @@ mod tests {
     #[test]
     fn an_entry_over_the_limit_goes_alone() {
         let mut pending = Pending::default();
-        pending.add(Item { bytes: RECORD_BYTES + 1, ..item(1, 0, 1) });
+        pending.add(Item {
+            bytes: RECORD_BYTES + 1,
+            ..item(1, 0, 1)
+        });
         pending.add(item(1, 1, 1));
         assert_eq!(pending.take().len(), 1);
     }

@@ -37,6 +37,8 @@ struct Committed {
     recorded: Result<storage::Recorded, storage::Error>,
 }
 
+type Cleared = (Vec<EntryName>, Result<(), coordination::Error>);
+
 pub(crate) struct Desk {
     config: Config,
     store: Store,
@@ -48,7 +50,7 @@ pub(crate) struct Desk {
     /// Entries of other watchers, and when they were first seen.
     others: HashMap<EntryName, Instant>,
     commits: JoinSet<Committed>,
-    clears: FuturesUnordered<BoxFuture<'static, (Vec<EntryName>, Result<(), coordination::Error>)>>,
+    clears: FuturesUnordered<BoxFuture<'static, Cleared>>,
     peers: Vec<String>,
     peers_at: Option<Instant>,
     failing_since: Option<Instant>,
@@ -75,7 +77,11 @@ impl Desk {
     }
 
     /// Works until `stop`, then finishes what is in hand.
-    pub(crate) async fn work(&mut self, candidacy: &Candidacy, stop: &CancellationToken) -> Result<(), Error> {
+    pub(crate) async fn work(
+        &mut self,
+        candidacy: &Candidacy,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
         while !stop.is_cancelled() {
             self.look_up_peers(candidacy).await?;
             let took = self.read_new(candidacy.name()).await?;
@@ -117,7 +123,9 @@ impl Desk {
             .into_iter()
             .filter(|name| !self.in_hand.contains(name) && !self.bad.contains(name))
             .filter(|name| {
-                self.others.get(name).is_none_or(|at| now - *at >= self.config.take_over_after)
+                self.others
+                    .get(name)
+                    .is_none_or(|at| now - *at >= self.config.take_over_after)
             })
             .collect();
         new.sort_unstable_by_key(|name| name.sequence);
@@ -150,7 +158,11 @@ impl Desk {
         }
         self.others.remove(&name);
         self.in_hand.insert(name.clone());
-        self.pending.add(Item { name, data, bytes: bytes.len() });
+        self.pending.add(Item {
+            name,
+            data,
+            bytes: bytes.len(),
+        });
     }
 
     fn leave(&mut self, name: EntryName, why: &str) {
@@ -176,7 +188,11 @@ impl Desk {
                 let jobs = items.iter().map(|item| item.data.job).collect();
                 let of = |(tag, item): (usize, Item)| (item.name, DoneItem { tag, data: item.data });
                 let (names, batch): (Vec<_>, Vec<_>) = items.into_iter().enumerate().map(of).unzip();
-                Committed { names, jobs, recorded: store.record(batch).await }
+                Committed {
+                    names,
+                    jobs,
+                    recorded: store.record(batch).await,
+                }
             });
         }
     }
@@ -190,7 +206,11 @@ impl Desk {
                 () = tokio::time::sleep(SLOW_LOOK) => Ok(()),
             };
         }
-        let look = if self.in_hand.len() < IN_HAND { LOOK_WHILE_BUSY } else { SLOW_LOOK };
+        let look = if self.in_hand.len() < IN_HAND {
+            LOOK_WHILE_BUSY
+        } else {
+            SLOW_LOOK
+        };
         tokio::select! {
             Some(committed) = self.commits.join_next() => self.committed(committed?),
             Some((names, cleared)) = self.clears.next() => self.cleared(&names, cleared),
@@ -209,7 +229,14 @@ impl Desk {
         Ok(())
     }
 
-    fn committed(&mut self, Committed { names, jobs, recorded }: Committed) -> Result<(), Error> {
+    fn committed(
+        &mut self,
+        Committed {
+            names,
+            jobs,
+            recorded,
+        }: Committed,
+    ) -> Result<(), Error> {
         self.pending.done(jobs);
         match recorded {
             Ok(recorded) => {
@@ -251,7 +278,11 @@ impl Desk {
     }
 
     /// What could not be cleared shows up in a later listing and is recorded once more, which changes nothing.
-    fn cleared(&mut self, names: &[EntryName], cleared: Result<(), coordination::Error>) -> Result<(), Error> {
+    fn cleared(
+        &mut self,
+        names: &[EntryName],
+        cleared: Result<(), coordination::Error>,
+    ) -> Result<(), Error> {
         for name in names {
             self.in_hand.remove(name);
         }

@@ -20,7 +20,9 @@ async fn space_and_proxy() -> (Space, Proxy) {
 const FAULTS: [Fault; 2] = [Fault::LoseReply, Fault::LoseRequest];
 
 fn arm(proxy: &Proxy, fault: Fault, text: &'static str) {
-    proxy.arm(fault, move |request| request.op == ZkOp::MULTI && request.mentions(text));
+    proxy.arm(fault, move |request| {
+        request.op == ZkOp::MULTI && request.mentions(text)
+    });
 }
 
 #[tokio::test]
@@ -40,7 +42,10 @@ async fn feed() {
         assert_eq!(proxy.fired(), nth);
     }
     assert_eq!(fed.len(), 2400);
-    assert!(fed.windows(2).all(|pair| pair[0].sequence + 1 == pair[1].sequence));
+    assert!(
+        fed.windows(2)
+            .all(|pair| pair[0].sequence + 1 == pair[1].sequence)
+    );
     let names: Vec<String> = fed.iter().map(ToString::to_string).collect();
     let mut there = below(&space, "/unowned").await;
     there.sort_by_key(|name| name.parse::<EntryName>().unwrap().sequence);
@@ -65,7 +70,11 @@ async fn feed_when_claimed_before_the_look() {
         worker.claim(to_claim(&listing.await.entries)).await.unwrap()
     };
     let (fed, claimed) = tokio::join!(feed, claim);
-    assert_eq!(fed.unwrap(), sorted(claimed.won), "fed once, though nothing was left to see in /unowned");
+    assert_eq!(
+        fed.unwrap(),
+        sorted(claimed.won),
+        "fed once, though nothing was left to see in /unowned"
+    );
     assert_eq!((proxy.fired(), leader.census().await.unwrap().len()), (1, 5));
 }
 
@@ -86,7 +95,13 @@ async fn claim_and_finish() {
         assert_eq!((finished.done, finished.gone.len()), (fed, 0));
         assert_eq!(proxy.fired(), 2 * nth + 2);
     }
-    assert_eq!((below(&space, "/done").await.len(), worker.held().await.unwrap().len()), (1200, 0));
+    assert_eq!(
+        (
+            below(&space, "/done").await.len(),
+            worker.held().await.unwrap().len()
+        ),
+        (1200, 0)
+    );
 }
 
 #[tokio::test]
@@ -101,9 +116,15 @@ async fn clear_recover_and_revoke() {
     arm(&proxy, Fault::LoseReply, "/done/entry");
     let lost = |data: &OwnedData| done_with(data, Outcome::Lost);
     let recovered = leader.recover(worker.number(), lost).await.unwrap();
-    assert_eq!((recovered.moved, recovered.folder_gone, proxy.fired()), (200, true, 1));
+    assert_eq!(
+        (recovered.moved, recovered.folder_gone, proxy.fired()),
+        (200, true, 1)
+    );
     arm(&proxy, Fault::LoseReply, "/done/entry");
-    let from = to_finish(&fed[200..]).into_iter().map(|(name, end)| (name, None, end)).collect();
+    let from = to_finish(&fed[200..])
+        .into_iter()
+        .map(|(name, end)| (name, None, end))
+        .collect();
     assert_eq!(leader.revoke(from).await.unwrap(), fed[200..]);
     let recorder = Recorder::new(&term);
     arm(&proxy, Fault::LoseReply, "/done/entry");
@@ -129,9 +150,17 @@ async fn election() {
     let (space, proxy) = space_and_proxy().await;
     for (nth, fault) in (1..).zip(FAULTS) {
         let term = begin_through(&space, &proxy).await;
-        proxy.arm(fault, |request| request.op == ZkOp::CREATE2 && request.mentions("candidate-"));
-        let candidacy = Candidacy::enter(&term, Office::Dispatcher, &candidate_data()).await.unwrap();
-        assert_eq!(candidacy.peers().await.unwrap(), [candidacy.name()], "one per session");
+        proxy.arm(fault, |request| {
+            request.op == ZkOp::CREATE2 && request.mentions("candidate-")
+        });
+        let candidacy = Candidacy::enter(&term, Office::Dispatcher, &candidate_data())
+            .await
+            .unwrap();
+        assert_eq!(
+            candidacy.peers().await.unwrap(),
+            [candidacy.name()],
+            "one per session"
+        );
         candidacy.until_leading().await.unwrap();
         assert_eq!(proxy.fired(), nth);
         term.close().await;

@@ -1,5 +1,8 @@
 //! The three places on a real ZooKeeper: each step, each lost reply, each zombie.
 
+// Clippy sees only functions marked as tests as tests; these are their helpers.
+#![allow(clippy::unwrap_used)]
+
 mod lost_replies;
 mod race;
 mod rights;
@@ -7,6 +10,7 @@ mod sizes;
 mod steps;
 mod strange;
 mod terms;
+mod tls;
 
 use std::time::Duration;
 
@@ -24,7 +28,11 @@ use testkit::{Space, proxy::Proxy};
 const SOON: Duration = Duration::from_secs(20);
 
 fn config(connect: impl Into<String>) -> Config {
-    Config { connect: connect.into(), session_timeout: Duration::from_secs(4), ..Config::default() }
+    Config {
+        connect: connect.into(),
+        session_timeout: Duration::from_secs(4),
+        ..Config::default()
+    }
 }
 
 async fn begin(space: &Space) -> Term {
@@ -32,15 +40,24 @@ async fn begin(space: &Space) -> Term {
 }
 
 async fn begin_through(space: &Space, proxy: &Proxy) -> Term {
-    Term::begin(&config(space.zookeeper_through(proxy.address()))).await.unwrap()
+    Term::begin(&config(space.zookeeper_through(proxy.address())))
+        .await
+        .unwrap()
 }
 
 fn candidate_data() -> CandidateData {
-    CandidateData { v: FORMAT, host: "here".into(), pid: 1, version: "0".into() }
+    CandidateData {
+        v: FORMAT,
+        host: "here".into(),
+        pid: 1,
+        version: "0".into(),
+    }
 }
 
 async fn candidate(term: &Term) -> Candidacy {
-    Candidacy::enter(term, Office::Dispatcher, &candidate_data()).await.unwrap()
+    Candidacy::enter(term, Office::Dispatcher, &candidate_data())
+        .await
+        .unwrap()
 }
 
 async fn leader(term: &Term) -> Leader {
@@ -67,13 +84,34 @@ async fn worker(term: &Term) -> Worker {
 }
 
 fn owned(first: u32) -> OwnedData {
-    let run = Run { first, count: 1, attempt: 1 };
-    OwnedData { v: FORMAT, job: JobId(uuid::Uuid::nil()), run, past: Past::default() }
+    let run = Run {
+        first,
+        count: 1,
+        attempt: 1,
+    };
+    OwnedData {
+        v: FORMAT,
+        job: JobId(uuid::Uuid::nil()),
+        run,
+        past: Past::default(),
+    }
 }
 
 fn done_with(data: &OwnedData, outcome: Outcome) -> DoneData {
-    let ends = vec![End { first: data.run.first, count: data.run.count, outcome }];
-    DoneData { v: FORMAT, job: data.job, run: data.run, past: data.past, node: None, busy_us: 0, ends }
+    let ends = vec![End {
+        first: data.run.first,
+        count: data.run.count,
+        outcome,
+    }];
+    DoneData {
+        v: FORMAT,
+        job: data.job,
+        run: data.run,
+        past: data.past,
+        node: None,
+        busy_us: 0,
+        ends,
+    }
 }
 
 fn returned(data: &OwnedData) -> DoneData {
@@ -102,11 +140,17 @@ fn block(name: &EntryName) -> u32 {
 }
 
 fn to_claim(names: &[EntryName]) -> Vec<(EntryName, OwnedData)> {
-    names.iter().map(|name| (name.clone(), owned(block(name)))).collect()
+    names
+        .iter()
+        .map(|name| (name.clone(), owned(block(name))))
+        .collect()
 }
 
 fn to_finish(names: &[EntryName]) -> Vec<(EntryName, DoneData)> {
-    names.iter().map(|name| (name.clone(), returned(&owned(block(name))))).collect()
+    names
+        .iter()
+        .map(|name| (name.clone(), returned(&owned(block(name)))))
+        .collect()
 }
 
 fn sorted(mut names: Vec<EntryName>) -> Vec<EntryName> {
@@ -118,5 +162,34 @@ fn sorted(mut names: Vec<EntryName>) -> Vec<EntryName> {
 async fn below(space: &Space, folder: &str) -> Vec<String> {
     let prefix = format!("{folder}/");
     let tree = space.tree().await;
-    tree.keys().filter_map(|path| path.strip_prefix(&prefix)).map(str::to_string).collect()
+    tree.keys()
+        .filter_map(|path| path.strip_prefix(&prefix))
+        .map(str::to_string)
+        .collect()
+}
+
+/// Compiles: what the roles spawn can be spawned.
+#[allow(dead_code)]
+fn all_futures_are_send(term: &Term, leader: &mut Leader, worker: &Worker, candidacy: &Candidacy) {
+    fn send<T: Send>(_: T) {}
+    send(Term::begin(&config("")));
+    send(term.clone().close());
+    send(leader.feed(Vec::new(), &[]));
+    send(leader.census());
+    send(leader.recover(worker.number(), returned));
+    send(leader.revoke(Vec::new()));
+    send(Leader::take_office(term, candidacy));
+    send(Worker::register(term, worker_data("node")));
+    send(worker.claim(Vec::new()));
+    send(worker.finish(Vec::new()));
+    send(worker.woken());
+    send(worker.members());
+    send(worker.clone().resign());
+    send(candidacy.lost());
+    send(candidacy.peers());
+    send(candidacy.clone().withdraw());
+    send(coordination::Recorder::new(term).until_done_changes());
+    send(coordination::Snapshot::take(term));
+    send(coordination::recreate(term, false));
+    send(coordination::servers(&config("")));
 }

@@ -40,7 +40,11 @@ async fn the_lowest_candidate_leads() {
     let terms = [begin(&space).await, begin(&space).await, begin(&space).await];
     let mut candidates = Vec::new();
     for term in &terms {
-        candidates.push(Candidacy::enter(term, Office::Watcher, &candidate_data()).await.unwrap());
+        candidates.push(
+            Candidacy::enter(term, Office::Watcher, &candidate_data())
+                .await
+                .unwrap(),
+        );
     }
     let names: Vec<&str> = candidates.iter().map(Candidacy::name).collect();
     assert_eq!(candidates[2].peers().await.unwrap(), names);
@@ -55,7 +59,10 @@ async fn the_lowest_candidate_leads() {
     });
     // The middle one goes: the last one still waits for the first.
     candidates[1].clone().withdraw().await;
-    assert!(second.await.unwrap().is_err(), "a candidate that is gone can't lead");
+    assert!(
+        second.await.unwrap().is_err(),
+        "a candidate that is gone can't lead"
+    );
     candidates[1].lost().await;
     assert!(!third.is_finished());
     let [first, ..] = terms;
@@ -78,7 +85,12 @@ async fn many_register_at_once() {
     numbers.dedup();
     assert_eq!(numbers.len(), 20);
     wait::until_equal("twenty folders", SOON, 20, async || {
-        space.tree().await.keys().filter(|path| path.ends_with("/alive")).count()
+        space
+            .tree()
+            .await
+            .keys()
+            .filter(|path| path.ends_with("/alive"))
+            .count()
     })
     .await;
 }

@@ -15,8 +15,14 @@ async fn an_entry_goes_through_the_three_places() {
     let recorder = Recorder::new(&term);
 
     let fed = leader.feed(new_entries(3), &[worker.number()]).await.unwrap();
-    assert_eq!(fed.iter().map(|name| name.sequence).collect::<Vec<_>>(), [0, 1, 2]);
-    assert_eq!((leader.next_sequence(), leader.unowned_count().await.unwrap()), (3, 3));
+    assert_eq!(
+        fed.iter().map(|name| name.sequence).collect::<Vec<_>>(),
+        [0, 1, 2]
+    );
+    assert_eq!(
+        (leader.next_sequence(), leader.unowned_count().await.unwrap()),
+        (3, 3)
+    );
     worker.woken().await.unwrap();
     assert_eq!(sorted(worker.list_unowned().await.unwrap().entries), fed);
     let read = worker.read_unowned(&fed).await.unwrap();
@@ -28,7 +34,10 @@ async fn an_entry_goes_through_the_three_places() {
     assert_eq!(worker.read_unowned(&fed).await.unwrap(), [None, None, None]);
 
     let finished = worker.finish(to_finish(&fed[..2])).await.unwrap();
-    assert_eq!((finished.done, finished.gone.len(), finished.stuck.len()), (fed[..2].to_vec(), 0, 0));
+    assert_eq!(
+        (finished.done, finished.gone.len(), finished.stuck.len()),
+        (fed[..2].to_vec(), 0, 0)
+    );
     let census: Census = leader.census().await.unwrap();
     assert_eq!((census.before, census.len(), census.strange.len()), (3, 3, 0));
     assert_eq!(sorted(census.done.clone()), fed[..2]);
@@ -36,12 +45,18 @@ async fn an_entry_goes_through_the_three_places() {
     assert!(census.workers[0].alive && census.workers[0].data.is_ok());
     let mut headers = leader.read_headers(&census).await.unwrap();
     headers.sort_by_key(|(name, ..)| name.sequence);
-    let blocks: Vec<_> = headers.iter().map(|(_, _, data)| data.as_ref().unwrap().run.first).collect();
+    let blocks: Vec<_> = headers
+        .iter()
+        .map(|(_, _, data)| data.as_ref().unwrap().run.first)
+        .collect();
     assert_eq!(blocks, [0, 1, 2]);
     assert_eq!(headers[2].1, Place::Owned(worker.number()));
 
     let listing = recorder.list_done().await.unwrap();
-    assert_eq!((sorted(listing.entries.clone()), listing.strange), (fed[..2].to_vec(), 0));
+    assert_eq!(
+        (sorted(listing.entries.clone()), listing.strange),
+        (fed[..2].to_vec(), 0)
+    );
     let ends = recorder.read_done(&fed[..2]).await.unwrap();
     let end: DoneData = model::znode::decode(ends[0].as_ref().unwrap()).unwrap();
     assert_eq!(end, returned(&owned(0)));
@@ -49,7 +64,10 @@ async fn an_entry_goes_through_the_three_places() {
     recorder.clear(fed.clone()).await.unwrap();
     assert_eq!(below(&space, "/done").await, Vec::<String>::new());
     assert_eq!(leader.census().await.unwrap().len(), 1);
-    assert_eq!(worker.read_unowned(&[]).await.unwrap(), Vec::<Option<Vec<u8>>>::new());
+    assert_eq!(
+        worker.read_unowned(&[]).await.unwrap(),
+        Vec::<Option<Vec<u8>>>::new()
+    );
 }
 
 #[tokio::test]
@@ -97,7 +115,10 @@ async fn a_dead_workers_entries_are_recovered() {
     let census = leader.census().await.unwrap();
     assert!(!census.workers[0].alive);
     let recovered = leader.recover(number, lost).await.unwrap();
-    assert_eq!((recovered.moved, recovered.strange.len(), recovered.folder_gone), (600, 0, true));
+    assert_eq!(
+        (recovered.moved, recovered.strange.len(), recovered.folder_gone),
+        (600, 0, true)
+    );
     assert_eq!(below(&space, "/done").await.len(), 600);
     let again = leader.recover(number, lost).await.unwrap();
     assert_eq!((again.moved, again.folder_gone), (0, true));
@@ -121,9 +142,16 @@ async fn the_leader_takes_entries_back() {
         (fed[3].clone(), number, end(&fed[3])),
     ];
     let moved = leader.revoke(from).await.unwrap();
-    assert_eq!(moved, [fed[0].clone(), fed[2].clone()], "the others are somewhere else");
+    assert_eq!(
+        moved,
+        [fed[0].clone(), fed[2].clone()],
+        "the others are somewhere else"
+    );
     let finished = worker.finish(to_finish(&fed[..2])).await.unwrap();
-    assert_eq!((finished.done, finished.gone), (vec![fed[1].clone()], vec![fed[0].clone()]));
+    assert_eq!(
+        (finished.done, finished.gone),
+        (vec![fed[1].clone()], vec![fed[0].clone()])
+    );
 }
 
 #[tokio::test]
@@ -149,7 +177,10 @@ async fn wake_ups_are_not_missed() {
     let waiting = tokio::spawn({
         let first = first.clone();
         async move {
-            while tokio::time::timeout(std::time::Duration::from_millis(100), first.woken()).await.is_ok() {}
+            while tokio::time::timeout(std::time::Duration::from_millis(100), first.woken())
+                .await
+                .is_ok()
+            {}
             first.woken().await
         }
     });
@@ -166,7 +197,15 @@ async fn wake_ups_are_not_missed() {
         let tree = space.tree().await;
         model::znode::decode(tree[&format!("/owned/{}", second.number())].as_bytes()).unwrap()
     };
-    assert_eq!((data.wake, data.slots), (3, 2), "who it is stays readable");
+    assert!(
+        data.wake >= 3
+            && data
+                == WorkerData {
+                    wake: data.wake,
+                    ..worker_data("node")
+                },
+        "{data:?}"
+    );
 }
 
 #[tokio::test]
@@ -177,16 +216,26 @@ async fn a_watcher_waits_for_ends_without_listing() {
     let recorder = Recorder::new(&term);
     recorder.list_done().await.unwrap();
     let short = std::time::Duration::from_millis(50);
-    assert!(tokio::time::timeout(short, recorder.until_done_changes()).await.is_err());
+    assert!(
+        tokio::time::timeout(short, recorder.until_done_changes())
+            .await
+            .is_err()
+    );
     let mut end = new_entry(1);
     end.place = Place::Done;
     let fed = leader.feed(vec![end.clone()], &[]).await.unwrap();
-    tokio::time::timeout(SOON, recorder.until_done_changes()).await.unwrap().unwrap();
+    tokio::time::timeout(SOON, recorder.until_done_changes())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(recorder.list_done().await.unwrap().entries, fed);
     recorder.clear(fed).await.unwrap();
     // Fed between the listing and the wait: not missed.
     leader.feed(vec![end], &[]).await.unwrap();
-    tokio::time::timeout(SOON, recorder.until_done_changes()).await.unwrap().unwrap();
+    tokio::time::timeout(SOON, recorder.until_done_changes())
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]
@@ -197,18 +246,38 @@ async fn members_are_the_living() {
     let goes = Worker::register(&mortal, worker_data("goes")).await.unwrap();
     let names = async || {
         let members = stays.members().await.unwrap();
-        members.into_iter().map(|(_, data)| data.node.to_string()).collect::<Vec<_>>()
+        members
+            .into_iter()
+            .map(|(_, data)| data.node.to_string())
+            .collect::<Vec<_>>()
     };
     assert_eq!(names().await, ["stays", "goes"]);
     assert!(goes.number() > stays.number());
     mortal.close().await;
-    assert_eq!(names().await, ["stays"], "close waits until the ephemerals are gone");
+    assert_eq!(
+        names().await,
+        ["stays"],
+        "close waits until the ephemerals are gone"
+    );
     let snapshot = Snapshot::take(&term).await.unwrap();
-    let views: Vec<_> = snapshot.census.workers.iter().map(|view| (view.number, view.alive)).collect();
-    assert_eq!(views, [(stays.number(), true), (goes.number(), false)], "its folder waits to be recovered");
+    let views: Vec<_> = snapshot
+        .census
+        .workers
+        .iter()
+        .map(|view| (view.number, view.alive))
+        .collect();
+    assert_eq!(
+        views,
+        [(stays.number(), true), (goes.number(), false)],
+        "its folder waits to be recovered"
+    );
     stays.resign().await.unwrap();
     wait::until_true("the folder to go", SOON, async || {
-        !space.tree().await.keys().any(|path| path.contains("worker-0000000000"))
+        !space
+            .tree()
+            .await
+            .keys()
+            .any(|path| path.contains("worker-0000000000"))
     })
     .await;
 }
@@ -222,13 +291,20 @@ async fn roots_are_recreated_unless_somebody_works() {
     let fed = leading.feed(new_entries(3), &[]).await.unwrap();
     coordination::recreate(&term, false).await.unwrap();
     assert_eq!(below(&space, "/unowned").await.len(), 0);
-    assert!(matches!(worker.claim(to_claim(&fed)).await, Err(Error::Deposed { .. })));
+    assert!(matches!(
+        worker.claim(to_claim(&fed)).await,
+        Err(Error::Deposed { .. })
+    ));
     assert!(matches!(worker.held().await, Err(Error::Deposed { .. })));
 
     let term = begin(&space).await;
     let worker = crate::worker(&term).await;
     let mut leading = leader(&term).await;
-    assert_eq!((leading.next_sequence(), worker.number().0), (3, 1), "no name is used twice");
+    assert_eq!(
+        (leading.next_sequence(), worker.number().0),
+        (3, 1),
+        "no name is used twice"
+    );
     let fed = leading.feed(new_entries(3), &[]).await.unwrap();
     worker.claim(to_claim(&fed[..1])).await.unwrap();
     let refused = coordination::recreate(&term, false).await.unwrap_err();
@@ -245,5 +321,8 @@ async fn a_server_tells_about_itself() {
     let (address, info) = &servers[0];
     assert_eq!(address, space.zookeeper_address());
     let info = info.as_ref().unwrap();
-    assert_eq!((info.version.split('.').count(), info.mode.as_str()), (3, "standalone"));
+    assert_eq!(
+        (info.version.split('.').count(), info.mode.as_str()),
+        (3, "standalone")
+    );
 }

@@ -42,9 +42,17 @@ async fn garbage_is_skipped_and_reported() {
     assert_eq!(worker.list_unowned().await.unwrap().strange, 2);
     assert_eq!(dying.claim(to_claim(&fed[..1])).await.unwrap().won, fed[..1]);
     let census = leader.census().await.unwrap();
-    let mut strange: Vec<&str> = census.strange.iter().map(|strange| strange.path.as_str()).collect();
+    let mut strange: Vec<&str> = census
+        .strange
+        .iter()
+        .map(|strange| strange.path.as_str())
+        .collect();
     strange.sort_unstable();
-    let mut expected: Vec<&str> = garbage.iter().map(String::as_str).filter(|path| !path.ends_with("deep")).collect();
+    let mut expected: Vec<&str> = garbage
+        .iter()
+        .map(String::as_str)
+        .filter(|path| !path.ends_with("deep"))
+        .collect();
     expected.sort_unstable();
     assert_eq!(strange, expected);
     let headers = leader.read_headers(&census).await.unwrap();
@@ -53,12 +61,20 @@ async fn garbage_is_skipped_and_reported() {
 
     let recorder = Recorder::new(&term);
     assert_eq!(recorder.list_done().await.unwrap().strange, 1);
-    let watcher = Candidacy::enter(&term, Office::Watcher, &candidate_data()).await.unwrap();
-    tokio::time::timeout(SOON, watcher.until_leading()).await.unwrap().unwrap();
+    let watcher = Candidacy::enter(&term, Office::Watcher, &candidate_data())
+        .await
+        .unwrap();
+    tokio::time::timeout(SOON, watcher.until_leading())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(watcher.peers().await.unwrap(), [watcher.name()]);
 
     mortal.close().await;
-    let recovered = leader.recover(dying.number(), |data| done_with(data, Outcome::Lost)).await.unwrap();
+    let recovered = leader
+        .recover(dying.number(), |data| done_with(data, Outcome::Lost))
+        .await
+        .unwrap();
     assert_eq!((recovered.moved, recovered.folder_gone), (1, false));
     assert_eq!(recovered.strange.len(), 2, "{:?}", recovered.strange);
     let snapshot = Snapshot::take(&term).await.unwrap();
@@ -76,17 +92,24 @@ async fn something_foreign_in_the_way_stops_nobody_else() {
     let mut leader = leader(&term).await;
     let worker = worker(&term).await;
     let client = space.zookeeper_client().await;
-    // Names that the leader is about to give.
-    put(&client, "/unowned/entry-100-d:1-0000000001", b"").await;
+    leader.feed(new_entries(1), &[]).await.unwrap();
+    // A name that the leader is about to give.
+    put(&client, "/unowned/entry-100-d:1-0000000002", b"").await;
     let fed = leader.feed(new_entries(3), &[]).await.unwrap();
     let sequences: Vec<u64> = fed.iter().map(|name| name.sequence).collect();
-    assert_eq!(sequences, [1, 2, 3], "a gap instead of a clash");
+    assert_eq!(sequences, [2, 3, 4], "a gap instead of a clash");
 
     put(&client, &format!("/unowned/{}/child", fed[1]), b"").await;
     let claimed = worker.claim(to_claim(&fed)).await.unwrap();
-    assert_eq!((claimed.won, claimed.missed), (vec![fed[0].clone(), fed[2].clone()], vec![fed[1].clone()]));
+    assert_eq!(
+        (claimed.won, claimed.missed),
+        (vec![fed[0].clone(), fed[2].clone()], vec![fed[1].clone()])
+    );
     put(&client, &format!("/done/{}", fed[2]), b"").await;
-    let finished = worker.finish(to_finish(&[fed[0].clone(), fed[2].clone()])).await.unwrap();
+    let finished = worker
+        .finish(to_finish(&[fed[0].clone(), fed[2].clone()]))
+        .await
+        .unwrap();
     assert_eq!(finished.done, fed[..1]);
     assert_eq!(finished.stuck[0].1.path, format!("/done/{}", fed[2]));
 }
@@ -108,11 +131,19 @@ async fn counters_written_by_hand_are_survived() {
     term.close().await;
     let leading = leader(&second).await;
     assert_eq!(leading.next_sequence(), 3, "behind the highest in use");
-    client.set_data("/unowned", br#"{"v":99,"next":7}"#, None).await.unwrap();
+    client
+        .set_data("/unowned", br#"{"v":99,"next":7}"#, None)
+        .await
+        .unwrap();
     let third = begin(&space).await;
     second.close().await;
     let candidacy = candidate(&third).await;
     candidacy.until_leading().await.unwrap();
-    let failure = coordination::Leader::take_office(&third, &candidacy).await.unwrap_err();
-    assert!(failure.to_string().contains("/unowned") && failure.to_string().contains("upgrade"), "{failure}");
+    let failure = coordination::Leader::take_office(&third, &candidacy)
+        .await
+        .unwrap_err();
+    assert!(
+        failure.to_string().contains("/unowned") && failure.to_string().contains("upgrade"),
+        "{failure}"
+    );
 }

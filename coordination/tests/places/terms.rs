@@ -9,7 +9,10 @@ use testkit::{Space, proxy::Proxy, wait};
 use crate::*;
 
 fn short(connect: String) -> Config {
-    Config { session_timeout: Duration::from_secs(1), ..config(connect) }
+    Config {
+        session_timeout: Duration::from_secs(1),
+        ..config(connect)
+    }
 }
 
 #[tokio::test]
@@ -22,23 +25,38 @@ async fn a_missing_chroot_is_made() {
         term.close().await;
     }
     let paths: Vec<String> = space.tree().await.into_keys().collect();
-    assert!(paths.contains(&"/deep/mill/owned/watcher".to_string()), "{paths:?}");
+    assert!(
+        paths.contains(&"/deep/mill/owned/watcher".to_string()),
+        "{paths:?}"
+    );
 }
 
 #[tokio::test]
 async fn bad_addresses_are_named() {
     let begin = async |connect: &str| {
-        let config = Config { connect_timeout: Duration::from_millis(300), ..config(connect) };
+        let config = Config {
+            connect_timeout: Duration::from_millis(300),
+            ..config(connect)
+        };
         Term::begin(&config).await.unwrap_err()
     };
-    for bad in ["", "/chroot", "127.0.0.1:x", "127.0.0.1:2181/a//b", "127.0.0.1:2181/a/"] {
+    for bad in [
+        "",
+        "/chroot",
+        "127.0.0.1:x",
+        "127.0.0.1:2181/a//b",
+        "127.0.0.1:2181/a/",
+    ] {
         let error = begin(bad).await;
         assert!(matches!(error, Error::BadAddress { .. }), "{bad:?}: {error}");
     }
     let error = begin("127.0.0.1:1/mill").await;
     assert!(error.is_retryable());
     let text = error.to_string();
-    assert!(text.contains("127.0.0.1:1 ") && text.contains("refused"), "{text}");
+    assert!(
+        text.contains("127.0.0.1:1 ") && text.contains("refused"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -53,11 +71,22 @@ async fn closing_ends_everything_at_once() {
     let kept = term.clone();
     let begun = Instant::now();
     term.close().await;
-    assert!(begun.elapsed() < Duration::from_secs(1), "nobody waits for a timeout");
-    assert!(!space.tree().await.contains_key(&format!("/owned/{}/alive", worker.number())));
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "nobody waits for a timeout"
+    );
+    assert!(
+        !space
+            .tree()
+            .await
+            .contains_key(&format!("/owned/{}/alive", worker.number()))
+    );
     assert_eq!(kept.why(), Some(Ending::Closed));
     assert!(kept.ended().is_cancelled());
-    assert!(matches!(waiting.await.unwrap(), Err(Error::TermOver(Ending::Closed))));
+    assert!(matches!(
+        waiting.await.unwrap(),
+        Err(Error::TermOver(Ending::Closed))
+    ));
     assert!(worker.held().await.unwrap_err().session_lost());
     assert!(other.is_connected());
 }
@@ -66,19 +95,26 @@ async fn closing_ends_everything_at_once() {
 async fn half_a_session_without_connection_ends_the_term() {
     let space = Space::new().await;
     let proxy = Proxy::zookeeper(space.zookeeper_address()).await;
-    let term = Term::begin(&short(space.zookeeper_through(proxy.address()))).await.unwrap();
+    let term = Term::begin(&short(space.zookeeper_through(proxy.address())))
+        .await
+        .unwrap();
     assert_eq!(term.session_timeout(), Duration::from_secs(1));
     let worker = worker(&term).await;
     proxy.down();
     let cut = Instant::now();
-    tokio::time::timeout(SOON, term.ended().cancelled()).await.unwrap();
+    tokio::time::timeout(SOON, term.ended().cancelled())
+        .await
+        .unwrap();
     assert_eq!(term.why(), Some(Ending::TooLongDisconnected));
     assert!(cut.elapsed() >= Duration::from_millis(490), "{:?}", cut.elapsed());
     assert!(!term.is_connected() && worker.held().await.unwrap_err().session_lost());
     // The session is closed as soon as that can be told.
     proxy.accept();
     wait::until_true("the ephemeral to go", SOON, async || {
-        !space.tree().await.contains_key(&format!("/owned/{}/alive", worker.number()))
+        !space
+            .tree()
+            .await
+            .contains_key(&format!("/owned/{}/alive", worker.number()))
     })
     .await;
 }
@@ -100,18 +136,37 @@ async fn a_short_outage_ends_nothing() {
 async fn an_expired_session_ends_the_term() {
     let space = Space::new().await;
     let proxy = Proxy::zookeeper(space.zookeeper_address()).await;
-    let term = Term::begin(&short(space.zookeeper_through(proxy.address()))).await.unwrap();
+    let term = Term::begin(&short(space.zookeeper_through(proxy.address())))
+        .await
+        .unwrap();
     let worker = worker(&term).await;
     // A network that swallows packets: the server hears nothing and expires the session.
     proxy.stall();
-    tokio::time::timeout(SOON, term.ended().cancelled()).await.unwrap();
+    tokio::time::timeout(SOON, term.ended().cancelled())
+        .await
+        .unwrap();
     wait::until_true("the ephemeral to expire", SOON, async || {
-        !space.tree().await.contains_key(&format!("/owned/{}/alive", worker.number()))
+        !space
+            .tree()
+            .await
+            .contains_key(&format!("/owned/{}/alive", worker.number()))
     })
     .await;
     proxy.resume();
-    assert!(worker.claim(Vec::new()).await.is_ok_and(|claimed| claimed.won.is_empty()), "nothing asks nobody");
-    assert!(worker.claim(to_claim(&["entry-100-d:1-0000000001".parse().unwrap()])).await.unwrap_err().session_lost());
+    assert!(
+        worker
+            .claim(Vec::new())
+            .await
+            .is_ok_and(|claimed| claimed.won.is_empty()),
+        "nothing asks nobody"
+    );
+    assert!(
+        worker
+            .claim(to_claim(&["entry-100-d:1-0000000001".parse().unwrap()]))
+            .await
+            .unwrap_err()
+            .session_lost()
+    );
 }
 
 /// A term whose ephemerals are gone while its session lives: what a zombie looks like to ZooKeeper.
@@ -127,12 +182,30 @@ async fn a_zombie_worker_can_do_nothing() {
     space.zookeeper_client().await.delete(&alive, None).await.unwrap();
 
     let failure = worker.finish(to_finish(&fed[..1])).await.unwrap_err();
-    assert!(matches!(&failure, Error::Deposed { path } if *path == alive), "{failure}");
+    assert!(
+        matches!(&failure, Error::Deposed { path } if *path == alive),
+        "{failure}"
+    );
     assert!(!failure.outcome_unknown());
-    let recovered = leader.recover(worker.number(), |data| done_with(data, Outcome::Lost)).await.unwrap();
+    let recovered = leader
+        .recover(worker.number(), |data| done_with(data, Outcome::Lost))
+        .await
+        .unwrap();
     assert_eq!(recovered.moved, 2);
-    assert!(worker.finish(to_finish(&fed[1..2])).await.unwrap_err().session_lost());
-    assert!(worker.claim(to_claim(&fed[2..])).await.unwrap_err().session_lost());
+    assert!(
+        worker
+            .finish(to_finish(&fed[1..2]))
+            .await
+            .unwrap_err()
+            .session_lost()
+    );
+    assert!(
+        worker
+            .claim(to_claim(&fed[2..]))
+            .await
+            .unwrap_err()
+            .session_lost()
+    );
     assert!(worker.woken().await.unwrap_err().session_lost());
     assert!(worker.held().await.unwrap_err().session_lost());
     assert_eq!(below(&space, "/unowned").await.len(), 1);
@@ -146,15 +219,32 @@ async fn a_deposed_leader_can_write_nothing() {
     let worker = worker(&term).await;
     let fed = old.feed(new_entries(2), &[]).await.unwrap();
     let candidate = below(&space, "/owned/dispatcher").await.remove(0);
-    let successor = Candidacy::enter(&term, Office::Dispatcher, &candidate_data()).await.unwrap();
-    space.zookeeper_client().await.delete(&format!("/owned/dispatcher/{candidate}"), None).await.unwrap();
-    tokio::time::timeout(SOON, successor.until_leading()).await.unwrap().unwrap();
-    let mut new = coordination::Leader::take_office(&term, &successor).await.unwrap();
+    let successor = Candidacy::enter(&term, Office::Dispatcher, &candidate_data())
+        .await
+        .unwrap();
+    space
+        .zookeeper_client()
+        .await
+        .delete(&format!("/owned/dispatcher/{candidate}"), None)
+        .await
+        .unwrap();
+    tokio::time::timeout(SOON, successor.until_leading())
+        .await
+        .unwrap()
+        .unwrap();
+    let mut new = coordination::Leader::take_office(&term, &successor)
+        .await
+        .unwrap();
     new.feed(new_entries(1), &[]).await.unwrap();
 
     let deposed = |error: Error| matches!(&error, Error::Deposed { path } if path.ends_with(&candidate));
-    assert!(deposed(old.feed(new_entries(1), &[worker.number()]).await.unwrap_err()));
-    assert!(deposed(old.feed(new_entries(1), &[]).await.unwrap_err()), "also at the second try");
+    assert!(deposed(
+        old.feed(new_entries(1), &[worker.number()]).await.unwrap_err()
+    ));
+    assert!(
+        deposed(old.feed(new_entries(1), &[]).await.unwrap_err()),
+        "also at the second try"
+    );
     let from = vec![(fed[0].clone(), None, returned(&owned(0)))];
     assert!(deposed(old.revoke(from).await.unwrap_err()));
     assert_eq!(below(&space, "/unowned").await.len(), 3);
@@ -198,7 +288,11 @@ async fn the_roots_may_be_deleted_by_hand() {
         leading.census().await.unwrap_err(),
         worker.list_unowned().await.unwrap_err(),
         worker.finish(to_finish(&fed)).await.unwrap_err(),
-        tokio::time::timeout(SOON, waiting).await.unwrap().unwrap().unwrap_err(),
+        tokio::time::timeout(SOON, waiting)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap_err(),
     ] {
         assert!(matches!(failure, Error::Deposed { .. }), "{failure}");
     }

@@ -236,15 +236,17 @@ pub(super) async fn zookeeper(parts: &Parts, entries: u32, payload: usize) -> an
     })
 }
 
-/// Admits a job of `subtasks` subtasks without any ZooKeeper.
-pub(super) async fn admitted_jobs(store: &Store, count: u32, subtasks: u32) -> anyhow::Result<Vec<JobId>> {
-    let dataset = Name::new("alone")?;
-    let jobs: Vec<Job> = (0..count).map(|_| job(&dataset, subtasks)).collect();
-    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
-    store.submit(jobs).await?;
-    let epoch = store.take_epoch("bench").await?;
-    store.admit(&ids, epoch).await?;
-    Ok(ids)
+/// What MongoDB alone did, per second.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct MongoAlone {
+    /// Submitting jobs.
+    pub(super) submit_per_s: f64,
+    /// Admitting them.
+    pub(super) admit_per_s: f64,
+    /// Recording the ends of their subtasks.
+    pub(super) record_per_s: f64,
+    /// All that, one after the other: subtasks, or jobs of one.
+    pub(super) all_per_s: f64,
 }
 
 pub(super) fn job(dataset: &Name, subtasks: u32) -> Job {
@@ -264,38 +266,66 @@ pub(super) fn job(dataset: &Name, subtasks: u32) -> Job {
     }
 }
 
-/// Records the ends of one job in full transactions; results per second.
-pub(super) async fn mongodb_results(store: &Store, subtasks: u32, payload: usize) -> anyhow::Result<f64> {
-    let id = admitted_jobs(store, 1, subtasks).await?[0];
-    let mut took = Duration::ZERO;
-    let indexes: Vec<u32> = (0..subtasks).collect();
-    for batch in indexes.chunks(RECORD_DOCUMENTS) {
-        let items = vec![DoneItem {
-            tag: 0,
-            data: done(id, batch.to_vec(), payload),
-        }];
-        let begin = Instant::now();
-        store.record(items).await?;
-        took += begin.elapsed();
-    }
-    let recorded = store.job(id).await?.map_or(0, |job| job.counts.ok);
+/// Submits, admits and records `jobs` jobs of `subtasks` subtasks each, in full transactions, without any ZooKeeper.
+pub(super) async fn mongodb(
+    store: &Store,
+    jobs: u32,
+    subtasks: u32,
+    payload: usize,
+) -> anyhow::Result<MongoAlone> {
+    let dataset = Name::new("alone")?;
+    let new: Vec<Job> = (0..jobs).map(|_| job(&dataset, subtasks)).collect();
+    let ids: Vec<JobId> = new.iter().map(|job| job.id).collect();
+    let begin = Instant::now();
+    store.submit(new).await?;
+    let submit = begin.elapsed();
+    let epoch = store.take_epoch("bench").await?;
+    let begin = Instant::now();
+    store.admit(&ids, epoch).await?;
+    let admit = begin.elapsed();
+    let record = record(store, &ids, subtasks, payload).await?;
+    let recorded = store.job(ids[0]).await?.map_or(0, |job| job.counts.ok);
     ensure!(
         recorded == u64::from(subtasks),
         "MongoDB alone recorded {recorded} of {subtasks}"
     );
-    Ok(rate(subtasks.into(), took))
+    let all = u64::from(jobs) * u64::from(subtasks);
+    Ok(MongoAlone {
+        submit_per_s: rate(jobs.into(), submit),
+        admit_per_s: rate(jobs.into(), admit),
+        record_per_s: rate(all, record),
+        all_per_s: rate(all, submit + admit + record),
+    })
 }
 
-/// Submits, admits and records jobs of one subtask; jobs per second.
-pub(super) async fn mongodb_jobs(store: &Store, jobs: u32, payload: usize) -> anyhow::Result<f64> {
-    let begin = Instant::now();
-    let ids = admitted_jobs(store, jobs, 1).await?;
-    for batch in ids.chunks(RECORD_DOCUMENTS) {
-        let item = |(tag, &id)| DoneItem {
-            tag,
-            data: done(id, vec![0], payload),
-        };
-        store.record(batch.iter().enumerate().map(item).collect()).await?;
+/// Records the ends of all subtasks, as many in a transaction as fit; the time of the transactions alone.
+async fn record(store: &Store, ids: &[JobId], subtasks: u32, payload: usize) -> anyhow::Result<Duration> {
+    let mut took = Duration::ZERO;
+    let mut items = Vec::new();
+    let mut documents = 0;
+    let indexes: Vec<u32> = (0..subtasks).collect();
+    let ends = ids
+        .iter()
+        .flat_map(|&id| indexes.chunks(RECORD_DOCUMENTS).map(move |batch| (id, batch)));
+    let mut ends = ends.peekable();
+    while let Some((id, batch)) = ends.next() {
+        documents += batch.len();
+        items.push(DoneItem {
+            tag: items.len(),
+            data: done(id, batch.to_vec(), payload),
+        });
+        let next = ends.peek().map_or(RECORD_DOCUMENTS, |(_, batch)| batch.len());
+        if documents + next > RECORD_DOCUMENTS {
+            let begin = Instant::now();
+            store.record(std::mem::take(&mut items)).await?;
+            took += begin.elapsed();
+            documents = 0;
+        }
     }
-    Ok(rate(jobs.into(), begin.elapsed()))
+    if !items.is_empty() {
+        let begin = Instant::now();
+        store.record(items).await?;
+        took += begin.elapsed();
+    }
+    Ok(took)
 }

@@ -45,9 +45,9 @@ pub struct QueueArgs {
     /// Instead of one job: so many jobs of one subtask each, submitted in batches
     #[arg(long, value_name = "N", conflicts_with = "subtasks", value_parser = clap::value_parser!(u32).range(1..=50_000_000))]
     pub jobs: Option<u32>,
-    /// Slots of each compute node
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub slots: u32,
+    /// Slots of each compute node [default: 64, with --jobs 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub slots: Option<u32>,
     /// Compute nodes
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub compute_nodes: u32,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{
-    alone::{self, ZooKeeperAlone},
+    alone::{self, MongoAlone, ZooKeeperAlone},
     args::QueueArgs,
     report::{self, Line, Report, line, per_second, step},
     rig::{Rig, Shape, with_mill},
@@ -18,6 +18,11 @@ use crate::{config::Settings, output::Format};
 const WARM_UP: u32 = 100_000;
 /// Most that the parts alone are measured with: their rate does not depend on it.
 const ALONE: u32 = 200_000;
+
+/// Slots of a node that nobody chose: with entries of one, enough to hide the way of one entry behind the others.
+const SLOTS: u32 = 64;
+/// The same for jobs of one subtask, of which no two share an entry.
+const JOB_SLOTS: u32 = 512;
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -37,7 +42,7 @@ struct QueueReport {
     without_bundles_per_s: Option<f64>,
     answered_by_reuse: u64,
     zookeeper_alone: ZooKeeperAlone,
-    mongodb_alone_per_s: f64,
+    mongodb_alone: MongoAlone,
     /// The mill beside MongoDB alone.
     mill_of_mongodb: Option<f64>,
     /// Without bundles, beside ZooKeeper alone doing as many entries.
@@ -87,22 +92,25 @@ impl Report for QueueReport {
                 note,
             ));
         }
-        let alone = &self.zookeeper_alone;
+        let mongo = &self.mongodb_alone;
         lines.push(line(
             "MongoDB alone",
-            per_second(self.mongodb_alone_per_s),
-            "recording as many results",
+            per_second(mongo.all_per_s),
+            format!("{unit}, one step after the other"),
         ));
-        lines.push(line(
-            "ZooKeeper alone",
-            per_second(alone.all_per_s),
-            format!("{} entries: create, move, move, delete", alone.entries),
-        ));
+        if unit == "jobs" {
+            lines.push(line("  submit", per_second(mongo.submit_per_s), ""));
+            lines.push(line("  admit", per_second(mongo.admit_per_s), ""));
+            lines.push(line("  record", per_second(mongo.record_per_s), ""));
+        }
+        let zookeeper = &self.zookeeper_alone;
+        let note = format!("{} entries, one step after the other", zookeeper.entries);
+        lines.push(line("ZooKeeper alone", per_second(zookeeper.all_per_s), note));
         for (what, rate) in [
-            ("  create", alone.create_per_s),
-            ("  move to owned", alone.claim_per_s),
-            ("  move to done", alone.finish_per_s),
-            ("  delete", alone.delete_per_s),
+            ("  create", zookeeper.create_per_s),
+            ("  move to owned", zookeeper.claim_per_s),
+            ("  move to done", zookeeper.finish_per_s),
+            ("  delete", zookeeper.delete_per_s),
         ] {
             lines.push(line(what, per_second(rate), ""));
         }
@@ -128,8 +136,11 @@ async fn measure(args: &QueueArgs, rig: &Rig) -> anyhow::Result<QueueReport> {
         .map_or(("subtasks", args.subtasks), |jobs| ("jobs", jobs));
     let warm_up = args.warm_up.unwrap_or(count.min(WARM_UP));
     let payload = args.payload;
+    let slots = args
+        .slots
+        .unwrap_or(if args.jobs.is_some() { JOB_SLOTS } else { SLOTS });
     let shape = |bundles| Shape {
-        slots: args.slots,
+        slots,
         nodes: args.compute_nodes,
         watchers: args.watchers,
         bundles,
@@ -156,27 +167,29 @@ async fn measure(args: &QueueArgs, rig: &Rig) -> anyhow::Result<QueueReport> {
     let beside = rig.beside("alone").await?;
     let zookeeper_alone = alone::zookeeper(&beside, count.min(ALONE), payload).await?;
     step("MongoDB alone");
-    let mongodb_alone_per_s = match args.jobs {
-        Some(jobs) => alone::mongodb_jobs(&beside.store, jobs.min(ALONE), payload).await?,
-        None => alone::mongodb_results(&beside.store, count.min(ALONE), payload).await?,
+    let (jobs, subtasks) = if args.jobs.is_some() {
+        (count.min(ALONE), 1)
+    } else {
+        (1, count.min(ALONE))
     };
+    let mongodb_alone = alone::mongodb(&beside.store, jobs, subtasks, payload).await?;
     beside.store.drop_collections().await?;
     Ok(QueueReport {
         unit,
         count,
         payload_bytes: payload,
         compute_nodes: args.compute_nodes,
-        slots: args.slots,
+        slots,
         watchers: args.watchers,
         servers: rig.servers(),
         setup_s,
         mill_per_s: mill,
         without_bundles_per_s: without,
         answered_by_reuse: reused,
-        mill_of_mongodb: mill.map(|rate| rate / mongodb_alone_per_s),
+        mill_of_mongodb: mill.map(|rate| rate / mongodb_alone.all_per_s),
         without_bundles_of_zookeeper: without.map(|rate| rate / zookeeper_alone.all_per_s),
         zookeeper_alone,
-        mongodb_alone_per_s,
+        mongodb_alone,
     })
 }
 

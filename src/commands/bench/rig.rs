@@ -45,9 +45,10 @@ pub(super) struct Rig {
     pub(super) parts: Parts,
     /// The facade.
     pub(super) control: Control,
+    // Before the directory: what is dropped first stops writing into it.
+    servers: Option<(ZooKeeper, Mongo)>,
     /// Where own servers keep their data, and files are made.
     pub(super) dir: TempDir,
-    servers: Option<(ZooKeeper, Mongo)>,
 }
 
 impl Rig {

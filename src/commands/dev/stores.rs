@@ -134,12 +134,17 @@ impl Stores {
 
     /// Ends the own servers and returns when they are gone; their data stays.
     pub(super) async fn stop(mut self) {
-        if let Some(mut server) = self.mongo.take() {
-            server.stop().await;
-        }
-        if let Some(mut server) = self.zookeeper.take() {
-            server.stop().await;
-        }
+        let mongo = async {
+            if let Some(server) = &mut self.mongo {
+                server.stop().await;
+            }
+        };
+        let zookeeper = async {
+            if let Some(server) = &mut self.zookeeper {
+                server.stop().await;
+            }
+        };
+        tokio::join!(mongo, zookeeper);
     }
 }
 

@@ -62,7 +62,11 @@ impl Standing {
             _ => None,
         });
         let (index, reason) = dead.min_by_key(|(index, _)| *index)?;
-        let what = if index >= self.blocks { "merge".to_string() } else { format!("block {index}") };
+        let what = if index >= self.blocks {
+            "merge".to_string()
+        } else {
+            format!("block {index}")
+        };
         Some(format!("{what}: {reason}"))
     }
 }

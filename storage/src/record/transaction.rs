@@ -49,7 +49,10 @@ impl Store {
         let session = self.client().start_session().await;
         let mut session = session.map_err(|error| Setback::Failed(self.failed("recording")(error)))?;
         let jobs = by_job(pieces);
-        let begun = session.start_transaction().with_options(transaction_options()).await;
+        let begun = session
+            .start_transaction()
+            .with_options(transaction_options())
+            .await;
         begun.map_err(|error| setback(self, error))?;
         let counted = match jobs.iter().next() {
             Some((&job, pieces)) if jobs.len() == 1 => self.count_one(&mut session, job, pieces).await,
@@ -64,12 +67,17 @@ impl Store {
         }
         if !inserts.some_results && !inserts.some_failures {
             // Every job has ended: nothing was written.
-            return session.abort_transaction().await.map_err(|error| setback(self, error));
+            return session
+                .abort_transaction()
+                .await
+                .map_err(|error| setback(self, error));
         }
-        commit(&mut session).await.map_err(|error| match is_transient(&error) {
-            true => Setback::Transient(error),
-            false => Setback::Failed(self.failed("recording")(error)),
-        })
+        commit(&mut session)
+            .await
+            .map_err(|error| match is_transient(&error) {
+                true => Setback::Transient(error),
+                false => Setback::Failed(self.failed("recording")(error)),
+            })
     }
 
     /// Counts the ends of a single job: adding and reading in one command.
@@ -88,10 +96,14 @@ impl Store {
             "fields": projection(),
         };
         let reply = self.db().run_raw_command(command).session(&mut *session).await?;
-        let Some(before) = reply.get_document("value").ok() else { return Ok(Inserts::default()) };
+        let Some(before) = reply.get_document("value").ok() else {
+            return Ok(Inserts::default());
+        };
         let before = RawDocumentBuf::try_from(before).map_err(mongodb::error::Error::from)?;
         let mut inserts = Inserts::default();
-        let Some(standing) = Standing::read(&before) else { return Ok(inserts) };
+        let Some(standing) = Standing::read(&before) else {
+            return Ok(inserts);
+        };
         let mut after = standing.counts;
         after.add(&added);
         let changes = standing.changes(&after, pieces, now_ms());
@@ -125,7 +137,8 @@ impl Store {
         let mut some = false;
         while cursor.advance(session).await? {
             let document = cursor.current();
-            let (Some(job), Some(standing)) = (schema::job_id(document, "_id"), Standing::read(document)) else {
+            let (Some(job), Some(standing)) = (schema::job_id(document, "_id"), Standing::read(document))
+            else {
                 continue;
             };
             let Some(pieces) = jobs.get(&job) else { continue };
@@ -137,7 +150,11 @@ impl Store {
             if !changes.is_empty() {
                 update.append(cstr!("$set"), changes);
             }
-            statements.push(statement(&rawdoc! { "_id": schema::uuid_binary(job) }, &update, false));
+            statements.push(statement(
+                &rawdoc! { "_id": schema::uuid_binary(job) },
+                &update,
+                false,
+            ));
             inserts.add(&standing.counts, pieces);
             some = true;
         }

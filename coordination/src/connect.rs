@@ -1,0 +1,121 @@
+//! Reaching ZooKeeper: addresses, certificates, and saying what is wrong when nobody answers.
+
+use std::{fmt, path::Path, time::Duration};
+
+use futures::FutureExt;
+use zookeeper_client as zk;
+use zookeeper_client::Client;
+
+use crate::{
+    error::Error,
+    term::{Config, Ending, TlsConfig},
+};
+
+pub(crate) fn bad_address(config: &Config, why: impl fmt::Display) -> Error {
+    Error::BadAddress {
+        connect: config.connect.clone(),
+        why: why.to_string(),
+    }
+}
+
+/// A session without a chroot.
+///
+/// # Errors
+/// [`Error::BadAddress`], [`Error::BadTls`], [`Error::Unreachable`]; [`Error::TermOver`] when the credentials are refused.
+pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {
+    let (addresses, chroot) = config.split();
+    if addresses.is_empty() {
+        return Err(bad_address(config, "there is no host"));
+    }
+    if chroot.len() > 1 && (chroot.ends_with('/') || chroot.contains("//")) {
+        return Err(bad_address(config, "the chroot has an empty part"));
+    }
+    let mut connector = Client::connector().with_session_timeout(config.session_timeout);
+    if let Some(auth) = &config.auth {
+        connector = connector.with_auth("digest", auth.as_bytes());
+    }
+    let connecting = match &config.tls {
+        Some(tls) => connector
+            .with_tls(tls_options(tls).await?)
+            .secure_connect(addresses)
+            .left_future(),
+        None => connector.connect(addresses).right_future(),
+    };
+    match tokio::time::timeout(config.connect_timeout, connecting).await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(zk::Error::BadArguments(why))) => Err(bad_address(config, why)),
+        Ok(Err(zk::Error::AuthFailed)) => Err(Error::TermOver(Ending::AuthFailed)),
+        Ok(Err(failure)) => Err(unreachable(config, Some(failure)).await),
+        Err(_) => Err(unreachable(config, None).await),
+    }
+}
+
+/// Says why nobody answers, as far as a bare connection can tell.
+async fn unreachable(config: &Config, failure: Option<zk::Error>) -> Error {
+    let (addresses, _) = config.split();
+    let mut reasons = Vec::new();
+    for address in addresses.split(',') {
+        let target = address
+            .trim_start_matches("tcp://")
+            .trim_start_matches("tcp+tls://");
+        let target = if target.contains(':') {
+            target.to_string()
+        } else {
+            format!("{target}:2181")
+        };
+        let looking = tokio::net::TcpStream::connect(&target);
+        let seen = match tokio::time::timeout(Duration::from_millis(500), looking).await {
+            Ok(Ok(_)) => match (&failure, &config.tls) {
+                (Some(failure), _) => format!("it takes connections, but: {failure}"),
+                (None, Some(_)) => {
+                    "it takes connections, but no session comes about (is its port for TLS?)".into()
+                }
+                (None, None) => "it takes connections, but answers no ZooKeeper request".into(),
+            },
+            Ok(Err(failure)) => failure.to_string(),
+            Err(_) => "no connection".into(),
+        };
+        reasons.push(if addresses.contains(',') {
+            format!("{address}: {seen}")
+        } else {
+            seen
+        });
+    }
+    Error::Unreachable {
+        address: addresses.to_string(),
+        waited: config.connect_timeout,
+        why: reasons.join("; "),
+    }
+}
+
+async fn tls_options(tls: &TlsConfig) -> Result<zk::TlsOptions, Error> {
+    async fn read(path: &Path) -> Result<String, Error> {
+        let bad = |why: std::io::Error| Error::BadTls {
+            path: path.display().to_string(),
+            why: why.to_string(),
+        };
+        tokio::fs::read_to_string(path).await.map_err(bad)
+    }
+    let bad = |path: &Path, why: &dyn fmt::Display| Error::BadTls {
+        path: path.display().to_string(),
+        why: why.to_string(),
+    };
+    // The client leaves the choice of cryptography to rustls, which refuses to choose (with a panic) where the whole
+    // program was built with two. An `Err` means that the program has chosen before.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let ca = read(&tls.ca).await?;
+    let options = zk::TlsOptions::new()
+        .with_pem_ca(&ca)
+        .map_err(|why| bad(&tls.ca, &why))?;
+    match (&tls.cert, &tls.key) {
+        (Some(cert), Some(key)) => {
+            let (cert_pem, key_pem) = (read(cert).await?, read(key).await?);
+            options
+                .with_pem_identity(&cert_pem, &key_pem)
+                .map_err(|why| bad(cert, &why))
+        }
+        (None, None) => Ok(options),
+        (Some(cert), None) => Err(bad(cert, &"a certificate needs its key")),
+        (None, Some(key)) => Err(bad(key, &"a key needs its certificate")),
+    }
+}
