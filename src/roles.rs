@@ -8,7 +8,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use tokio::{
     task::{AbortHandle, Id, JoinError, JoinSet},
     time::Instant,
@@ -272,21 +272,11 @@ fn panic_text(failure: JoinError) -> String {
     }
 }
 
-/// Runs the roles until a signal asks to stop or one of them fails, then stops them in order. A second signal while
-/// they stop ends them at once.
+/// Waits until a signal asks to stop or a role fails, then stops all in order. A second signal while they stop ends
+/// them at once.
 ///
 /// # Errors
-/// The role that failed, and why.
-pub async fn run(roles: Vec<Role>, parts: &Parts) -> anyhow::Result<()> {
-    let mut signals = Signals::install().context("cannot take over SIGTERM and SIGINT")?;
-    let mut mill = Mill::start(roles, parts);
-    until_stopped(&mut mill, &mut signals).await
-}
-
-/// Waits until a signal asks to stop or a role fails, then stops all in order.
-///
-/// # Errors
-/// As [`run`].
+/// The role that failed, and why; a second signal.
 pub async fn until_stopped(mill: &mut Mill, signals: &mut Signals) -> anyhow::Result<()> {
     let failure = tokio::select! {
         failure = mill.failed() => {

@@ -14,6 +14,7 @@ pub mod run;
 pub mod status;
 pub mod watcher;
 
+use anyhow::Context as _;
 use control::Control;
 use coordination::Term;
 
@@ -21,7 +22,8 @@ use crate::{
     config::Settings,
     exit::Exit,
     output::Format,
-    roles::{self, Parts, Role},
+    roles::{self, Mill, Parts, Role},
+    signals::Signals,
 };
 
 /// What every command gets.
@@ -64,9 +66,15 @@ impl Context {
 /// # Errors
 /// What can't be reached at the start, with its address; what ended the role by itself.
 async fn serve(role: Role, context: &Context) -> anyhow::Result<Exit> {
-    let parts = Parts::open(&context.settings).await?;
-    // The role connects again by itself, as often as it must: here a wrong address is told instead of waited for.
-    Term::begin(&parts.zookeeper).await?.close().await;
+    // Before anything is said: who reads "started" may ask to stop at once.
+    let mut signals = Signals::install().context("cannot take over SIGTERM and SIGINT")?;
+    let parts = tokio::select! {
+        parts = reach(context) => parts?,
+        signal = signals.stop_asked() => {
+            tracing::info!(signal, "stopped before it started");
+            return Ok(Exit::Success);
+        }
+    };
     tracing::info!(
         zookeeper = context.settings.zookeeper,
         mongodb = context.settings.mongodb.masked(),
@@ -74,7 +82,16 @@ async fn serve(role: Role, context: &Context) -> anyhow::Result<Exit> {
         "{} started",
         role.title()
     );
-    roles::run(vec![role], &parts).await?;
+    let mut mill = Mill::start([role], &parts);
+    roles::until_stopped(&mut mill, &mut signals).await?;
     tracing::info!("stopped");
     Ok(Exit::Success)
+}
+
+/// Reaches both stores. A role connects again by itself, as often as it must: here a wrong address is told instead of
+/// waited for.
+async fn reach(context: &Context) -> anyhow::Result<Parts> {
+    let parts = Parts::open(&context.settings).await?;
+    Term::begin(&parts.zookeeper).await?.close().await;
+    Ok(parts)
 }

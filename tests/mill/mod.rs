@@ -140,16 +140,20 @@ impl Mill {
 
     /// The name of the process that leads.
     pub(crate) async fn leader(&mut self) -> String {
-        let control = self.control.clone();
-        let pid = wait::until("a leader", SOON, async || {
-            control.status().await.ok()?.leader.map(|leader| leader.pid)
-        })
-        .await;
-        self.processes
+        let pids: Vec<(u32, String)> = self
+            .processes
             .iter()
-            .find(|(_, process)| process.pid() == pid)
-            .map(|(name, _)| name.clone())
-            .unwrap()
+            .map(|(name, process)| (process.pid(), name.clone()))
+            .collect();
+        let control = self.control.clone();
+        // The candidate of a killed leader is listed until its session is over.
+        wait::until("a living leader", SOON, async || {
+            let leader = control.status().await.ok()?.leader?;
+            pids.iter()
+                .find(|(pid, _)| *pid == leader.pid)
+                .map(|(_, name)| name.clone())
+        })
+        .await
     }
 
     /// A dataset of `count` inline blocks, each its own number.
