@@ -2,11 +2,14 @@
 
 use std::{
     cmp::Reverse,
+    collections::HashMap,
+    ops::Range,
     time::{Duration, Instant},
 };
 
 use model::{Block, Job, JobId, JobState, Priority, Spot, ledger::Ledger, ledger::Portion};
 use storage::Store;
+use uuid::Uuid;
 
 use crate::Error;
 
@@ -35,6 +38,36 @@ pub(crate) struct Active {
     ahead: Ahead,
 }
 
+/// Datasets up to this many blocks are kept, so that many small jobs over one do not each ask for it.
+const SMALL_BLOCKS: u32 = 64;
+/// Small datasets kept at once; all are forgotten when there are more.
+const SMALL_DATASETS: usize = 256;
+
+/// The blocks of small datasets. Blocks of a dataset never change, and a removed one comes back under another id.
+#[derive(Default)]
+pub(crate) struct SmallDatasets(HashMap<Uuid, Vec<Block>>);
+
+impl SmallDatasets {
+    async fn blocks(&mut self, store: &Store, job: &Job, range: Range<u32>) -> Result<Vec<Block>, Error> {
+        let known = self
+            .0
+            .get(&job.dataset_id)
+            .is_some_and(|blocks| blocks.len() >= job.blocks as usize);
+        if !known {
+            if self.0.len() >= SMALL_DATASETS {
+                self.0.clear();
+            }
+            let blocks = store.blocks(job.dataset_id, 0..job.blocks).await?;
+            self.0.insert(job.dataset_id, blocks);
+        }
+        let blocks = self.0.get(&job.dataset_id).map(Vec::as_slice).unwrap_or_default();
+        Ok(blocks
+            .get(range.start as usize..range.end as usize)
+            .unwrap_or_default()
+            .to_vec())
+    }
+}
+
 #[derive(Default)]
 struct Ahead {
     first: u32,
@@ -59,10 +92,18 @@ impl Active {
     }
 
     /// The blocks of a portion; none for the merge. Reads ahead, since portions mostly follow one another.
-    pub(crate) async fn blocks(&mut self, store: &Store, portion: &Portion) -> Result<Vec<Block>, Error> {
+    pub(crate) async fn blocks(
+        &mut self,
+        store: &Store,
+        small: &mut SmallDatasets,
+        portion: &Portion,
+    ) -> Result<Vec<Block>, Error> {
         let run = portion.run;
         if run.first == self.job.blocks {
             return Ok(Vec::new());
+        }
+        if self.job.blocks <= SMALL_BLOCKS {
+            return small.blocks(store, &self.job, run.indexes()).await;
         }
         let held = self.ahead.first..self.ahead.first + self.ahead.blocks.len() as u32;
         if !(held.contains(&run.first) && run.end() <= held.end) {

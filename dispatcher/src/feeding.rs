@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use coordination::{NewEntry, Place, WorkerNumber};
 use model::{
-    Block, End, FORMAT, Fingerprint, JobId, Name, Outcome, Processor, Requirement,
+    Block, End, FORMAT, Fingerprint, JobId, JobState, Name, Outcome, Processor, Requirement,
     feed::{allowance, bounds},
     ledger::Portion,
     limits::{COMMAND_BYTES, ENTRY_BYTES},
@@ -15,7 +15,7 @@ use model::{
 
 use crate::{
     Error,
-    active::{Active, Turn},
+    active::{Active, Ending, Turn},
     leading::Leading,
 };
 
@@ -98,7 +98,10 @@ impl Leading {
                 let Some(portion) = active.ledger.next(now, bundle) else {
                     break;
                 };
-                let blocks = active.blocks(&self.store, &portion).await?;
+                let blocks = active.blocks(&self.store, &mut self.small, &portion).await?;
+                if !active.is_complete(&portion, &blocks) {
+                    break;
+                }
                 let (portion, blocks) = active.trim(portion, blocks);
                 let fresh = portion.run.attempt == 1 && !blocks.is_empty();
                 if active.job.spec.reuse && fresh {
@@ -360,6 +363,25 @@ impl Active {
     /// Whether something could be fed.
     fn may_feed(&self, now: std::time::Duration) -> bool {
         self.ledger.next_retry().is_some_and(|due| due <= now) || !self.ledger.only_retries()
+    }
+
+    /// Whether all blocks of a portion are there; without them the job can't go on, and is ended with the reason.
+    fn is_complete(&mut self, portion: &Portion, blocks: &[Block]) -> bool {
+        let run = portion.run;
+        let is_merge = run.first == self.job.blocks;
+        if is_merge || blocks.len() == run.count as usize {
+            return true;
+        }
+        let (first, last) = (run.first, run.end() - 1);
+        let error = format!(
+            "blocks {first} to {last} of dataset {} are gone from MongoDB",
+            self.job.spec.dataset
+        );
+        self.ending = Some(Ending {
+            state: JobState::Failed,
+            error: Some(error),
+        });
+        false
     }
 
     /// Shortens a portion whose blocks do not fit into one entry.

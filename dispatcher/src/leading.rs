@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Error,
-    active::{Active, Turn},
+    active::{Active, SmallDatasets, Turn},
     reuse::Reuse,
 };
 
@@ -43,6 +43,7 @@ pub(crate) struct Leading {
     pub(crate) jobs: BTreeMap<Turn, Active>,
     pub(crate) turns: HashMap<JobId, Turn>,
     pub(crate) reuse: Reuse,
+    pub(crate) small: SmallDatasets,
     pub(crate) census: Census,
     pub(crate) census_at: Option<Instant>,
     /// Strange znodes already reported.
@@ -67,6 +68,7 @@ impl Leading {
             jobs: BTreeMap::new(),
             turns: HashMap::new(),
             reuse: Reuse::default(),
+            small: SmallDatasets::default(),
             census: Census::default(),
             census_at: None,
             reported: std::collections::HashSet::new(),

@@ -5,7 +5,7 @@
 //! nothing. Jobs that have ended are not touched. Called by watchers alone.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     ops::Range,
     sync::Arc,
 };
@@ -76,10 +76,8 @@ impl Store {
     pub async fn record(&self, items: Vec<DoneItem>) -> Result<Recorded, Error> {
         let sources = self.sources(&items).await?;
         let pieces = pieces(items, &sources);
-        let turns = self.turns(&pieces).await;
-        let recorded = self.record_pieces(pieces).await;
-        self.leave(turns);
-        recorded
+        let _turns = self.turns(&pieces).await;
+        self.record_pieces(pieces).await
     }
 
     /// Halves what is refused until the culprit is alone.
@@ -178,16 +176,19 @@ impl Store {
     }
 
     /// Waits for the turn at each of the jobs, in an order that excludes deadlock.
-    async fn turns(&self, pieces: &[Piece]) -> Vec<(JobId, OwnedMutexGuard<()>)> {
-        let mut jobs = BTreeMap::new();
+    async fn turns(&self, pieces: &[Piece]) -> Turns<'_> {
+        let mut turns = Turns {
+            store: self,
+            held: Vec::new(),
+        };
+        let mut jobs = BTreeSet::new();
         for piece in pieces {
-            jobs.insert(piece.job, ());
+            jobs.insert(piece.job);
             if jobs.len() > TURNS {
-                return Vec::new();
+                return turns;
             }
         }
-        let mut turns = Vec::with_capacity(jobs.len());
-        for job in jobs.into_keys() {
+        for job in jobs {
             let turn = {
                 let mut all = self
                     .recording()
@@ -195,19 +196,28 @@ impl Store {
                     .expect("nothing panics while it holds this lock");
                 Arc::clone(all.entry(job).or_default())
             };
-            turns.push((job, turn.lock_owned().await));
+            turns.held.push((job, turn.lock_owned().await));
         }
         turns
     }
+}
 
-    /// Gives the turns back, and forgets jobs that nobody waits for.
-    fn leave(&self, turns: Vec<(JobId, OwnedMutexGuard<()>)>) {
+/// The turns at some jobs; dropping it gives them back.
+struct Turns<'a> {
+    store: &'a Store,
+    held: Vec<(JobId, OwnedMutexGuard<()>)>,
+}
+
+impl Drop for Turns<'_> {
+    fn drop(&mut self) {
         let mut all = self
+            .store
             .recording()
             .lock()
             .expect("nothing panics while it holds this lock");
-        for (job, turn) in turns {
+        for (job, turn) in self.held.drain(..) {
             drop(turn);
+            // Jobs that nobody waits for are forgotten.
             if all
                 .get(&job)
                 .is_some_and(|waiting| Arc::strong_count(waiting) == 1)

@@ -93,6 +93,11 @@ impl Pending {
         }
     }
 
+    /// Whether no transaction could be begun now.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.order.is_empty()
+    }
+
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.by_job.values().all(VecDeque::is_empty)

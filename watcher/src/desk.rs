@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -10,7 +11,7 @@ use coordination::{Candidacy, Recorder, Term};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use model::{EntryName, JobId, rendezvous, znode, znode::DoneData};
 use storage::{DoneItem, Store};
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -23,7 +24,7 @@ const COMMITTERS: usize = 2;
 /// Entries in hand at once; each has at most 128 KiB.
 const IN_HAND: usize = 512;
 /// Entries read in one step.
-const READ_AT_ONCE: usize = 64;
+const READ_AT_ONCE: usize = 256;
 /// How often the other watchers are looked up, and how often `/done` is looked at without a watch firing.
 const SLOW_LOOK: Duration = Duration::from_secs(1);
 /// How soon `/done` is looked at again while transactions are under way.
@@ -33,7 +34,6 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 struct Committed {
     names: Vec<EntryName>,
-    jobs: HashSet<JobId>,
     recorded: Result<storage::Recorded, storage::Error>,
 }
 
@@ -43,13 +43,15 @@ pub(crate) struct Desk {
     config: Config,
     store: Store,
     recorder: Recorder,
-    pending: Pending,
+    pending: Arc<Mutex<Pending>>,
     in_hand: HashSet<EntryName>,
     /// Undecodable entries: reported once, left where they are.
     bad: HashSet<EntryName>,
     /// Entries of other watchers, and when they were first seen.
     others: HashMap<EntryName, Instant>,
-    commits: JoinSet<Committed>,
+    committers: JoinSet<()>,
+    committed: mpsc::UnboundedReceiver<Committed>,
+    report: mpsc::UnboundedSender<Committed>,
     clears: FuturesUnordered<BoxFuture<'static, Cleared>>,
     peers: Vec<String>,
     peers_at: Option<Instant>,
@@ -59,15 +61,18 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(config: Config, store: Store, term: &Term) -> Self {
+        let (report, committed) = mpsc::unbounded_channel();
         Self {
             config,
             store,
             recorder: Recorder::new(term),
-            pending: Pending::default(),
+            pending: Arc::default(),
             in_hand: HashSet::new(),
             bad: HashSet::new(),
             others: HashMap::new(),
-            commits: JoinSet::new(),
+            committers: JoinSet::new(),
+            committed,
+            report,
             clears: FuturesUnordered::new(),
             peers: Vec::new(),
             peers_at: None,
@@ -85,14 +90,14 @@ impl Desk {
         while !stop.is_cancelled() {
             self.look_up_peers(candidacy).await?;
             let took = self.read_new(candidacy.name()).await?;
-            self.commit();
+            self.commit()?;
             if !took {
                 self.wait(stop).await?;
             }
             self.settle().await?;
         }
         while !self.in_hand.is_empty() {
-            self.commit();
+            self.commit()?;
             self.wait(&CancellationToken::new()).await?;
             self.settle().await?;
         }
@@ -158,7 +163,7 @@ impl Desk {
         }
         self.others.remove(&name);
         self.in_hand.insert(name.clone());
-        self.pending.add(Item {
+        lock(&self.pending).add(Item {
             name,
             data,
             bytes: bytes.len(),
@@ -170,31 +175,39 @@ impl Desk {
         self.bad.insert(name);
     }
 
-    fn commit(&mut self) {
-        if self.failing_since.is_some() && !self.commits.is_empty() {
-            return;
+    /// Starts committers while there is work for them. Each goes on by itself, so that a transaction does not wait for
+    /// the next look at `/done`; it ends when nothing waits.
+    fn commit(&mut self) -> Result<(), Error> {
+        while let Some(ended) = self.committers.try_join_next() {
+            ended?;
         }
-        while self.commits.len() < COMMITTERS {
-            let items = self.pending.take();
-            if items.is_empty() {
-                return;
+        let failing = self.failing_since.is_some();
+        let most = if failing { 1 } else { COMMITTERS };
+        if self.committers.len() >= most || lock(&self.pending).is_idle() {
+            return Ok(());
+        }
+        let (store, pending, report) = (self.store.clone(), self.pending.clone(), self.report.clone());
+        self.committers.spawn(async move {
+            if failing {
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
-            let store = self.store.clone();
-            let pause = self.failing_since.map(|_| RETRY_PAUSE);
-            self.commits.spawn(async move {
-                if let Some(pause) = pause {
-                    tokio::time::sleep(pause).await;
+            loop {
+                let items = lock(&pending).take();
+                if items.is_empty() {
+                    return;
                 }
-                let jobs = items.iter().map(|item| item.data.job).collect();
+                let jobs: HashSet<JobId> = items.iter().map(|item| item.data.job).collect();
                 let of = |(tag, item): (usize, Item)| (item.name, DoneItem { tag, data: item.data });
                 let (names, batch): (Vec<_>, Vec<_>) = items.into_iter().enumerate().map(of).unzip();
-                Committed {
-                    names,
-                    jobs,
-                    recorded: store.record(batch).await,
+                let recorded = store.record(batch).await;
+                lock(&pending).done(jobs);
+                let failed = recorded.is_err();
+                if report.send(Committed { names, recorded }).is_err() || failed {
+                    return;
                 }
-            });
-        }
+            }
+        });
+        Ok(())
     }
 
     /// Waits for something to do. A watch is only armed while nothing is in hand: its own clearing would fire it.
@@ -212,7 +225,7 @@ impl Desk {
             SLOW_LOOK
         };
         tokio::select! {
-            Some(committed) = self.commits.join_next() => self.committed(committed?),
+            Some(committed) = self.committed.recv() => self.note(committed),
             Some((names, cleared)) = self.clears.next() => self.cleared(&names, cleared),
             () = tokio::time::sleep(look) => Ok(()),
         }
@@ -220,8 +233,8 @@ impl Desk {
 
     /// Takes note of everything that has ended meanwhile, without waiting.
     async fn settle(&mut self) -> Result<(), Error> {
-        while let Some(committed) = self.commits.try_join_next() {
-            self.committed(committed?)?;
+        while let Ok(committed) = self.committed.try_recv() {
+            self.note(committed)?;
         }
         while let Some(Some((names, cleared))) = self.clears.next().now_or_never() {
             self.cleared(&names, cleared)?;
@@ -229,15 +242,7 @@ impl Desk {
         Ok(())
     }
 
-    fn committed(
-        &mut self,
-        Committed {
-            names,
-            jobs,
-            recorded,
-        }: Committed,
-    ) -> Result<(), Error> {
-        self.pending.done(jobs);
+    fn note(&mut self, Committed { names, recorded }: Committed) -> Result<(), Error> {
         match recorded {
             Ok(recorded) => {
                 self.failing_since = None;
@@ -295,4 +300,9 @@ impl Desk {
             Ok(()) => Ok(()),
         }
     }
+}
+
+/// No holder of the lock can leave it half changed.
+fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
+    pending.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -28,6 +28,10 @@ use crate::{
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Subtasks that run before the clock starts.
 const WARM_UP: u32 = 50_000;
+/// Entries that go through before requests are counted.
+const FEW: u32 = 1000;
+/// How often a busy ZooKeeper is asked for its counters, two seconds each.
+const MNTR_TRIES: u32 = 5;
 /// The two numbers of compute nodes whose requests are compared.
 const NODES: [u32; 2] = [5, 50];
 
@@ -133,6 +137,7 @@ async fn measure(args: &GrowthArgs, rig: &Rig) -> anyhow::Result<GrowthReport> {
     workload::dataset(store, "warm-up", WARM_UP.min(args.subtasks), args.payload).await?;
     workload::dataset(store, "long", args.subtasks, args.payload).await?;
     workload::dataset(store, "entries", args.entries, args.payload).await?;
+    workload::dataset(store, "few", FEW, args.payload).await?;
     step("the long job");
     let mut dispatcher = Held::start(&dispatcher_program(rig)?).await?;
     let shape = Shape {
@@ -249,7 +254,7 @@ async fn count_requests(rig: &Rig, nodes: u32, entries: u32) -> anyhow::Result<R
     };
     let dataset = model::Name::new("entries")?;
     with_mill(rig.mill(shape), async {
-        workload::time_job(&rig.control, workload::noop(&model::Name::new("warm-up")?)).await?;
+        workload::time_job(&rig.control, workload::noop(&model::Name::new("few")?)).await?;
         let zookeeper = rig.zookeeper()?;
         let before = counter(zookeeper, "zk_packets_received").await?;
         let (timed, _) = workload::time_job(&rig.control, workload::noop(&dataset)).await?;
@@ -266,8 +271,15 @@ async fn count_requests(rig: &Rig, nodes: u32, entries: u32) -> anyhow::Result<R
     .await
 }
 
+/// A counter of ZooKeeper, which may be too busy to tell it at once.
 async fn counter(zookeeper: &ZooKeeper, key: &str) -> anyhow::Result<u64> {
-    let all = zookeeper.mntr().await?;
+    let mut tries = 1;
+    let all = loop {
+        match zookeeper.mntr().await {
+            Err(_) if tries < MNTR_TRIES => tries += 1,
+            answer => break answer?,
+        }
+    };
     let value = all
         .get(key)
         .with_context(|| format!("ZooKeeper does not tell {key}"))?;
