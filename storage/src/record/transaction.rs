@@ -54,13 +54,11 @@ impl Store {
             .with_options(transaction_options())
             .await;
         begun.map_err(|error| setback(self, error))?;
-        let t0 = std::time::Instant::now();
         let counted = match jobs.iter().next() {
             Some((&job, pieces)) if jobs.len() == 1 => self.count_one(&mut session, job, pieces).await,
             _ => self.count_many(&mut session, &jobs).await,
         };
         let inserts = counted.map_err(|error| setback(self, error))?;
-        let t1 = t0.elapsed();
         if inserts.some_results {
             self.insert(&mut session, RESULTS, inserts.results).await?;
         }
@@ -133,7 +131,6 @@ impl Store {
         let collection = self.raw(JOBS);
         let find = collection.find(filter).projection(fields).batch_size(size);
         let mut cursor = find.session(&mut *session).await?;
-        let t0 = std::time::Instant::now();
         let mut statements = RawArrayBuf::new();
         let mut inserts = Inserts::default();
         let now = now_ms();
@@ -160,9 +157,6 @@ impl Store {
             ));
             inserts.add(&standing.counts, pieces);
             some = true;
-        }
-        if std::env::var("LAP").is_ok() {
-            eprintln!("find done {:?}", t0.elapsed());
         }
         if some {
             self.update(session, statements).await?;
