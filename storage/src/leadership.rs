@@ -81,7 +81,8 @@ impl Store {
         }
     }
 
-    /// Jobs that wait to be admitted, at most `limit`: higher priority first, then older.
+    /// Jobs that wait to be admitted, at most `limit`: higher priority first, then older. Those that users asked to
+    /// cancel are among them.
     ///
     /// # Errors
     /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
@@ -89,7 +90,7 @@ impl Store {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let filter = doc! { "state": JobState::Pending.as_str(), "cancel_requested": { "$ne": true } };
+        let filter = doc! { "state": JobState::Pending.as_str() };
         self.find_jobs(filter, &[("priority", -1), ("_id", 1)], limit)
             .await
     }

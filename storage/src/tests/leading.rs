@@ -127,7 +127,8 @@ async fn pending_jobs_come_by_priority_then_age() {
     assert_eq!(ids(2).await, [2, 0]);
     assert_eq!(ids(0).await, [0_usize; 0]);
     fresh.store.request_cancel(jobs[2].id).await.unwrap();
-    assert_eq!(ids(10).await, [0, 1, 3]);
+    assert_eq!(ids(10).await, [2, 0, 1, 3]);
+    assert!(fresh.store.pending(1).await.unwrap()[0].cancel_requested);
 }
 
 #[tokio::test]
