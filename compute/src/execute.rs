@@ -6,7 +6,7 @@ use engine::{Product, Stop, Subtask};
 use model::{
     End, EntryName, FORMAT, Failure, FailureKind, Fingerprint, Name, Outcome, Output, Payload,
     limits::{ENTRY_BYTES, INLINE_SUBTASK_BYTES},
-    znode::{DoneData, EntryData},
+    znode::{DoneData, EntryData, OwnedData},
 };
 use storage::{Spill, Store};
 use tokio_util::sync::CancellationToken;
@@ -87,6 +87,13 @@ pub(crate) async fn entry(
         busy_us,
         ends,
     }
+}
+
+/// What is recorded of an entry if running it panics: a failed attempt of each of its subtasks.
+pub(crate) fn panicked(entry: &EntryData, node: &Name) -> DoneData {
+    let message = "running it panicked on the node: its log has the place; please report it";
+    let outcome = unsuccessful(entry, Failure::new(FailureKind::Start, message));
+    DoneData::all(&OwnedData::from(entry), Some(node.clone()), outcome)
 }
 
 fn unsuccessful(entry: &EntryData, failure: Failure) -> Outcome {
@@ -232,5 +239,42 @@ fn slice(whole: &Output, from: u64, length: u64) -> Output {
                 .min(payload.0.len());
             Output::Inline(Payload(payload.0[from..to].to_vec()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Block, JobId, Processor, outcome::Run};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_spends_an_attempt_of_every_subtask() {
+        let node = Name::new("n").unwrap();
+        let mut entry = EntryData {
+            v: FORMAT,
+            job: JobId("0190b5d6-0000-7000-8000-000000000000".parse().unwrap()),
+            run: Run {
+                first: 3,
+                count: 2,
+                attempt: 1,
+            },
+            past: Default::default(),
+            processor: Processor::Noop,
+            max_attempts: 2,
+            reuse: false,
+            avoid: Vec::new(),
+            blocks: vec![Block::inline("a"), Block::inline("b")],
+        };
+        let done = panicked(&entry, &node);
+        assert!(
+            done.is_whole() && matches!(done.ends[0].outcome, Outcome::Failed(_)),
+            "{done:?}"
+        );
+        entry.past.failed = 1;
+        assert!(matches!(
+            panicked(&entry, &node).ends[0].outcome,
+            Outcome::Dead(_)
+        ));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -48,6 +49,8 @@ pub(crate) struct Shift {
     held: HashMap<EntryName, Held>,
     running: JoinSet<(EntryName, DoneData)>,
     to_finish: Vec<(EntryName, DoneData)>,
+    /// Ends that could not move on because something foreign is in their place in `/done`.
+    stuck: Vec<(EntryName, DoneData)>,
     finishing: FuturesUnordered<BoxFuture<'static, FinishReply>>,
     /// Claims of which the reply was lost.
     uncertain: HashMap<EntryName, EntryData>,
@@ -79,6 +82,7 @@ impl Shift {
             held: HashMap::new(),
             running: JoinSet::new(),
             to_finish: Vec::new(),
+            stuck: Vec::new(),
             finishing: FuturesUnordered::new(),
             uncertain: HashMap::new(),
             woken: None,
@@ -198,8 +202,8 @@ impl Shift {
                 }
                 self.to_finish.push((name, done));
             }
-            // The entry stays in the folder; the check of the folder finds that nobody runs it.
-            Err(failure) => tracing::error!("a subtask panicked: {failure}"),
+            // Panics are caught inside the task, and nothing aborts one.
+            Err(failure) => tracing::error!("a task of this worker was lost: {failure}"),
         }
         self.look_now = true;
     }
@@ -226,9 +230,19 @@ impl Shift {
                 for name in &finished.gone {
                     tracing::info!(entry = %name, "was taken from this worker before it ended here");
                 }
-                for (name, _) in &batch {
-                    self.held.remove(name);
+                let stuck: HashSet<EntryName> = finished.stuck.into_iter().map(|(name, strange)| {
+                    tracing::error!(entry = %name, path = %strange.path, "can't finish, trying again: {}", strange.why);
+                    name
+                }).collect();
+                for (name, done) in batch {
+                    if stuck.contains(&name) {
+                        self.stuck.push((name, done));
+                    } else {
+                        self.held.remove(&name);
+                    }
                 }
+                // What must run alone waits until nothing is held.
+                self.look_now = true;
                 Ok(())
             }
             Err(failure) if failure.is_retryable() => {
@@ -273,12 +287,17 @@ impl Shift {
                 held.stop.cancel();
             }
         }
-        let uncertain = std::mem::take(&mut self.uncertain);
-        for (name, data) in uncertain {
-            if folder.contains(&name) && !self.held.contains_key(&name) {
+        // A claim that got no answer may still be on its way, so what is not there yet is kept.
+        let (arrived, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.uncertain)
+            .into_iter()
+            .partition(|(name, _)| folder.contains(name));
+        self.uncertain = waiting.into_iter().collect();
+        for (name, data) in arrived {
+            if !self.held.contains_key(&name) {
                 self.start(name, data);
             }
         }
+        self.to_finish.append(&mut self.stuck);
         Ok(())
     }
 
@@ -409,7 +428,9 @@ impl Shift {
         );
         let (engine, store, node) = (self.engine.clone(), self.store.clone(), self.config.node.clone());
         self.running.spawn(async move {
-            let done = execute::entry(&engine, &store, &name, data, node, stop).await;
+            let failed = execute::panicked(&data, &node);
+            let run = AssertUnwindSafe(execute::entry(&engine, &store, &name, data, node, stop));
+            let done = run.catch_unwind().await.unwrap_or(failed);
             (name, done)
         });
     }
