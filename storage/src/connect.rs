@@ -13,6 +13,7 @@ use mongodb::{
     error::Error as Driver,
     options::{Acknowledgment, ClientOptions, DatabaseOptions, ReadConcern, WriteConcern},
 };
+use tokio::sync::OnceCell;
 
 use crate::{Config, Error, config::DEFAULT_DATABASE, objects::Root};
 
@@ -29,6 +30,8 @@ struct Inner {
     root: Root,
     /// Who is recording ends of a job in this process: two transactions on one job's counter would only collide.
     recording: Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<()>>>>,
+    /// The folder of this database's outputs in the block store, once it is known.
+    outputs: OnceCell<String>,
 }
 
 /// What MongoDB says about itself.
@@ -80,6 +83,7 @@ impl Store {
             address,
             root,
             recording: Mutex::default(),
+            outputs: OnceCell::new(),
         };
         let store = Self {
             inner: Arc::new(inner),
@@ -153,6 +157,11 @@ impl Store {
 
     pub(crate) fn client(&self) -> &Client {
         &self.inner.client
+    }
+
+    /// Where the folder of this database's outputs is kept once it is known.
+    pub(crate) fn outputs_cell(&self) -> &OnceCell<String> {
+        &self.inner.outputs
     }
 
     pub(crate) fn root(&self) -> &Root {

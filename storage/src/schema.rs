@@ -81,12 +81,13 @@ impl Store {
     }
 
     /// Removes every collection of Sawmill with all that is in it, and makes them anew; spilled outputs stay until a
-    /// sweep. For tests and for the harness: what runs loses its ground.
+    /// sweep. What fences and names stays: the epoch, which a live leader may hold, and the identity of the database.
+    /// For tests and for the harness: what runs loses its ground.
     ///
     /// # Errors
     /// [`Error::Mongo`].
     pub async fn drop_collections(&self) -> Result<(), Error> {
-        for name in ALL {
+        for name in ALL.into_iter().filter(|name| ![META, LEADER].contains(name)) {
             self.documents(name)
                 .drop()
                 .await

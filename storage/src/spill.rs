@@ -10,11 +10,14 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use model::{JobId, JobState, Output};
 use object_store::{ObjectStore, ObjectStoreExt, buffered::BufWriter, path::Path as Key};
+use uuid::Uuid;
 
 use crate::{
-    BlockReader, Error, Store, objects,
+    BlockReader, Error, Store,
+    error::{DUPLICATE_KEY, code},
+    objects,
     rows::Query,
-    schema::{self, JOBS, RESULTS},
+    schema::{self, JOBS, META, RESULTS},
 };
 
 /// What to keep.
@@ -26,19 +29,48 @@ pub enum Spill {
     File(File),
 }
 
-/// The folder of all outputs; below it one of each job.
+/// The folder of all outputs; below it one of each database, and below that one of each job.
 const OUTPUTS: &str = "outputs";
 /// How long an object that nothing names is left alone, in milliseconds: it may be about to be named.
 const GRACE_MS: i64 = 3_600_000;
 
 impl Store {
+    /// The folder of this database's outputs. Named by an identity that the database is given once, so that mills which
+    /// share a block store sweep nothing of each other.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`], [`Error::Decode`].
+    async fn outputs_folder(&self) -> Result<&str, Error> {
+        let find = || async {
+            let mine = doc! { "_id": "identity" };
+            let fresh = doc! { "$setOnInsert": { "v": i64::from(model::FORMAT), "mill": Uuid::now_v7().to_string() } };
+            let meta = self.documents(META);
+            match meta.update_one(mine.clone(), fresh).upsert(true).await {
+                // Somebody else gave it one at the same time.
+                Err(error) if code(&error) == Some(DUPLICATE_KEY) => {}
+                given => drop(given.map_err(self.failed("writing meta"))?),
+            }
+            let found = meta.find_one(mine).await.map_err(self.failed("reading meta"))?;
+            let mill = found.and_then(|found| found.get_str("mill").ok().map(str::to_owned));
+            let mill = mill.ok_or_else(|| Error::Decode {
+                what: "meta".into(),
+                why: "the identity of the database is missing".into(),
+            })?;
+            Ok(format!("{OUTPUTS}/{mill}"))
+        };
+        self.outputs_cell()
+            .get_or_try_init(find)
+            .await
+            .map(String::as_str)
+    }
+
     /// Keeps an output under the folder of its job, synced; `name` must be unique within the job (index and attempt make
     /// it so). The same name again replaces it. Dropping it half-way leaves nothing, or parts that the store expires.
     ///
     /// # Errors
     /// [`Error::Object`], [`Error::Io`].
     pub async fn put_output(&self, job: JobId, name: &str, what: Spill) -> Result<Output, Error> {
-        let object = format!("{OUTPUTS}/{job}/{}", Key::from(name));
+        let object = format!("{}/{job}/{}", self.outputs_folder().await?, Key::from(name));
         let key = self.root().key(&object);
         let failed = |source| self.unwritable(&object, source);
         let length = match what {
@@ -103,7 +135,8 @@ impl Store {
     /// # Errors
     /// [`Error::Object`]; some may be gone.
     pub async fn delete_job_outputs(&self, job: JobId) -> Result<u64, Error> {
-        let folder = self.root().key(&format!("{OUTPUTS}/{job}"));
+        let of_job = format!("{}/{job}", self.outputs_folder().await?);
+        let folder = self.root().key(&of_job);
         let listed: Vec<Key> = self
             .root()
             .store()
@@ -111,7 +144,7 @@ impl Store {
             .map_ok(|meta| meta.location)
             .try_collect()
             .await
-            .map_err(|source| self.unwritable(&format!("{OUTPUTS}/{job}"), source))?;
+            .map_err(|source| self.unwritable(&of_job, source))?;
         self.delete_objects(listed).await
     }
 
@@ -121,8 +154,9 @@ impl Store {
     /// # Errors
     /// [`Error::Object`], [`Error::Mongo`].
     pub async fn sweep(&self, now_ms: i64) -> Result<u64, Error> {
-        let failed = |source| self.unwritable(OUTPUTS, source);
-        let folder = self.root().key(OUTPUTS);
+        let outputs = self.outputs_folder().await?;
+        let failed = |source| self.unwritable(outputs, source);
+        let folder = self.root().key(outputs);
         let jobs = self
             .root()
             .store()
@@ -209,7 +243,10 @@ impl Store {
         else {
             return output.clone();
         };
-        let copy = format!("{OUTPUTS}/{user}/from-{}-{}", source.0, source.1);
+        let Ok(outputs) = self.outputs_folder().await else {
+            return output.clone();
+        };
+        let copy = format!("{outputs}/{user}/from-{}-{}", source.0, source.1);
         let (from, to) = (self.root().key(object), self.root().key(&copy));
         match self.root().store().copy(&from, &to).await {
             Ok(()) => Output::Stored {

@@ -37,8 +37,13 @@ async fn lived(fresh: &Fresh, runs: bool) -> JobId {
 }
 
 fn objects(fresh: &Fresh, job: JobId) -> usize {
-    let folder = fresh.folder.path().join("outputs").join(job.to_string());
-    std::fs::read_dir(folder).map_or(0, Iterator::count)
+    let Ok(mills) = std::fs::read_dir(fresh.folder.path().join("outputs")) else {
+        return 0;
+    };
+    let of_job = |mill: std::fs::DirEntry| {
+        std::fs::read_dir(mill.path().join(job.to_string())).map_or(0, Iterator::count)
+    };
+    mills.map(|mill| of_job(mill.unwrap())).sum()
 }
 
 #[tokio::test]
@@ -129,4 +134,20 @@ async fn the_sweep_takes_what_no_job_has() {
     assert_eq!(fresh.store.sweep(now + DAY).await.unwrap(), 1);
     assert_eq!(objects(&fresh, running), 2);
     assert!(fresh.folder.path().join("outputs/not-a-job/x").exists());
+}
+
+#[tokio::test]
+async fn mills_that_share_a_block_store_sweep_nothing_of_each_other() {
+    let (mine, other) = (Fresh::new().await, Fresh::new().await);
+    let theirs = Store::open(&config(&other.space, &mine.folder)).await.unwrap();
+    theirs.init().await.unwrap();
+    let job = JobId(Uuid::now_v7());
+    let output = theirs
+        .put_output(job, "x", Spill::Bytes(b"kept".to_vec()))
+        .await
+        .unwrap();
+    let later = crate::schema::now_ms() + DAY;
+    assert_eq!(mine.store.sweep(later).await.unwrap(), 0);
+    theirs.read_output(&output).await.unwrap();
+    assert_eq!(theirs.sweep(later).await.unwrap(), 1, "its own sweep takes it");
 }
