@@ -30,6 +30,8 @@ struct Inner {
     root: Root,
     /// Who is recording ends of a job in this process: two transactions on one job's counter would only collide.
     recording: Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Own sessions of transactions, and when others were last told of them.
+    sessions: Mutex<HashMap<Vec<u8>, Instant>>,
     /// The folder of this database's outputs in the block store, once it is known.
     outputs: OnceCell<String>,
 }
@@ -83,6 +85,7 @@ impl Store {
             address,
             root,
             recording: Mutex::default(),
+            sessions: Mutex::default(),
             outputs: OnceCell::new(),
         };
         let store = Self {
@@ -157,6 +160,10 @@ impl Store {
 
     pub(crate) fn client(&self) -> &Client {
         &self.inner.client
+    }
+
+    pub(crate) fn sessions(&self) -> &Mutex<HashMap<Vec<u8>, Instant>> {
+        &self.inner.sessions
     }
 
     /// Where the folder of this database's outputs is kept once it is known.

@@ -128,7 +128,7 @@ impl Store {
             "blocks": i64::from(dataset.blocks),
         };
         let update = doc! { "$set": { "blocks": i64::from(first) }, "$inc": { "bytes": signed(bytes) } };
-        let mut session = self.client().start_session().await?;
+        let mut session = self.known_session().await?;
         session
             .start_transaction()
             .with_options(transaction_options())

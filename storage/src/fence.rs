@@ -76,7 +76,7 @@ impl Store {
         doing: &str,
         statements: RawArrayBuf,
     ) -> Result<u64, Error> {
-        let mut session = self.client().start_session().await.map_err(self.failed(doing))?;
+        let mut session = self.known_session().await.map_err(self.failed(doing))?;
         let mut tries = 0;
         loop {
             match self.fenced_once(&mut session, epoch, &statements).await {
@@ -84,6 +84,9 @@ impl Store {
                 Ok(None) => return Err(Error::Deposed { epoch: epoch.0 }),
                 Err(error) if tries < TRIES && is_transient(&error) => tries += 1,
                 Err(error) => return Err(self.failed(doing)(error)),
+            }
+            if tries == TRIES / 2 {
+                self.end_other_transactions().await.map_err(self.failed(doing))?;
             }
             tokio::time::sleep(pause(tries)).await;
         }

@@ -1,15 +1,18 @@
 //! What only the leading dispatcher writes, each conditional on its epoch, and the light reads it makes all the time.
 
+use std::future::IntoFuture as _;
+
 use bson::{Bson, RawArrayBuf, RawDocument, RawDocumentBuf, doc, rawdoc};
 use model::{Counts, Job, JobId, JobState};
 
 use crate::{
     Error, Store,
-    error::DUPLICATE_KEY,
+    error::{DUPLICATE_KEY, is_transient},
     fence::{DISPATCHER, statement},
     jobs::states,
     rows::Query,
     schema::{self, JOBS, LEADER, count, date, now_ms, signed},
+    sessions::PATIENCE,
 };
 
 /// The term of office of a leading dispatcher: a later one has a higher number.
@@ -52,7 +55,19 @@ impl Store {
             let taken = leader
                 .find_one_and_update(doc! { "_id": DISPATCHER }, update.clone())
                 .return_document(mongodb::options::ReturnDocument::After);
-            let taken = taken.await.map_err(self.failed("taking office"))?;
+            // The leader before may have died inside a transaction that holds the document.
+            let taken = match tokio::time::timeout(PATIENCE, taken.into_future()).await {
+                Ok(Err(error)) if tries < EPOCH_TRIES && is_transient(&error) => None,
+                Ok(taken) => Some(taken.map_err(self.failed("taking office"))?),
+                Err(_) => None,
+            };
+            let Some(taken) = taken else {
+                tries += 1;
+                self.end_other_transactions()
+                    .await
+                    .map_err(self.failed("taking office"))?;
+                continue;
+            };
             let epoch = taken
                 .and_then(|leader| leader.get_i64("epoch").ok())
                 .and_then(|epoch| u64::try_from(epoch).ok());

@@ -29,6 +29,7 @@ mod retention;
 mod reuse;
 mod rows;
 mod schema;
+mod sessions;
 mod spill;
 mod split;
 mod usage;

@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     ops::Range,
     sync::Arc,
+    time::Instant,
 };
 
 use bson::{Document, RawDocumentBuf, doc};
@@ -22,6 +23,7 @@ use crate::{
     prepare::{Piece, pieces},
     rows::Query,
     schema::{FAILURES, RESULTS, key},
+    sessions::PATIENCE,
 };
 
 mod adding;
@@ -121,6 +123,7 @@ impl Store {
         }
         let mut left: Vec<&Piece> = pieces.iter().collect();
         let mut tries = 0;
+        let mut patient_since = Instant::now();
         loop {
             let setback = match self.transaction(&left).await {
                 Ok(()) => return Ok(Ok(())),
@@ -141,6 +144,12 @@ impl Store {
             }
             if tries >= TRIES {
                 return Err(self.failed("recording")(error));
+            }
+            if patient_since.elapsed() >= PATIENCE {
+                self.end_other_transactions()
+                    .await
+                    .map_err(self.failed("recording"))?;
+                patient_since = Instant::now();
             }
             tokio::time::sleep(pause(tries)).await;
         }

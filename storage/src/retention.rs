@@ -11,7 +11,8 @@ use crate::{
     Error, Store,
     jobs::states,
     rows::Query,
-    schema::{self, FAILURES, JOBS, RESULTS, date},
+    schema::{self, FAILURES, JOBS, RESULTS, SESSIONS, date},
+    sessions::LIFETIME,
 };
 
 /// How long things stay after their job has ended.
@@ -95,6 +96,8 @@ impl Store {
             }
         }
         pruned.objects += self.sweep(now_ms).await?;
+        self.delete(SESSIONS, doc! { "at": { "$lt": before(LIFETIME) } })
+            .await?;
         Ok(pruned)
     }
 

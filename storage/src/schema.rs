@@ -22,8 +22,14 @@ pub(crate) const JOBS: &str = "jobs";
 pub(crate) const RESULTS: &str = "results";
 pub(crate) const FAILURES: &str = "failures";
 pub(crate) const NODES: &str = "nodes";
+/// Sessions of transactions, so that others can end those of the dead.
+pub(crate) const SESSIONS: &str = "sessions";
 
-const ALL: [&str; 8] = [META, LEADER, DATASETS, BLOCKS, JOBS, RESULTS, FAILURES, NODES];
+const ALL: [&str; 9] = [
+    META, LEADER, DATASETS, BLOCKS, JOBS, RESULTS, FAILURES, NODES, SESSIONS,
+];
+/// What fences and names, and so outlives an emptying.
+const LASTING: [&str; 3] = [META, LEADER, SESSIONS];
 
 /// MongoDB's code for "there is a collection of that name already".
 const NAMESPACE_EXISTS: i32 = 48;
@@ -81,13 +87,13 @@ impl Store {
     }
 
     /// Removes every collection of Sawmill with all that is in it, and makes them anew; spilled outputs stay until a
-    /// sweep. What fences and names stays: the epoch, which a live leader may hold, and the identity of the database.
+    /// sweep. What fences and names stays: the epoch, which a live leader may hold, the identity of the database, and sessions.
     /// For tests and for the harness: what runs loses its ground.
     ///
     /// # Errors
     /// [`Error::Mongo`].
     pub async fn drop_collections(&self) -> Result<(), Error> {
-        for name in ALL.into_iter().filter(|name| ![META, LEADER].contains(name)) {
+        for name in ALL.into_iter().filter(|name| !LASTING.contains(name)) {
             self.documents(name)
                 .drop()
                 .await

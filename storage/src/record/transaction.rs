@@ -46,7 +46,7 @@ impl Inserts {
 
 impl Store {
     pub(super) async fn transaction(&self, pieces: &[&Piece]) -> Result<(), Setback> {
-        let session = self.client().start_session().await;
+        let session = self.known_session().await;
         let mut session = session.map_err(|error| Setback::Failed(self.failed("recording")(error)))?;
         let jobs = by_job(pieces);
         let begun = session

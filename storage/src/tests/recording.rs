@@ -1,7 +1,59 @@
 //! Exactly once, whatever is repeated, collides or is refused.
 
+use std::time::Duration;
+
+use bson::doc;
+
 use super::*;
-use crate::schema::{FAILURES, RESULTS};
+use crate::schema::{FAILURES, JOBS, LEADER, RESULTS};
+
+/// Far less than the minute after which MongoDB itself ends a forgotten transaction.
+const SOON: Duration = Duration::from_secs(20);
+
+/// What a process leaves behind that is killed inside a transaction: nobody aborts it.
+async fn die_inside_a_transaction(dead: &Store, collection: &str, filter: bson::Document) {
+    let mut session = dead.known_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    let touch = doc! { "$inc": { "writes": 1_i64 } };
+    let held = dead
+        .documents(collection)
+        .update_one(filter, touch)
+        .session(&mut session)
+        .await
+        .unwrap();
+    assert_eq!(held.matched_count, 1, "nothing is held");
+    std::mem::forget(session);
+}
+
+#[tokio::test]
+async fn the_transaction_of_a_dead_watcher_blocks_nobody_for_long() {
+    let fresh = Fresh::new().await;
+    let job = fresh.admitted(1, false).await;
+    die_inside_a_transaction(
+        &fresh.other().await,
+        JOBS,
+        doc! { "_id": crate::schema::uuid(job) },
+    )
+    .await;
+    let recorded = fresh.store.record(items(vec![succeeded(job, 0, 1)]));
+    let recorded = tokio::time::timeout(SOON, recorded)
+        .await
+        .expect("it is still blocked")
+        .unwrap();
+    assert_eq!(recorded.refused, []);
+    assert_eq!(fresh.job(job).await.state, JobState::Successful);
+}
+
+#[tokio::test]
+async fn the_transaction_of_a_dead_leader_blocks_no_successor_for_long() {
+    let fresh = Fresh::new().await;
+    let before = fresh.store.take_epoch("dead").await.unwrap();
+    die_inside_a_transaction(&fresh.other().await, LEADER, doc! {}).await;
+    let taken = tokio::time::timeout(SOON, fresh.store.take_epoch("next"))
+        .await
+        .expect("it is still blocked");
+    assert!(taken.unwrap() > before);
+}
 
 #[tokio::test]
 async fn recording_twice_changes_nothing() {
