@@ -53,9 +53,26 @@ impl Shelf {
         }
     }
 
-    /// Which entries to reach for, the best first.
+    /// Which entries to reach for after a listing, the best first, and when to look again at what is left to others.
     pub(crate) fn choose(
         &self,
+        room: usize,
+        wait: Duration,
+        now: Instant,
+    ) -> (Vec<EntryName>, Option<Duration>) {
+        self.choose_among(|_| true, room, wait, now)
+    }
+
+    /// Which entries to reach for without listing again: those that nobody else reaches for yet.
+    pub(crate) fn choose_own(&self, room: usize, wait: Duration, now: Instant) -> Vec<EntryName> {
+        let sole = self.nodes.len() < 2;
+        let own = |waiting: &Waiting| waiting.nearest && (sole || now - waiting.since < wait);
+        self.choose_among(own, room, wait, now).0
+    }
+
+    fn choose_among(
+        &self,
+        usable: impl Fn(&Waiting) -> bool,
         room: usize,
         wait: Duration,
         now: Instant,
@@ -63,7 +80,7 @@ impl Shelf {
         let seen: Vec<Seen<'_>> = self
             .seen
             .iter()
-            .filter(|(_, waiting)| !waiting.unusable)
+            .filter(|(_, waiting)| !waiting.unusable && usable(waiting))
             .map(|(name, waiting)| Seen {
                 name,
                 age: now - waiting.since,

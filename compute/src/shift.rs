@@ -24,6 +24,10 @@ use crate::{Config, Error, execute, report::Reporter, shelf::Shelf};
 
 /// A slow full look stands behind every watch.
 const SLOW_LOOK: Duration = Duration::from_secs(1);
+/// How often a worker looks at who else lives, and one that holds nothing at its folder: both only cost time when stale.
+const IDLE_LOOK: Duration = Duration::from_secs(5);
+/// The data of so many entries per slot is read at once, in the order in which they will be claimed.
+const READ_AHEAD: usize = 4;
 /// Pause after ZooKeeper did not answer; the term's own clock decides how often.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Batches of finished entries under way at once.
@@ -56,8 +60,13 @@ pub(crate) struct Shift {
     uncertain: HashMap<EntryName, EntryData>,
     woken: Option<BoxFuture<'static, Result<(), coordination::Error>>>,
     look_now: bool,
+    /// When `/unowned` was last listed; none once there is news of it.
+    listed_at: Option<Instant>,
+    /// Whether that listing held nothing for this worker.
+    fruitless: bool,
     look_at: Instant,
     checked_at: Instant,
+    members_at: Instant,
     health: Health,
     out_until: Option<Instant>,
     reporter: Reporter,
@@ -87,8 +96,11 @@ impl Shift {
             uncertain: HashMap::new(),
             woken: None,
             look_now: true,
+            listed_at: None,
+            fruitless: false,
             look_at: now,
-            checked_at: now - SLOW_LOOK,
+            checked_at: now - IDLE_LOOK,
+            members_at: now - IDLE_LOOK,
             health: Health::default(),
             out_until: None,
             reporter,
@@ -166,6 +178,7 @@ impl Shift {
         if let Some(wake) = wake {
             self.woken = None;
             self.look_now = true;
+            self.listed_at = None;
             match wake {
                 Err(failure) if !failure.is_retryable() => return Err(failure.into()),
                 Err(_) => self.look_at = Instant::now() + RETRY_PAUSE,
@@ -256,16 +269,15 @@ impl Shift {
     }
 
     async fn look_and_check(&mut self) -> Result<(), coordination::Error> {
-        if self.checked_at.elapsed() >= SLOW_LOOK {
+        let idle = self.held.is_empty() && self.uncertain.is_empty();
+        if self.checked_at.elapsed() >= if idle { IDLE_LOOK } else { SLOW_LOOK } {
             self.check_folder().await?;
-            self.shelf.nodes = self
-                .worker
-                .members()
-                .await?
-                .into_iter()
-                .map(|(_, data)| data.node)
-                .collect();
             self.checked_at = Instant::now();
+        }
+        if self.members_at.elapsed() >= IDLE_LOOK {
+            let members = self.worker.members().await?;
+            self.shelf.nodes = members.into_iter().map(|(_, data)| data.node).collect();
+            self.members_at = Instant::now();
         }
         if self.look_now && self.room() > 0 {
             self.look_now = false;
@@ -324,17 +336,37 @@ impl Shift {
         false
     }
 
-    /// Lists, chooses, reads and claims until there is no room or nothing to take.
+    /// Chooses, after a listing where the shelf does not fill the room, reads and claims.
     async fn look(&mut self) -> Result<(), coordination::Error> {
-        let listing = self.worker.list_unowned().await?;
-        let now = Instant::now();
-        self.shelf.list(listing.entries, &self.config.node, now);
-        let (names, again_in) = self.shelf.choose(self.room(), self.config.locality_wait, now);
-        if let Some(again_in) = again_in {
-            self.look_at = self.look_at.min(now + again_in + Duration::from_millis(1));
+        let room = self.room();
+        let ahead = room.max(READ_AHEAD * self.config.slots as usize);
+        let wait = self.config.locality_wait;
+        let mut now = Instant::now();
+        let mut names = self.shelf.choose_own(ahead, wait, now);
+        // What is fed comes with a wake-up, so a listing that held nothing for this worker is not soon repeated.
+        let pause = if self.fruitless { wait } else { Duration::ZERO };
+        let since = self.listed_at.map(|at| at.elapsed());
+        let due = since.is_none_or(|since| since >= if names.len() < room { pause } else { SLOW_LOOK });
+        if due {
+            let listing = self.worker.list_unowned().await?;
+            now = Instant::now();
+            self.listed_at = Some(now);
+            self.shelf.list(listing.entries, &self.config.node, now);
+            let again_in;
+            (names, again_in) = self.shelf.choose(ahead, wait, now);
+            self.fruitless = names.is_empty();
+            if let Some(again_in) = again_in {
+                let pause = if self.fruitless { wait } else { Duration::ZERO };
+                self.look_at = self
+                    .look_at
+                    .min(now + again_in.max(pause) + Duration::from_millis(1));
+            }
         }
-        self.read(&names).await?;
-        let claims = self.admit(names, now);
+        let known = names.iter().filter(|name| self.shelf.data(name).is_some());
+        if known.count() < room.min(names.len()) {
+            self.read(&names).await?;
+        }
+        let claims = self.admit(names, room, now);
         if claims.is_empty() {
             return Ok(());
         }
@@ -386,10 +418,13 @@ impl Shift {
         Ok(())
     }
 
-    /// What of `names` to claim now. A suspect runs alone: it is claimed when nothing runs, and until then nothing else.
-    fn admit(&mut self, names: Vec<EntryName>, now: Instant) -> Vec<(EntryName, EntryData)> {
+    /// What of `names` to claim now, at most `room`. A suspect runs alone: it is claimed when nothing runs, and until then nothing else.
+    fn admit(&mut self, names: Vec<EntryName>, room: usize, now: Instant) -> Vec<(EntryName, EntryData)> {
         let mut claims: Vec<(EntryName, EntryData)> = Vec::new();
         for name in names {
+            if claims.len() == room {
+                break;
+            }
             let Some(data) = self.shelf.data(&name) else {
                 continue;
             };

@@ -46,6 +46,7 @@ pub(crate) struct Inner {
     seen: Mutex<i32>,
     watch: Kept,
     size: ReadSize,
+    members_size: ReadSize,
     /// Counts calls, so that the folder's owner is looked at now and then.
     looks: AtomicU32,
 }
@@ -109,6 +110,7 @@ impl Worker {
             seen: Mutex::new(0),
             watch: Kept::default(),
             size: ReadSize::default(),
+            members_size: ReadSize::default(),
             looks: AtomicU32::new(0),
         };
         Self {
@@ -235,7 +237,7 @@ impl Worker {
             .iter()
             .flat_map(|&number| [folder(number), alive(number)])
             .collect();
-        let found = listing::read_data(term, &paths, &ReadSize::default()).await?;
+        let found = listing::read_data(term, &paths, &self.inner.members_size).await?;
         let pairs = numbers.into_iter().zip(found.chunks(2));
         let living = pairs.filter_map(|(number, pair)| match pair {
             [Some(data), Some(_)] => znode::decode(data).ok().map(|data| (number, data)),

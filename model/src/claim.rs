@@ -1,6 +1,6 @@
 //! Which entries a worker reaches for.
 
-use std::time::Duration;
+use std::{cmp::Reverse, time::Duration};
 
 use crate::{
     entry::EntryName,
@@ -29,18 +29,27 @@ pub struct Choice {
     pub look_again_in: Option<Duration>,
 }
 
+/// What has waited for so many times the locality wait is nobody's in particular any more.
+const OVERDUE: u32 = 4;
+
 /// Chooses up to `room` entries: higher priority first, then lower sequence; what is nearer to another worker is
-/// left to it for `locality_wait`.
+/// left to it for `locality_wait`, and for a while longer comes behind what is nearest to this one, so that workers
+/// with room do not all reach for the same entries.
 pub fn choose(seen: &[Seen<'_>], room: usize, locality_wait: Duration) -> Choice {
     let may_take = |entry: &Seen<'_>| entry.nearest || entry.age >= locality_wait;
     let mut take: Vec<usize> = (0..seen.len()).filter(|&i| may_take(&seen[i])).collect();
+    let rank = |i: usize| {
+        let entry = &seen[i];
+        let behind = !entry.nearest && entry.age < locality_wait * OVERDUE;
+        (Reverse(entry.name.priority), behind, entry.name)
+    };
     if take.len() > room {
         if room > 0 {
-            take.select_nth_unstable_by(room - 1, |&a, &b| seen[a].name.cmp(seen[b].name));
+            take.select_nth_unstable_by(room - 1, |&a, &b| rank(a).cmp(&rank(b)));
         }
         take.truncate(room);
     }
-    take.sort_unstable_by(|&a, &b| seen[a].name.cmp(seen[b].name));
+    take.sort_unstable_by(|&a, &b| rank(a).cmp(&rank(b)));
     let left = seen
         .iter()
         .filter(|entry| !may_take(entry))
@@ -126,6 +135,15 @@ mod tests {
                 take: vec![2, 0],
                 look_again_in: None
             }
+        );
+        // Its own first, then by age of the wait: what is overdue comes in its order again.
+        assert_eq!(
+            choose(&seen([60, 60, 0], [false, true, false]), 2, WAIT).take,
+            [1, 0]
+        );
+        assert_eq!(
+            choose(&seen([200, 60, 0], [false, true, false]), 2, WAIT).take,
+            [0, 1]
         );
         assert_eq!(
             choose(&seen([60; 3], [true; 3]), 0, WAIT).take,
