@@ -10,6 +10,11 @@ use crate::{Error, active::Ending, leading::Leading};
 
 /// How often jobs of which nothing is in flight are looked at, too: for cancel requests.
 const LOOK_AT_ALL: Duration = Duration::from_millis(250);
+/// Between two looks at the jobs in flight pass so many times what the last one took: reading how far thousands of jobs
+/// are competes with recording them.
+const PAUSE_PER_LOOK: u32 = 3;
+/// Up to so many jobs are looked at in every round.
+const FEW_JOBS: usize = 16;
 
 /// An unsuccessful end as the ledger wants it.
 pub(crate) fn unsuccessful(record: FailureRecord) -> Unsuccessful {
@@ -34,10 +39,12 @@ impl Leading {
             .filter(|active| all || active.ledger.in_flight_subtasks() > 0 || active.ledger.unnoted() > 0)
             .map(|active| active.job.id)
             .collect();
-        if ids.is_empty() {
+        if ids.is_empty() || (!all && ids.len() > FEW_JOBS && self.look_again_at > Some(Instant::now())) {
             return Ok(false);
         }
+        let begun = Instant::now();
         let progress = self.store.progress(&ids).await?;
+        self.look_again_at = Some(Instant::now() + begun.elapsed() * PAUSE_PER_LOOK);
         let known = progress.len();
         let mut moved = false;
         for progress in progress {

@@ -1,12 +1,12 @@
 //! The leader's loop: follow what is recorded, admit, feed, and look after the tree.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use coordination::{Census, Leader};
-use model::JobId;
+use model::{Job, JobId};
 use storage::{Epoch, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -51,7 +51,11 @@ pub(crate) struct Leading {
     /// A job more urgent than all others was admitted: it may exceed a full window once.
     pub(crate) overtaking: bool,
     pub(crate) looked_at_all: Option<Instant>,
+    /// Jobs in flight are not looked at before, when there are many.
+    pub(crate) look_again_at: Option<Instant>,
     pub(crate) looked_at_pending: Option<Instant>,
+    /// Read and not yet admitted, in the order of admission.
+    pub(crate) pending: VecDeque<Job>,
     retention_at: Option<Instant>,
     moved_at: Instant,
     failing_since: Option<Instant>,
@@ -74,7 +78,9 @@ impl Leading {
             reported: std::collections::HashSet::new(),
             overtaking: false,
             looked_at_all: None,
+            look_again_at: None,
             looked_at_pending: None,
+            pending: VecDeque::new(),
             retention_at: None,
             moved_at: Instant::now(),
             failing_since: None,

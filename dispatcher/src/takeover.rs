@@ -19,6 +19,7 @@ impl Leading {
     pub(crate) async fn take_over(&mut self) -> Result<(), Error> {
         self.jobs.clear();
         self.turns.clear();
+        self.pending.clear();
         self.reuse = crate::reuse::Reuse::default();
         let listed = self.store.active().await?;
         let ids: Vec<JobId> = listed.iter().map(|job| job.id).collect();

@@ -3,7 +3,7 @@
 use std::future::IntoFuture as _;
 
 use bson::{Bson, RawArrayBuf, RawDocument, RawDocumentBuf, doc, rawdoc};
-use model::{Counts, Job, JobId, JobState};
+use model::{Counts, Job, JobId, JobState, Priority};
 
 use crate::{
     Error, Store,
@@ -96,16 +96,19 @@ impl Store {
         }
     }
 
-    /// Jobs that wait to be admitted, at most `limit`: higher priority first, then older. Those that users asked to
-    /// cancel are among them.
+    /// Jobs that wait to be admitted, at most `limit`: higher priority first, then older; with `above` only those of a
+    /// higher priority than that. Those that users asked to cancel are among them.
     ///
     /// # Errors
     /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
-    pub async fn pending(&self, limit: usize) -> Result<Vec<Job>, Error> {
+    pub async fn pending(&self, limit: usize, above: Option<Priority>) -> Result<Vec<Job>, Error> {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let filter = doc! { "state": JobState::Pending.as_str() };
+        let mut filter = doc! { "state": JobState::Pending.as_str() };
+        if let Some(above) = above {
+            filter.insert("priority", doc! { "$gt": i32::from(above.get()) });
+        }
         self.find_jobs(filter, &[("priority", -1), ("_id", 1)], limit)
             .await
     }

@@ -63,8 +63,18 @@ impl Store {
             |age: Duration| date(now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
         // The longer-lived of the two goes by what is shorter: a job without a document would leave results behind.
         let ended = states(&[JobState::Successful, JobState::Failed, JobState::Cancelled]);
+        // What ended before a time was submitted before it, and ids begin with the time of submission: an index of ends,
+        // which every end would pay for, is not needed.
+        let submitted_before = |age: Duration| {
+            let millis = u64::try_from(now_ms).unwrap_or_default();
+            let time = Duration::from_millis(millis).saturating_sub(age);
+            let stamp = uuid::Timestamp::from_unix_time(time.as_secs(), time.subsec_nanos(), 0, 0);
+            schema::uuid(JobId(uuid::Uuid::new_v7(stamp)))
+        };
+        let results_age = retention.results.min(retention.jobs);
         let old = doc! {
-            "finished_at": { "$lt": before(retention.results.min(retention.jobs)) },
+            "_id": { "$lt": submitted_before(results_age) },
+            "finished_at": { "$lt": before(results_age) },
             "state": { "$in": &ended },
             "pruned": { "$ne": true },
         };
@@ -84,7 +94,11 @@ impl Store {
                 break;
             }
         }
-        let older = doc! { "finished_at": { "$lt": before(retention.jobs) }, "state": { "$in": &ended } };
+        let older = doc! {
+            "_id": { "$lt": submitted_before(retention.jobs) },
+            "finished_at": { "$lt": before(retention.jobs) },
+            "state": { "$in": &ended },
+        };
         loop {
             let jobs = self.ended_jobs(older.clone()).await?;
             for &job in &jobs {

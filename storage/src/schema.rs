@@ -50,7 +50,6 @@ impl Store {
         }
         let wanted = [
             (JOBS, doc! { "state": 1, "priority": -1, "_id": 1 }, false),
-            (JOBS, doc! { "finished_at": 1 }, false),
             (FAILURES, doc! { "job": 1, "ordinal": 1 }, false),
             (RESULTS, doc! { "fingerprint": 1 }, true),
         ];

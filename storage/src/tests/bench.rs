@@ -76,7 +76,7 @@ async fn bench_small_jobs() {
     loop {
         let some: Vec<JobId> = fresh
             .store
-            .pending(1000)
+            .pending(1000, None)
             .await
             .unwrap()
             .iter()

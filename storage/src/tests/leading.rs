@@ -117,7 +117,7 @@ async fn pending_jobs_come_by_priority_then_age() {
     jobs[3].spec.priority = Priority::new(0).unwrap();
     fresh.store.submit(jobs.clone()).await.unwrap();
     let ids = async |limit| {
-        let pending = fresh.store.pending(limit).await.unwrap();
+        let pending = fresh.store.pending(limit, None).await.unwrap();
         pending
             .into_iter()
             .map(|found| jobs.iter().position(|job| job.id == found.id).unwrap())
@@ -126,9 +126,11 @@ async fn pending_jobs_come_by_priority_then_age() {
     assert_eq!(ids(10).await, [2, 0, 1, 3]);
     assert_eq!(ids(2).await, [2, 0]);
     assert_eq!(ids(0).await, [0_usize; 0]);
+    let above = fresh.store.pending(10, Some(Priority::DEFAULT)).await.unwrap();
+    assert_eq!(above.iter().map(|job| job.id).collect::<Vec<_>>(), [jobs[2].id]);
     fresh.store.request_cancel(jobs[2].id).await.unwrap();
     assert_eq!(ids(10).await, [2, 0, 1, 3]);
-    assert!(fresh.store.pending(1).await.unwrap()[0].cancel_requested);
+    assert!(fresh.store.pending(1, None).await.unwrap()[0].cancel_requested);
 }
 
 #[tokio::test]
