@@ -8,10 +8,10 @@ pub const ENTRY_BYTES: usize = 128 * 1024;
 pub const MULTI_BYTES: usize = 512 * 1024;
 /// Most operations in one multi; more gain nothing and make a failed one dear.
 pub const MULTI_OPS: usize = 500;
-/// Most subtasks in one entry: four full ones fill a recording transaction.
+/// Most subtasks in one entry: eight full ones fill a recording transaction.
 pub const BUNDLE_SUBTASKS: u32 = 250;
-/// Most documents recorded in one MongoDB transaction.
-pub const RECORD_DOCUMENTS: usize = 1000;
+/// Most documents recorded in one MongoDB transaction: more gain nothing.
+pub const RECORD_DOCUMENTS: usize = 2000;
 /// Most bytes recorded in one MongoDB transaction (its log entry must stay below 16 MB).
 pub const RECORD_BYTES: usize = 4 * 1024 * 1024;
 /// Longest command line of a processor, in bytes: it travels in every entry of its job.

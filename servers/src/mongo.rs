@@ -14,6 +14,9 @@ use tokio::time::Instant;
 const NAME: &str = "MongoDB";
 const LOG_NAME: &str = "mongodb.log";
 const REPLICA_SET: &str = "rs0";
+/// How much of its change log `secantusd-rs` keeps: about 1 GB, as `mongod` does at least. Its default of a tenth costs
+/// every insert a deletion.
+const SECANTUS_OPLOG_ENTRIES: &str = "1000000";
 const PORT_TRIES: usize = 3;
 const ASK_DEADLINE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(15);
@@ -351,6 +354,7 @@ fn program(options: &MongoOptions, kind: &Kind, port: u16) -> Result<Program, Er
                 .argument(configuration)
                 .arguments(["--host", "127.0.0.1", "--port", &port, "--log-level", "WARNING"])
                 .arguments(["--cache-size", &format!("{}M", options.cache_mib)])
+                .arguments(["--oplog-max-entries", SECANTUS_OPLOG_ENTRIES])
                 .argument("--storage-path")
                 .argument(store);
             if options.durable {

@@ -150,10 +150,11 @@ mod tests {
     #[test]
     fn fills_transactions_and_keeps_a_job_in_one_at_a_time() {
         let mut pending = Pending::default();
+        let count = RECORD_DOCUMENTS as u32 / 4;
         for sequence in 0..6 {
-            pending.add(item(1, sequence, 250));
+            pending.add(item(1, sequence, count));
         }
-        pending.add(item(2, 9, 250));
+        pending.add(item(2, 9, count));
         let first = pending.take();
         assert_eq!(
             first.iter().map(|item| item.name.sequence).collect::<Vec<_>>(),

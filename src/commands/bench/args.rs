@@ -57,7 +57,7 @@ pub struct QueueArgs {
     /// Only with entries of one subtask each
     #[arg(long, conflicts_with = "jobs")]
     pub no_bundles: bool,
-    /// Subtasks (or jobs) that run before the clock starts [default: as many as are measured, at most 100000]
+    /// Subtasks (or jobs) that run before the clock starts [default: 300000; with --jobs as many as are measured, at most 20000]
     #[arg(long, value_name = "N")]
     pub warm_up: Option<u32>,
     /// Where to measure.

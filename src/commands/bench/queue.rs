@@ -14,8 +14,12 @@ use super::{
 };
 use crate::{config::Settings, output::Format};
 
-/// Most subtasks or jobs of a warm-up that nobody asked for.
-const WARM_UP: u32 = 100_000;
+/// Subtasks of a warm-up that nobody asked for: a Java server compiles itself meanwhile.
+const WARM_UP: u32 = 300_000;
+/// Jobs of such a warm-up.
+const WARM_UP_JOBS: u32 = 20_000;
+/// Most subtasks that a mill without bundles warms up with: the servers are warm by then.
+const WARM_UP_AGAIN: u32 = 20_000;
 /// Most that the parts alone are measured with: their rate does not depend on it.
 const ALONE: u32 = 200_000;
 
@@ -134,7 +138,10 @@ async fn measure(args: &QueueArgs, rig: &Rig) -> anyhow::Result<QueueReport> {
     let (unit, count) = args
         .jobs
         .map_or(("subtasks", args.subtasks), |jobs| ("jobs", jobs));
-    let warm_up = args.warm_up.unwrap_or(count.min(WARM_UP));
+    let warm_up = args.warm_up.unwrap_or(match args.jobs {
+        Some(jobs) => jobs.min(WARM_UP_JOBS),
+        None => WARM_UP,
+    });
     let payload = args.payload;
     let slots = args
         .slots
@@ -200,6 +207,7 @@ struct Workload {
     jobs: bool,
     measured: model::Name,
     first: model::Name,
+    again: model::Name,
 }
 
 impl Workload {
@@ -210,12 +218,15 @@ impl Workload {
         let store = &rig.parts.store;
         let measured = workload::dataset(store, "measured", blocks(count), args.payload).await?;
         let first = workload::dataset(store, "warm-up", blocks(warm_up), args.payload).await?;
+        let again = blocks(warm_up.min(WARM_UP_AGAIN));
+        let again = workload::dataset(store, "warm-up-again", again, args.payload).await?;
         Ok(Self {
             count,
             warm_up,
             jobs,
             measured,
             first,
+            again,
         })
     }
 
@@ -223,7 +234,8 @@ impl Workload {
     async fn measure(&self, rig: &Rig, shape: Shape) -> anyhow::Result<(f64, u64)> {
         with_mill(rig.mill(shape), async {
             if self.warm_up > 0 {
-                self.work(rig, &self.first, self.warm_up).await?;
+                let dataset = if shape.bundles { &self.first } else { &self.again };
+                self.work(rig, dataset, self.warm_up).await?;
             }
             let timed = self.work(rig, &self.measured, self.count).await?;
             Ok((

@@ -21,6 +21,8 @@ use crate::{
 
 /// The database of the mills, also where the servers are those of another mill.
 const DATABASE: &str = "sawmill_bench";
+/// The cache of the own MongoDB: one that holds what a bench writes, as that of a server for itself would.
+const MONGO_CACHE_MIB: u32 = 4096;
 
 /// What a mill for a bench is made of.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +79,7 @@ impl Rig {
             };
             let mongo = MongoOptions {
                 scrap: true,
+                cache_mib: MONGO_CACHE_MIB,
                 ..MongoOptions::new(dir.path().join("mongodb"))
             };
             let (zookeeper, mongo) = tokio::join!(ZooKeeper::start(zookeeper), Mongo::start(mongo));
