@@ -9,7 +9,7 @@ use std::{
 
 use coordination::{Claimed, Finished, Worker};
 use engine::Engine;
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{FutureExt, future::BoxFuture};
 use model::{
     EntryName, Outcome, Requirement,
     claim::{Admission, admit},
@@ -17,7 +17,7 @@ use model::{
     znode::{self, DoneData, EntryData, OwnedData},
 };
 use storage::Store;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Config, Error, execute, report::Reporter, shelf::Shelf};
@@ -55,15 +55,16 @@ pub(crate) struct Shift {
     to_finish: Vec<(EntryName, DoneData)>,
     /// Ends that could not move on because something foreign is in their place in `/done`.
     stuck: Vec<(EntryName, DoneData)>,
-    finishing: FuturesUnordered<BoxFuture<'static, FinishReply>>,
+    /// On their own, so that a look does not hold them up.
+    finishing: JoinSet<FinishReply>,
     /// Claims of which the reply was lost.
     uncertain: HashMap<EntryName, EntryData>,
     woken: Option<BoxFuture<'static, Result<(), coordination::Error>>>,
     look_now: bool,
     /// When `/unowned` was last listed; none once there is news of it.
     listed_at: Option<Instant>,
-    /// Whether that listing held nothing for this worker.
-    fruitless: bool,
+    /// Whether that listing held nothing for this worker beyond what it could take at once.
+    exhausted: bool,
     look_at: Instant,
     checked_at: Instant,
     members_at: Instant,
@@ -92,12 +93,12 @@ impl Shift {
             running: JoinSet::new(),
             to_finish: Vec::new(),
             stuck: Vec::new(),
-            finishing: FuturesUnordered::new(),
+            finishing: JoinSet::new(),
             uncertain: HashMap::new(),
             woken: None,
             look_now: true,
             listed_at: None,
-            fruitless: false,
+            exhausted: false,
             look_at: now,
             checked_at: now - IDLE_LOOK,
             members_at: now - IDLE_LOOK,
@@ -142,7 +143,9 @@ impl Shift {
         let deadline = Instant::now() + LEAVE_DEADLINE;
         while (!self.to_finish.is_empty() || !self.finishing.is_empty()) && Instant::now() < deadline {
             self.finish();
-            if let Ok(Some(reply)) = tokio::time::timeout_at(deadline.into(), self.finishing.next()).await {
+            if let Ok(Some(reply)) =
+                tokio::time::timeout_at(deadline.into(), self.finishing.join_next()).await
+            {
                 self.finished(reply)?;
             }
         }
@@ -171,7 +174,7 @@ impl Shift {
         tokio::select! {
             () = stop.cancelled() => {}
             Some(one) = running.join_next() => ended = Some(one),
-            Some(one) = finishing.next() => reply = Some(one),
+            Some(one) = finishing.join_next() => reply = Some(one),
             one = async { match woken { Some(woken) => woken.await, None => std::future::pending().await } } => wake = Some(one),
             () = tokio::time::sleep_until((*look_at).into()) => self.look_now = true,
         }
@@ -203,7 +206,7 @@ impl Shift {
         (self.config.slots as usize).saturating_sub(self.running.len())
     }
 
-    fn ended(&mut self, ended: Result<(EntryName, DoneData), tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<(EntryName, DoneData), JoinError>) {
         match ended {
             Ok((name, done)) => {
                 for end in &done.ends {
@@ -228,16 +231,14 @@ impl Shift {
         }
         let batch = std::mem::take(&mut self.to_finish);
         let worker = self.worker.clone();
-        self.finishing.push(
-            async move {
-                let reply = worker.finish(batch.clone()).await;
-                (batch, reply)
-            }
-            .boxed(),
-        );
+        self.finishing.spawn(async move {
+            let reply = worker.finish(batch.clone()).await;
+            (batch, reply)
+        });
     }
 
-    fn finished(&mut self, (batch, reply): FinishReply) -> Result<(), Error> {
+    fn finished(&mut self, reply: Result<FinishReply, JoinError>) -> Result<(), Error> {
+        let (batch, reply) = reply.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()));
         match reply {
             Ok(finished) => {
                 for name in &finished.gone {
@@ -343,23 +344,32 @@ impl Shift {
         let wait = self.config.locality_wait;
         let mut now = Instant::now();
         let mut names = self.shelf.choose_own(ahead, wait, now);
-        // What is fed comes with a wake-up, so a listing that held nothing for this worker is not soon repeated.
-        let pause = if self.fruitless { wait } else { Duration::ZERO };
-        let since = self.listed_at.map(|at| at.elapsed());
-        let due = since.is_none_or(|since| since >= if names.len() < room { pause } else { SLOW_LOOK });
-        if due {
+        // What is fed comes with a wake-up, so a listing that held nothing more for this worker is not soon repeated.
+        let pause = if names.len() >= room {
+            SLOW_LOOK
+        } else if self.exhausted {
+            wait
+        } else {
+            Duration::ZERO
+        };
+        let due_at = self.listed_at.map_or(now, |at| at + pause);
+        if due_at > now {
+            self.look_at = self.look_at.min(due_at);
+        } else {
             let listing = self.worker.list_unowned().await?;
             now = Instant::now();
             self.listed_at = Some(now);
             self.shelf.list(listing.entries, &self.config.node, now);
             let again_in;
             (names, again_in) = self.shelf.choose(ahead, wait, now);
-            self.fruitless = names.is_empty();
+            self.exhausted = names.len() <= room;
             if let Some(again_in) = again_in {
-                let pause = if self.fruitless { wait } else { Duration::ZERO };
-                self.look_at = self
-                    .look_at
-                    .min(now + again_in.max(pause) + Duration::from_millis(1));
+                let again_in = if self.exhausted {
+                    again_in.max(wait)
+                } else {
+                    again_in
+                };
+                self.look_at = self.look_at.min(now + again_in + Duration::from_millis(1));
             }
         }
         let known = names.iter().filter(|name| self.shelf.data(name).is_some());
@@ -377,12 +387,13 @@ impl Shift {
         match self.worker.claim(owned).await {
             Ok(Claimed { won, .. }) => {
                 let won: HashSet<EntryName> = won.into_iter().collect();
+                // What was won is all there was, or all there is room for.
+                self.look_now = won.len() < claims.len();
                 for (name, data) in claims {
                     if won.contains(&name) {
                         self.start(name, data);
                     }
                 }
-                self.look_now = true;
                 Ok(())
             }
             Err(failure) => {

@@ -9,11 +9,11 @@ use tokio::time::{Instant, sleep};
 use crate::{Control, Error};
 
 /// First pause between two looks: short jobs end within milliseconds.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 /// Longest pause; a bar on a terminal needs no more than ten steps a second.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// Each pause is this part of the time waited so far: an end is told late by an eighth at most, and long waits cost little.
-const PART: u32 = 8;
+/// Each pause is this part of the time waited so far: an end is told late by that at most, and long waits cost little.
+const PART: u32 = 16;
 /// How many jobs one look asks for.
 const LOOKED_AT: usize = 1000;
 
@@ -33,17 +33,17 @@ impl Control {
         let begin = Instant::now();
         let mut last = None;
         loop {
-            match self.store().progress(&[id]).await {
-                Ok(progress) => {
-                    let Some(progress) = progress.into_iter().next() else {
-                        return Err(no_such(id));
-                    };
+            // The whole job, so that its end needs no second look.
+            match self.store().job(id).await {
+                Ok(job) => {
+                    let job = job.ok_or_else(|| no_such(id))?;
+                    let progress = Progress::from(&job);
                     if last != Some(progress) {
                         on_change(&progress);
                         last = Some(progress);
                     }
                     if progress.state.is_final() {
-                        return self.store().job(id).await?.ok_or_else(|| no_such(id));
+                        return Ok(job);
                     }
                 }
                 Err(error) if error.is_retryable() => tracing::warn!("{error}; waiting on"),

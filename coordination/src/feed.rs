@@ -38,6 +38,8 @@ struct Chunk {
     names: Vec<EntryName>,
     /// Position of the first among what is fed.
     first: usize,
+    /// Workers to wake once all is in; with the last transaction.
+    wake: Vec<WorkerNumber>,
 }
 
 impl Chunk {
@@ -57,6 +59,8 @@ enum Trouble {
     RootMissing,
     /// A name is taken by something foreign.
     Taken(String),
+    /// A worker to be woken is no more.
+    Vanished(WorkerNumber),
 }
 
 impl Leader {
@@ -105,26 +109,19 @@ impl Leader {
         wake: &[WorkerNumber],
     ) -> Result<(), Error> {
         let (mut losses, mut troubles, mut leap) = (0, 0, 1);
-        let mut wake = wake.to_vec();
         loop {
-            let chunks = self.chunks(entries, fed.len());
-            let last = chunks
-                .last()
-                .map_or(fed.len(), |chunk| chunk.first + chunk.names.len())
-                == entries.len();
-            let targets = if last {
-                std::mem::take(&mut wake)
-            } else {
-                Vec::new()
+            let mut chunks = self.chunks(entries, fed.len());
+            let Some(last) = chunks.last_mut() else {
+                return Ok(());
             };
-            let Some((trouble, open)) = self.feed_round(entries, chunks, fed, &targets).await? else {
-                if last {
-                    return Ok(());
-                }
+            if last.first + last.names.len() == entries.len() {
+                last.wake = wake.to_vec();
+            }
+            let Some((trouble, open)) = self.feed_round(entries, chunks, fed).await? else {
                 continue;
             };
-            wake = targets;
-            troubles += 1;
+            // Each worker vanishes once; that counts for nobody's patience.
+            troubles += u32::from(!matches!(trouble, Trouble::Vanished(_)));
             if troubles > MOST_TROUBLES {
                 return Err(Error::Contended {
                     path: UNOWNED.to_string(),
@@ -150,28 +147,30 @@ impl Leader {
                     self.next += leap;
                     leap *= 2;
                 }
+                Trouble::Vanished(worker) => {
+                    tracing::debug!(%worker, "can't be woken");
+                    self.forget_worker(worker);
+                }
                 Trouble::Moved | Trouble::RootMissing => {}
             }
         }
     }
 
-    /// Sends the next transactions and the wake-up behind them; gives the first trouble with what it left open.
+    /// Sends the next transactions; gives the first trouble with what it left open.
     async fn feed_round(
         &mut self,
         entries: &[NewEntry],
         chunks: Vec<Chunk>,
         fed: &mut Vec<EntryName>,
-        wake: &[WorkerNumber],
     ) -> Result<Option<(Trouble, Vec<Chunk>)>, Error> {
         let client = self.term.client()?;
         self.certain = false;
         // From here on requests are under way.
         let mut sent = Vec::with_capacity(chunks.len());
-        for (k, chunk) in (0i32..).zip(chunks) {
-            let reply = self.send(&client, entries, &chunk, self.version.wrapping_add(k))?;
+        for (k, mut chunk) in (0i32..).zip(chunks) {
+            let reply = self.send(&client, entries, &mut chunk, self.version.wrapping_add(k))?;
             sent.push((chunk, reply));
         }
-        let waking = self.send_wake(&client, wake)?;
         let mut sent = sent.into_iter();
         while let Some((chunk, reply)) = sent.next() {
             let trouble = match self.term.wait(reply).await? {
@@ -197,11 +196,6 @@ impl Leader {
             return Ok(Some((trouble, open)));
         }
         self.certain = true;
-        let woken = match waking {
-            Some(waking) => Some(self.term.wait(waking).await?),
-            None => None,
-        };
-        self.after_wake(wake, woken).await?;
         Ok(None)
     }
 
@@ -234,7 +228,11 @@ impl Leader {
                 });
                 sequence += 1;
             }
-            chunks.push(Chunk { first: run[0], names });
+            chunks.push(Chunk {
+                first: run[0],
+                names,
+                wake: Vec::new(),
+            });
         }
         chunks
     }
@@ -243,7 +241,7 @@ impl Leader {
         &self,
         client: &'c Client,
         entries: &[NewEntry],
-        chunk: &Chunk,
+        chunk: &mut Chunk,
         version: i32,
     ) -> Result<impl Future<Output = Result<Vec<MultiWriteResult>, MultiWriteError>> + Send + use<'c>, Error>
     {
@@ -255,6 +253,7 @@ impl Leader {
             for (name, entry) in chunk.names.iter().zip(&entries[chunk.first..]) {
                 writer.add_create(&entry.place.entry(name), &entry.data, &options)?;
             }
+            chunk.wake = self.add_wakes(&mut writer, &chunk.wake)?;
             Ok(())
         };
         add().map_err(|failure: zk::Error| Error::refused(UNOWNED, failure))?;
@@ -274,6 +273,10 @@ impl Leader {
             (1, zk::Error::BadVersion) => Ok(Trouble::Moved),
             (1, zk::Error::NoNode) => Ok(Trouble::RootMissing),
             (1, source) => Err(Error::refused(UNOWNED, source)),
+            (index, zk::Error::NoNode) if index >= 2 + chunk.names.len() => Ok(chunk
+                .wake
+                .get(index - 2 - chunk.names.len())
+                .map_or(Trouble::Moved, |&worker| Trouble::Vanished(worker))),
             (index, source) => {
                 let at = (index - 2).min(chunk.names.len() - 1);
                 let path = entries[chunk.first + at].place.entry(&chunk.names[at]);

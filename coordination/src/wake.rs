@@ -10,20 +10,17 @@ use model::{
     znode::{self, WorkerData},
 };
 use zookeeper_client as zk;
-use zookeeper_client::{Client, MultiWriteError, MultiWriteResult};
+use zookeeper_client::MultiWriter;
 
 use crate::{
-    batch::{ANY_VERSION, guard_failed},
     error::Error,
     layout::{WorkerNumber, folder},
     leader::Leader,
     listing::{self, ReadSize},
 };
 
-/// Most workers woken by one feed: they go into one transaction.
-const MOST_WOKEN: usize = MULTI_OPS - 1;
-
-type Reply = Result<Vec<MultiWriteResult>, MultiWriteError>;
+/// Most workers woken by one feed: they go into its last transaction.
+const MOST_WOKEN: usize = MULTI_OPS;
 
 impl Leader {
     /// Reads the data of workers that are to be woken for the first time.
@@ -49,57 +46,27 @@ impl Leader {
         Ok(())
     }
 
-    /// Sends one guarded transaction that wakes workers; none where there is nobody to wake.
-    pub(crate) fn send_wake<'c>(
+    /// Adds the wake-ups to a transaction; gives who is woken by it, in this order.
+    pub(crate) fn add_wakes(
         &self,
-        client: &'c Client,
+        writer: &mut MultiWriter<'_>,
         wake: &[WorkerNumber],
-    ) -> Result<Option<impl Future<Output = Reply> + Send + use<'c>>, Error> {
+    ) -> Result<Vec<WorkerNumber>, zk::Error> {
         let mut known = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut writer = client.new_multi_writer();
-        let mut add = || {
-            writer.add_check_version(&self.guard, ANY_VERSION)?;
-            let mut woken = 0;
-            for worker in wake.iter().take(MOST_WOKEN) {
-                if let Some(data) = known.get_mut(worker) {
-                    data.wake += 1;
-                    writer.add_set_data(&folder(*worker), &znode::encode(data), None)?;
-                    woken += 1;
-                }
+        let mut woken = Vec::with_capacity(wake.len());
+        for &worker in wake.iter().take(MOST_WOKEN) {
+            if let Some(data) = known.get_mut(&worker) {
+                data.wake += 1;
+                writer.add_set_data(&folder(worker), &znode::encode(data), None)?;
+                woken.push(worker);
             }
-            Ok(woken)
-        };
-        let woken = add().map_err(|failure: zk::Error| Error::refused(&self.guard, failure))?;
-        Ok((woken > 0).then(|| writer.commit()))
+        }
+        Ok(woken)
     }
 
-    /// Wakes the others again when one of them has vanished.
-    ///
-    /// # Errors
-    /// [`Error::Deposed`], [`Error::TermOver`]; whatever else goes wrong is ignored.
-    pub(crate) async fn after_wake(&self, wake: &[WorkerNumber], woken: Option<Reply>) -> Result<(), Error> {
-        let mut left: Vec<WorkerNumber> = wake.iter().copied().take(MOST_WOKEN).collect();
-        let mut reply = woken;
-        while let Some(Err(MultiWriteError::OperationFailed { index, source })) = reply {
-            if index == 0 {
-                return Err(guard_failed(&self.guard, source));
-            }
-            {
-                let mut known = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-                left.retain(|worker| known.contains_key(worker));
-                let Some(culprit) = left.get(index - 1).copied() else {
-                    return Ok(());
-                };
-                tracing::debug!(%culprit, %source, "a worker can't be woken");
-                known.remove(&culprit);
-                left.retain(|&worker| worker != culprit);
-            }
-            let client = self.term.client()?;
-            reply = match self.send_wake(&client, &left)? {
-                Some(waking) => Some(self.term.wait(waking).await?),
-                None => None,
-            };
-        }
-        Ok(())
+    /// Wakes a worker no more: its folder is gone.
+    pub(crate) fn forget_worker(&self, worker: WorkerNumber) {
+        let mut known = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(&worker);
     }
 }

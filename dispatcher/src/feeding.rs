@@ -260,7 +260,6 @@ impl Leading {
 
     /// How much there is room for, by class of requirements.
     async fn rooms(&mut self) -> Result<Rooms, Error> {
-        let waiting = self.leader.unowned_count().await?;
         let mut flying = [0; 2];
         let mut jobs = [0; 2];
         for active in self.jobs.values() {
@@ -268,6 +267,11 @@ impl Leading {
             flying[class] += active.ledger.in_flight_entries();
             jobs[class] += 1;
         }
+        // Nothing waits of what was never fed.
+        let waiting = match flying {
+            [0, 0] => 0,
+            _ => self.leader.unowned_count().await?,
+        };
         let overtaking = std::mem::take(&mut self.overtaking);
         let room = |class: usize, capability: &[Requirement]| {
             let fitting = self

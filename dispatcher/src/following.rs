@@ -6,10 +6,16 @@ use model::{JobId, JobState, ledger::Unsuccessful};
 use rand::RngExt;
 use storage::{FailureRecord, Progress};
 
-use crate::{Error, active::Ending, leading::Leading};
+use crate::{
+    Error,
+    active::{Active, Ending},
+    leading::Leading,
+};
 
 /// How often jobs of which nothing is in flight are looked at, too: for cancel requests.
 const LOOK_AT_ALL: Duration = Duration::from_millis(250);
+/// How often jobs are looked at of which all is fed: nothing but a retry waits for their ends.
+const LOOK_AT_FED: Duration = Duration::from_millis(10);
 /// Between two looks at the jobs in flight pass so many times what the last one took: reading how far thousands of jobs
 /// are competes with recording them.
 const PAUSE_PER_LOOK: u32 = 3;
@@ -33,10 +39,19 @@ impl Leading {
         if all {
             self.looked_at_all = Some(Instant::now());
         }
+        let fed = all || self.looked_at_fed.is_none_or(|at| at.elapsed() >= LOOK_AT_FED);
+        if fed {
+            self.looked_at_fed = Some(Instant::now());
+        }
+        let wanted = |active: &Active| {
+            let moving = active.ledger.in_flight_subtasks() > 0 || active.ledger.unnoted() > 0;
+            let awaited = active.job.has_merge() || active.ledger.left() > 0;
+            all || (moving && (fed || awaited))
+        };
         let ids: Vec<JobId> = self
             .jobs
             .values()
-            .filter(|active| all || active.ledger.in_flight_subtasks() > 0 || active.ledger.unnoted() > 0)
+            .filter(|active| wanted(active))
             .map(|active| active.job.id)
             .collect();
         if ids.is_empty() || (!all && ids.len() > FEW_JOBS && self.look_again_at > Some(Instant::now())) {

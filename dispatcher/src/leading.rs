@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Pause after a round that moved something.
-const BUSY_PAUSE: Duration = Duration::from_millis(2);
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
 /// Longest pause while there are active jobs.
 const ACTIVE_PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause with nothing to do: the wait of a job submitted to an idle mill, at worst.
@@ -51,6 +51,7 @@ pub(crate) struct Leading {
     /// A job more urgent than all others was admitted: it may exceed a full window once.
     pub(crate) overtaking: bool,
     pub(crate) looked_at_all: Option<Instant>,
+    pub(crate) looked_at_fed: Option<Instant>,
     /// Jobs in flight are not looked at before, when there are many.
     pub(crate) look_again_at: Option<Instant>,
     pub(crate) looked_at_pending: Option<Instant>,
@@ -78,6 +79,7 @@ impl Leading {
             reported: std::collections::HashSet::new(),
             overtaking: false,
             looked_at_all: None,
+            looked_at_fed: None,
             look_again_at: None,
             looked_at_pending: None,
             pending: VecDeque::new(),

@@ -39,6 +39,17 @@ pub struct Progress {
     pub cancel_requested: bool,
 }
 
+impl From<&Job> for Progress {
+    fn from(job: &Job) -> Self {
+        Self {
+            id: job.id,
+            state: job.state,
+            counts: job.counts,
+            cancel_requested: job.cancel_requested,
+        }
+    }
+}
+
 impl Store {
     /// Takes office: from now on whoever led before writes nothing. `holder` is kept for people to read.
     ///
