@@ -15,7 +15,7 @@ use mongodb::{
 };
 use tokio::sync::OnceCell;
 
-use crate::{Config, Error, config::DEFAULT_DATABASE, objects::Root};
+use crate::{Config, Error, config::DEFAULT_DATABASE, objects::Root, sessions::Sessions};
 
 /// MongoDB and the block store. Cloning is cheap; all clones share their connections.
 #[derive(Clone)]
@@ -30,8 +30,7 @@ struct Inner {
     root: Root,
     /// Who is recording ends of a job in this process: two transactions on one job's counter would only collide.
     recording: Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<()>>>>,
-    /// Own sessions of transactions, and when others were last told of them.
-    sessions: Mutex<HashMap<Vec<u8>, Instant>>,
+    sessions: Mutex<Sessions>,
     /// The folder of this database's outputs in the block store, once it is known.
     outputs: OnceCell<String>,
 }
@@ -162,7 +161,7 @@ impl Store {
         &self.inner.client
     }
 
-    pub(crate) fn sessions(&self) -> &Mutex<HashMap<Vec<u8>, Instant>> {
+    pub(crate) fn sessions(&self) -> &Mutex<Sessions> {
         &self.inner.sessions
     }
 

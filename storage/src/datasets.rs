@@ -97,7 +97,7 @@ impl Store {
         let mut tries = 0;
         loop {
             let dataset = self.get(name).await?.ok_or_else(|| unknown(name))?;
-            match self.append_once(&dataset, pages).await {
+            match self.patiently(self.append_once(&dataset, pages)).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error) if is_transient(&error) || code(&error) == Some(DUPLICATE_KEY) => {}

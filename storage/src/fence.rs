@@ -21,7 +21,7 @@ use crate::{
 /// The leader's document.
 pub(crate) const DISPATCHER: &str = "dispatcher";
 /// How often a transaction is tried before its error is the caller's.
-const TRIES: u32 = 10;
+const TRIES: u32 = 100;
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -76,6 +76,11 @@ impl Store {
         doing: &str,
         statements: RawArrayBuf,
     ) -> Result<u64, Error> {
+        self.patiently(self.fenced_at_last(epoch, doing, statements))
+            .await
+    }
+
+    async fn fenced_at_last(&self, epoch: Epoch, doing: &str, statements: RawArrayBuf) -> Result<u64, Error> {
         let mut session = self.known_session().await.map_err(self.failed(doing))?;
         let mut tries = 0;
         loop {
@@ -84,9 +89,6 @@ impl Store {
                 Ok(None) => return Err(Error::Deposed { epoch: epoch.0 }),
                 Err(error) if tries < TRIES && is_transient(&error) => tries += 1,
                 Err(error) => return Err(self.failed(doing)(error)),
-            }
-            if tries == TRIES / 2 {
-                self.end_other_transactions().await.map_err(self.failed(doing))?;
             }
             tokio::time::sleep(pause(tries)).await;
         }

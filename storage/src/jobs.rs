@@ -1,5 +1,7 @@
 //! Jobs as users see them: submitted, looked up, listed, asked to be cancelled.
 
+use std::future::IntoFuture as _;
+
 use bson::{DateTime, Document, RawDocument, RawDocumentBuf, doc};
 use model::{
     Counts, FORMAT, Job, JobId, JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED,
@@ -126,7 +128,9 @@ impl Store {
         let unfinished = [JobState::Pending, JobState::Staging, JobState::Running];
         let filter = doc! { "_id": schema::uuid(id), "state": { "$in": states(&unfinished) } };
         let update = doc! { "$set": { "cancel_requested": true } };
-        let done = self.documents(JOBS).update_one(filter, update).await;
+        let jobs = self.documents(JOBS);
+        let asking = jobs.update_one(filter, update);
+        let done = self.patiently(asking.into_future()).await;
         if done
             .map_err(self.failed(format!("cancelling job {id}")))?
             .matched_count

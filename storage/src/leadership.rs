@@ -8,11 +8,10 @@ use model::{Counts, Job, JobId, JobState, Priority};
 use crate::{
     Error, Store,
     error::{DUPLICATE_KEY, is_transient},
-    fence::{DISPATCHER, statement},
+    fence::{DISPATCHER, pause, statement},
     jobs::states,
     rows::Query,
     schema::{self, JOBS, LEADER, count, date, now_ms, signed},
-    sessions::PATIENCE,
 };
 
 /// The term of office of a leading dispatcher: a later one has a higher number.
@@ -23,8 +22,8 @@ pub struct Epoch(pub u64);
 const IDS: usize = 1000;
 /// Documents in one reply.
 const BATCH: u32 = 10_000;
-/// How often a leader looks for the document that counts the epochs.
-const EPOCH_TRIES: u32 = 5;
+/// How often a leader tries to count up the epoch, and looks for the document that counts them.
+const EPOCH_TRIES: u32 = 100;
 
 /// How far a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,17 +66,13 @@ impl Store {
                 .find_one_and_update(doc! { "_id": DISPATCHER }, update.clone())
                 .return_document(mongodb::options::ReturnDocument::After);
             // The leader before may have died inside a transaction that holds the document.
-            let taken = match tokio::time::timeout(PATIENCE, taken.into_future()).await {
-                Ok(Err(error)) if tries < EPOCH_TRIES && is_transient(&error) => None,
-                Ok(taken) => Some(taken.map_err(self.failed("taking office"))?),
-                Err(_) => None,
-            };
-            let Some(taken) = taken else {
-                tries += 1;
-                self.end_other_transactions()
-                    .await
-                    .map_err(self.failed("taking office"))?;
-                continue;
+            let taken = match self.patiently(taken.into_future()).await {
+                Err(error) if tries < EPOCH_TRIES && is_transient(&error) => {
+                    tries += 1;
+                    tokio::time::sleep(pause(tries)).await;
+                    continue;
+                }
+                taken => taken.map_err(self.failed("taking office"))?,
             };
             let epoch = taken
                 .and_then(|leader| leader.get_i64("epoch").ok())
@@ -161,8 +156,9 @@ impl Store {
             let ids: Vec<Bson> = ids.iter().map(|&id| schema::uuid(id).into()).collect();
             let filter = doc! { "_id": { "$in": ids }, "epoch": { "$lt": signed(epoch.0) } };
             let update = doc! { "$set": { "epoch": signed(epoch.0) } };
-            self.documents(JOBS)
-                .update_many(filter, update)
+            let jobs = self.documents(JOBS);
+            let adopting = jobs.update_many(filter, update);
+            self.patiently(adopting.into_future())
                 .await
                 .map_err(self.failed("adopting jobs"))?;
         }
@@ -224,7 +220,9 @@ impl Store {
                 "ordered": false,
                 "writeConcern": { "w": "majority" },
             };
-            let reply = self.db().run_raw_command(command).await;
+            let reply = self
+                .patiently(self.db().run_raw_command(command).into_future())
+                .await;
             let reply = reply.map_err(self.failed("keeping low-water marks"))?;
             crate::record::check_reply(&reply).map_err(self.failed("keeping low-water marks"))?;
         }
@@ -263,10 +261,9 @@ impl Store {
             };
             RawDocumentBuf::try_from(document).map_err(invalid)
         };
-        let done = self
-            .documents(JOBS)
-            .update_one(filter.clone(), update.clone())
-            .await;
+        let jobs = self.documents(JOBS);
+        let ending = jobs.update_one(filter.clone(), update.clone());
+        let done = self.patiently(ending.into_future()).await;
         if done
             .map_err(self.failed(format!("ending job {id}")))?
             .matched_count

@@ -8,7 +8,6 @@ use std::{
     collections::{BTreeSet, HashMap},
     ops::Range,
     sync::Arc,
-    time::Instant,
 };
 
 use bson::{Document, RawDocumentBuf, doc};
@@ -23,7 +22,6 @@ use crate::{
     prepare::{Piece, pieces},
     rows::Query,
     schema::{FAILURES, RESULTS, key},
-    sessions::PATIENCE,
 };
 
 mod adding;
@@ -46,7 +44,7 @@ pub struct Recorded {
 }
 
 /// How often a transaction is begun before its error is the caller's: two recorders on one job meet again and again.
-const TRIES: u32 = 40;
+const TRIES: u32 = 100;
 /// Jobs in a batch up to which it waits for its turn at each: larger batches have few ends of each, and collide rarely.
 const TURNS: usize = 16;
 /// Largest document, in bytes: MongoDB's limit of 16 MiB less what the command around it takes.
@@ -121,9 +119,12 @@ impl Store {
                 "a document of {bytes} bytes is more than the {DOCUMENT_BYTES} that fit"
             )));
         }
+        self.patiently(self.record_all(pieces)).await
+    }
+
+    async fn record_all(&self, pieces: &[Piece]) -> Result<Result<(), String>, Error> {
         let mut left: Vec<&Piece> = pieces.iter().collect();
         let mut tries = 0;
-        let mut patient_since = Instant::now();
         loop {
             let setback = match self.transaction(&left).await {
                 Ok(()) => return Ok(Ok(())),
@@ -144,12 +145,6 @@ impl Store {
             }
             if tries >= TRIES {
                 return Err(self.failed("recording")(error));
-            }
-            if patient_since.elapsed() >= PATIENCE {
-                self.end_other_transactions()
-                    .await
-                    .map_err(self.failed("recording"))?;
-                patient_since = Instant::now();
             }
             tokio::time::sleep(pause(tries)).await;
         }

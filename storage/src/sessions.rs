@@ -1,8 +1,14 @@
-//! Sessions of transactions, known to everybody: a transaction of a process that died holds what it wrote until
-//! MongoDB's own limit, a minute by default, and nobody else can write there. Whoever is blocked for long ends the
-//! transactions of all others. That harms nobody: one that lives begins its transaction again.
+//! Writes that do not wait for the dead: a transaction of a process that died, or froze, holds what it wrote until
+//! MongoDB's own limit, a minute by default, and whoever wants to write there waits or fails.
+//!
+//! The sessions of transactions are known to everybody, by process. Whoever is held up says so, again and again; after a
+//! while it ends the transactions of those processes that say nothing. That harms nobody who lives: one that is not
+//! held up begins its transaction again. Those that are held up themselves are spared, since ending a transaction may
+//! have to wait for the statement that it is in.
 
 use std::{
+    collections::HashMap,
+    convert::Infallible,
     sync::PoisonError,
     time::{Duration, Instant},
 };
@@ -16,12 +22,42 @@ use crate::{
     schema::{SESSIONS, date, now_ms},
 };
 
-/// How long somebody bears with collisions before ending the transactions of others: many times what one takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-/// How often a session that is in use says so again.
+/// How long a write is under way before its process says that it is held up: longer than most take.
+const FIRST_SIGN: Duration = Duration::from_millis(100);
+/// How often it says so again.
+const SIGN_INTERVAL: Duration = Duration::from_millis(250);
+/// How long somebody is held up before looking for the dead: many times what a transaction takes.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A process that gives no sign for this long is not held up, or dead.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How often a session that is in use is written down again.
 const RENEWAL: Duration = Duration::from_secs(24 * 3600);
 /// Sessions that have not been renewed for this long belong to nobody.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The sessions of this process.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    /// Names the process in MongoDB.
+    holder: bson::Uuid,
+    /// Since when each is written down there.
+    known: HashMap<Vec<u8>, Instant>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            holder: bson::Uuid::new(),
+            known: HashMap::new(),
+        }
+    }
+}
+
+/// Signs of the other processes, and when they were read.
+struct Signs {
+    at: Instant,
+    by_holder: HashMap<Vec<u8>, i64>,
+}
 
 impl Store {
     /// A session that others can end. Dropping it ends its transaction, if the process lives to do so.
@@ -30,46 +66,110 @@ impl Store {
         let Some(id) = bytes(session.id(), "id") else {
             return Ok(session);
         };
-        let is_known = {
-            let known = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
-            known.get(id).is_some_and(|since| since.elapsed() < RENEWAL)
+        let (holder, is_known) = {
+            let own = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
+            let since = own.known.get(id);
+            (own.holder, since.is_some_and(|since| since.elapsed() < RENEWAL))
         };
         if !is_known {
-            let filter = doc! { "_id": uuid(id.clone()) };
-            let change = doc! { "$set": { "v": i64::from(model::FORMAT), "at": date(now_ms()) } };
+            let change = doc! {
+                "$set": { "v": i64::from(model::FORMAT), "at": date(now_ms()) },
+                "$addToSet": { "sessions": uuid(id.clone()) },
+            };
             self.documents(SESSIONS)
-                .update_one(filter, change)
+                .update_one(doc! { "_id": holder }, change)
                 .upsert(true)
                 .await?;
-            let mut known = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert(id.clone(), Instant::now());
+            let mut own = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
+            own.known.insert(id.clone(), Instant::now());
         }
         Ok(session)
     }
 
-    /// Ends the transactions of all other processes.
-    pub(crate) async fn end_other_transactions(&self) -> Result<(), Driver> {
+    /// Carries a write out, and when it is held up sees to it that the dead do not hold it.
+    pub(crate) async fn patiently<T>(&self, write: impl Future<Output = T>) -> T {
+        tokio::select! {
+            biased;
+            done = write => done,
+            never = self.while_held_up() => match never {},
+        }
+    }
+
+    async fn while_held_up(&self) -> Infallible {
+        let begun = Instant::now();
+        let mut signs = None;
+        let mut pause = FIRST_SIGN;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = SIGN_INTERVAL;
+            let done = match self.give_sign().await {
+                Ok(()) if begun.elapsed() >= PATIENCE => self.end_silent_transactions(&mut signs).await,
+                other => other,
+            };
+            if let Err(failure) = done {
+                tracing::debug!("can't look for transactions of the dead: {failure}");
+            }
+        }
+    }
+
+    async fn give_sign(&self) -> Result<(), Driver> {
+        let holder = {
+            let own = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
+            if own.known.is_empty() {
+                return Ok(());
+            }
+            own.holder
+        };
+        let sign = doc! { "$inc": { "signs": 1_i64 }, "$set": { "at": date(now_ms()) } };
+        self.documents(SESSIONS)
+            .update_one(doc! { "_id": holder }, sign)
+            .await?;
+        Ok(())
+    }
+
+    /// Ends the transactions of all other processes that gave no sign since `signs` was read a while ago.
+    async fn end_silent_transactions(&self, signs: &mut Option<Signs>) -> Result<(), Driver> {
+        if signs.as_ref().is_some_and(|signs| signs.at.elapsed() < SILENCE) {
+            return Ok(());
+        }
         let all: Vec<Document> = self
             .documents(SESSIONS)
             .find(doc! {})
             .await?
             .try_collect()
             .await?;
-        let others: Vec<Document> = {
-            let known = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
-            let ids = all.iter().filter_map(|session| bytes(session, "_id"));
-            ids.filter(|id| !known.contains_key(*id))
-                .map(|id| doc! { "id": uuid(id.clone()) })
-                .collect()
+        let own = {
+            let own = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
+            own.holder.bytes()
         };
-        if others.is_empty() {
+        let number = |holder: &Document| holder.get_i64("signs").unwrap_or(0);
+        let Some(before) = signs.take() else {
+            let by_holder = all
+                .iter()
+                .filter_map(|holder| Some((bytes(holder, "_id")?.clone(), number(holder))));
+            *signs = Some(Signs {
+                at: Instant::now(),
+                by_holder: by_holder.collect(),
+            });
+            return Ok(());
+        };
+        let silent = all.iter().filter(|holder| {
+            bytes(holder, "_id")
+                .is_some_and(|id| id[..] != own && before.by_holder.get(id) == Some(&number(holder)))
+        });
+        let sessions: Vec<Document> = silent
+            .filter_map(|holder| holder.get_array("sessions").ok())
+            .flatten()
+            .map(|id| doc! { "id": id.clone() })
+            .collect();
+        if sessions.is_empty() {
             return Ok(());
         }
         tracing::warn!(
-            sessions = others.len(),
-            "blocked by the transaction of another: ending those of all others"
+            sessions = sessions.len(),
+            "held up, perhaps by a transaction of a process that died: ending those of all that are silent"
         );
-        let command = doc! { "killSessions": others };
+        let command = doc! { "killSessions": sessions };
         self.client().database("admin").run_command(command).await?;
         Ok(())
     }

@@ -56,6 +56,30 @@ async fn the_transaction_of_a_dead_leader_blocks_no_successor_for_long() {
 }
 
 #[tokio::test]
+async fn the_transaction_of_a_dead_watcher_holds_up_no_leader_and_no_other_watcher() {
+    let fresh = Fresh::new().await;
+    let job = fresh.admitted(1, false).await;
+    let before = doc! { "_id": crate::schema::uuid(job) };
+    die_inside_a_transaction(&fresh.other().await, JOBS, before).await;
+    let (leader, watcher) = (fresh.other().await, fresh.other().await);
+    let epoch = leader.take_epoch("next").await.unwrap();
+    // A plain update keeps transactions from even failing on some servers, so all three wait for each other.
+    let ids = [job];
+    let both = async {
+        tokio::join!(
+            leader.adopt(&ids, epoch),
+            watcher.record(items(vec![succeeded(job, 0, 1)])),
+        )
+    };
+    let (adopted, recorded) = tokio::time::timeout(SOON, both)
+        .await
+        .expect("they are still held up");
+    adopted.unwrap();
+    recorded.unwrap();
+    assert_eq!(fresh.job(job).await.state, JobState::Successful);
+}
+
+#[tokio::test]
 async fn recording_twice_changes_nothing() {
     let fresh = Fresh::new().await;
     let job = fresh.admitted(10, false).await;
