@@ -64,7 +64,7 @@ enum Trouble {
 }
 
 impl Leader {
-    /// Feeds entries, in transactions as large as they may be, and wakes workers once they are in.
+    /// Feeds entries, in transactions as large as they may be, and wakes workers with the last of them.
     ///
     /// `Ok` names what is in, a prefix of `entries` in their order: all of it, unless ZooKeeper refused the rest for
     /// good. After an `Err` the term is over, nothing is in, or [`Error::outcome_unknown`]. A worker that can't be

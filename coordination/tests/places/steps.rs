@@ -161,7 +161,7 @@ async fn wake_ups_are_not_missed() {
     let mut leader = leader(&term).await;
     let (first, second, dead) = (worker(&term).await, worker(&term).await, worker(&mortal).await);
     let all = [dead.number(), first.number(), second.number()];
-    leader.feed(Vec::new(), &all).await.unwrap();
+    leader.feed(new_entries(1), &all).await.unwrap();
     for worker in [&first, &second, &dead] {
         worker.woken().await.unwrap();
     }
@@ -186,7 +186,7 @@ async fn wake_ups_are_not_missed() {
     });
     tokio::time::timeout(SOON, async {
         while !waiting.is_finished() {
-            leader.feed(Vec::new(), &[first.number()]).await.unwrap();
+            leader.feed(new_entries(1), &[first.number()]).await.unwrap();
             tokio::time::sleep(std::time::Duration::from_millis(250)).await;
         }
     })
