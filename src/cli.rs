@@ -59,7 +59,7 @@ pub struct Global {
     /// The block store for large outputs [default: file:///var/tmp/sawmill/store]
     #[arg(long, global = true, value_name = "URL")]
     store: Option<String>,
-    /// A table for people or one JSON document for programs
+    /// A table for people or one JSON document for programs; answers of queries also as csv or arrow
     #[arg(long, global = true, value_name = "FORM", value_enum, default_value_t)]
     output: Format,
     /// Tell more on standard error; -vv tells everything
@@ -84,6 +84,9 @@ enum Command {
     Dataset(commands::dataset::Command),
     /// Run a command over every block of a dataset and print the result
     Run(commands::run::RunArgs),
+    /// Ask a question in SQL over the lines of a dataset
+    #[cfg(feature = "sql")]
+    Query(commands::query::QueryArgs),
     /// Look at jobs, wait for them, cancel them
     #[command(subcommand)]
     Job(commands::job::Command),
@@ -99,6 +102,18 @@ enum Command {
     Config(commands::config::Command),
     /// Print a completion script for a shell
     Completions(commands::completions::CompletionsArgs),
+}
+
+impl Command {
+    /// Whether it may print the answer of a query.
+    fn prints_answers(&self) -> bool {
+        match self {
+            #[cfg(feature = "sql")]
+            Self::Query(_) => true,
+            Self::Job(command) => command.prints_answers(),
+            _ => false,
+        }
+    }
 }
 
 /// `sawmill dev`.
@@ -236,6 +251,11 @@ fn told(error: &anyhow::Error) -> String {
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let sources = Sources::of_process(cli.global.config.as_deref(), cli.flags());
     let format = cli.global.output;
+    if matches!(format, Format::Csv | Format::Arrow) && !cli.command.prints_answers() {
+        return Err(crate::exit::usage(
+            "--output csv and arrow are for answers: use them with `query` and `job output`, and table or json here",
+        ));
+    }
     if let Command::Completions(args) = &cli.command {
         return commands::completions::run(args).map(Into::into);
     }
@@ -254,6 +274,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Init => commands::init::run(&context).await?,
         Command::Dataset(command) => commands::dataset::run(command, &context).await?,
         Command::Run(args) => commands::run::run(args, &context).await?,
+        #[cfg(feature = "sql")]
+        Command::Query(args) => commands::query::run(args, &context).await?,
         Command::Job(command) => commands::job::run(command, &context).await?,
         Command::Status => commands::status::run(&context).await?,
         Command::Doctor(args) => commands::doctor::run(args, &context).await?,

@@ -22,8 +22,12 @@ pub enum Format {
     /// Tables and sentences, for people.
     #[default]
     Table,
-    /// One JSON document, for programs.
+    /// One JSON document, for programs; one per row for answers.
     Json,
+    /// Comma-separated values, for answers alone.
+    Csv,
+    /// An Arrow IPC stream, for answers alone.
+    Arrow,
 }
 
 /// Writes bytes to standard output and flushes.

@@ -17,7 +17,7 @@ pub struct JobView {
     pub dataset: String,
     /// 0 to 999.
     pub priority: u16,
-    /// `command` or `noop`.
+    /// `command`, `query` or `noop`.
     pub processor: &'static str,
     /// The command over each block.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,6 +25,9 @@ pub struct JobView {
     /// The command over the partial results.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reduce: Option<String>,
+    /// The query, in SQL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
     /// Whether recorded results may answer.
     pub reuse: bool,
     /// Failed attempts that end a subtask.
@@ -47,9 +50,13 @@ pub struct JobView {
 
 impl From<&Job> for JobView {
     fn from(job: &Job) -> Self {
-        let (processor, map, reduce) = match &job.spec.processor {
-            Processor::Noop => ("noop", None, None),
-            Processor::Command(command) => ("command", Some(command.map.clone()), command.reduce.clone()),
+        let (processor, map, reduce, sql) = match &job.spec.processor {
+            Processor::Noop => ("noop", None, None, None),
+            Processor::Command(command) => {
+                let (map, reduce) = (command.map.clone(), command.reduce.clone());
+                ("command", Some(map), reduce, None)
+            }
+            Processor::Query(query) => ("query", None, None, Some(query.sql.clone())),
         };
         Self {
             id: job.id.to_string(),
@@ -59,6 +66,7 @@ impl From<&Job> for JobView {
             processor,
             map,
             reduce,
+            sql,
             reuse: job.spec.reuse,
             max_attempts: job.spec.retry.max_attempts,
             subtasks: job.subtasks(),

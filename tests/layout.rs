@@ -10,13 +10,14 @@ use std::{
 /// Crates by floor, from the ground up; a crate may use only what is on a lower floor.
 const FLOORS: [&[&str]; 5] = [
     &["model"],
-    &["coordination", "storage"],
+    &["coordination", "storage", "sql"],
     &["control", "engine", "servers"],
     &["dispatcher", "compute", "watcher"],
     &["."],
 ];
 /// External crates that only one crate may use.
-const MONOPOLIES: [(&str, &[&str]); 3] = [
+const MONOPOLIES: [(&str, &[&str]); 4] = [
+    ("datafusion", &["sql"]),
     ("zookeeper-client", &["coordination", "testkit"]),
     ("mongodb", &["storage", "servers", "testkit"]),
     ("object_store", &["storage"]),

@@ -37,6 +37,15 @@ pub struct Config {
     pub host: String,
 }
 
+impl Config {
+    /// What it offers to processors.
+    fn capabilities(&self) -> Vec<Requirement> {
+        let exec = self.allow_exec.then_some(Requirement::Exec);
+        let sql = engine::WITH_SQL.then_some(Requirement::Sql);
+        exec.into_iter().chain(sql).collect()
+    }
+}
+
 /// What the role works with.
 #[derive(Clone)]
 pub struct Parts {
@@ -106,11 +115,7 @@ async fn serve_term(
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_string(),
         slots: config.slots,
-        capabilities: if config.allow_exec {
-            vec![Requirement::Exec]
-        } else {
-            Vec::new()
-        },
+        capabilities: config.capabilities(),
         wake: 0,
     };
     let worker = Worker::register(&term, data).await?;

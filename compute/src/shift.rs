@@ -79,11 +79,7 @@ impl Shift {
         let now = Instant::now();
         let reporter = Reporter::new(&config, worker.number(), store.clone());
         Self {
-            capabilities: if config.allow_exec {
-                vec![Requirement::Exec]
-            } else {
-                Vec::new()
-            },
+            capabilities: config.capabilities(),
             config: Arc::new(config),
             engine,
             store,

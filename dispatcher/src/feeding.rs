@@ -260,20 +260,21 @@ impl Leading {
 
     /// How much there is room for, by class of requirements.
     async fn rooms(&mut self) -> Result<Rooms, Error> {
-        let mut flying = [0; 2];
-        let mut jobs = [0; 2];
+        let mut flying = [0; CLASSES.len()];
+        let mut jobs = [0; CLASSES.len()];
         for active in self.jobs.values() {
             let class = class(&active.job.spec.processor);
             flying[class] += active.ledger.in_flight_entries();
             jobs[class] += 1;
         }
         // Nothing waits of what was never fed.
-        let waiting = match flying {
-            [0, 0] => 0,
-            _ => self.leader.unowned_count().await?,
+        let waiting = if flying.iter().all(|&entries| entries == 0) {
+            0
+        } else {
+            self.leader.unowned_count().await?
         };
         let overtaking = std::mem::take(&mut self.overtaking);
-        let room = |class: usize, capability: &[Requirement]| {
+        let room = |class: usize| {
             let fitting = self
                 .census
                 .workers
@@ -281,14 +282,14 @@ impl Leading {
                 .filter(|worker| worker.alive)
                 .filter_map(|worker| {
                     let data = worker.data.as_ref().ok()?;
-                    capability
+                    CLASSES[class]
                         .iter()
                         .all(|needed| data.capabilities.contains(needed))
                         .then_some(data.slots)
                 });
             let (workers, slots) =
                 fitting.fold((0, 0u32), |(n, sum), slots| (n + 1, sum.saturating_add(slots)));
-            let alone = jobs[1 - class] == 0;
+            let alone = jobs.iter().sum::<usize>() == jobs[class];
             let waiting = if alone {
                 waiting
             } else {
@@ -301,7 +302,7 @@ impl Leading {
                 workers,
             }
         };
-        Ok(Rooms([room(0, &[]), room(1, &[Requirement::Exec])]))
+        Ok(Rooms(std::array::from_fn(room)))
     }
 
     /// The workers to wake: the nearest to each entry, and where that one was full, the nearest with room.
@@ -350,8 +351,11 @@ struct Room {
     workers: usize,
 }
 
-/// Room by class: without requirements, and with.
-struct Rooms([Room; 2]);
+/// Room by class.
+struct Rooms([Room; CLASSES.len()]);
+
+/// What processors may ask of a worker.
+const CLASSES: [&[Requirement]; 3] = [&[], &[Requirement::Exec], &[Requirement::Sql]];
 
 impl Rooms {
     fn of(&mut self, processor: &Processor) -> &mut Room {
@@ -360,7 +364,11 @@ impl Rooms {
 }
 
 fn class(processor: &Processor) -> usize {
-    usize::from(!processor.requirements().is_empty())
+    let wanted = processor.requirements();
+    CLASSES
+        .iter()
+        .position(|class| *class == wanted)
+        .unwrap_or_default()
 }
 
 impl Active {

@@ -11,9 +11,14 @@ pub mod guard;
 pub mod noop;
 pub mod processor;
 pub mod product;
+#[cfg(feature = "sql")]
+mod query;
 pub mod source;
 pub mod stop;
 mod stored;
+
+/// Whether this build answers queries in SQL.
+pub const WITH_SQL: bool = cfg!(feature = "sql");
 
 pub use guard::Guard;
 pub use processor::{Engine, Subtask};

@@ -28,13 +28,26 @@ pub struct Subtask<'a> {
 #[derive(Clone, Debug)]
 pub struct Engine {
     commands: Runner,
+    #[cfg(feature = "sql")]
+    spool: PathBuf,
+}
+
+#[cfg(not(feature = "sql"))]
+fn without_sql() -> Stop {
+    Stop::failed(
+        FailureKind::Refused,
+        "this node was built without SQL: build it with --features sql",
+    )
 }
 
 impl Engine {
     /// Runs commands under `guard`, and keeps large outputs in unnamed files in the folder `spool`.
     pub fn new(guard: Guard, spool: impl Into<PathBuf>) -> Self {
+        let spool = spool.into();
         Self {
-            commands: Runner::new(guard, spool),
+            commands: Runner::new(guard, &spool),
+            #[cfg(feature = "sql")]
+            spool,
         }
     }
 
@@ -55,6 +68,16 @@ impl Engine {
         let command = match processor {
             Processor::Noop => return Ok(noop::run(block)),
             Processor::Command(command) => command,
+            #[cfg(feature = "sql")]
+            Processor::Query(query) => {
+                let block = crate::query::Block {
+                    block,
+                    index: subtask.index,
+                };
+                return crate::query::run_block(query, block, blocks, &self.spool, cancel).await;
+            }
+            #[cfg(not(feature = "sql"))]
+            Processor::Query(_) => return Err(without_sql()),
         };
         let source = tokio::select! {
             source = blocks.open(block) => source?,
@@ -77,6 +100,15 @@ impl Engine {
         partials: &impl Partials,
         cancel: &CancellationToken,
     ) -> Result<Product, Stop> {
+        #[cfg(feature = "sql")]
+        if let Processor::Query(query) = processor {
+            let partials = partials.partials(subtask.job, subtask.index);
+            return crate::query::run_merge(query, partials, &self.spool, cancel).await;
+        }
+        #[cfg(not(feature = "sql"))]
+        if let Processor::Query(_) = processor {
+            return Err(without_sql());
+        }
         let Processor::Command(
             command @ Command {
                 reduce: Some(reduce), ..

@@ -21,6 +21,7 @@ pub mod payload;
 pub mod processor;
 pub mod rendezvous;
 pub mod retry;
+pub mod table;
 pub mod znode;
 
 pub use block::{Block, Codec, Content};

@@ -83,6 +83,8 @@ pub enum FailureKind {
     Changed,
     /// The output could not be stored.
     Store,
+    /// A query failed on the data.
+    Query,
     /// Workers died while the subtask ran alone on them.
     Deaths,
     /// What came back could not be recorded or decoded.

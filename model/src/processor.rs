@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::COMMAND_BYTES;
+use crate::{limits::COMMAND_BYTES, table::Table};
 
 /// Default limit on what one subtask may print: 1 GiB.
 pub const DEFAULT_OUTPUT_LIMIT_BYTES: u64 = 1 << 30;
@@ -15,6 +15,28 @@ pub enum Processor {
     Noop,
     /// Runs shell commands, as with Hadoop streaming.
     Command(Command),
+    /// Answers a query in SQL.
+    Query(Query),
+}
+
+/// A query over the lines of a dataset, with all that shapes its answer: both its halves are made from this alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Query {
+    /// Its text.
+    pub sql: String,
+    /// What the query calls the dataset.
+    pub name: String,
+    /// How lines become rows.
+    pub table: Table,
+    /// An IANA name or an offset: the zone in which times without one are meant.
+    pub time_zone: String,
+    /// What `now()` is, in microseconds since 1970 UTC.
+    pub now_us: i64,
+    /// Who planned it; partial results of one version mean nothing to another.
+    pub version: String,
+    /// Identifies what happens to a block, in hexadecimal digits; none for what differs from run to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower_half: Option<String>,
 }
 
 /// A pair of shell commands.
@@ -38,6 +60,8 @@ pub struct Command {
 pub enum Requirement {
     /// Started with `--allow-exec`.
     Exec,
+    /// Built with SQL.
+    Sql,
 }
 
 /// A processor that can't be accepted.
@@ -54,12 +78,18 @@ pub enum BadProcessor {
     /// A NUL byte, which no command line may contain.
     #[error("the {0} command contains a NUL byte")]
     Nul(&'static str),
+    /// A query that is too long to travel in an entry, with the columns of its table.
+    #[error("the query and its table take {0} bytes, more than {COMMAND_BYTES}")]
+    LongQuery(usize),
 }
 
 impl Processor {
     /// Whether the partial results are merged by a subtask of their own.
     pub fn merges(&self) -> bool {
-        matches!(self, Self::Command(Command { reduce: Some(_), .. }))
+        matches!(
+            self,
+            Self::Command(Command { reduce: Some(_), .. }) | Self::Query(_)
+        )
     }
 
     /// What a worker must offer.
@@ -67,6 +97,7 @@ impl Processor {
         match self {
             Self::Noop => &[],
             Self::Command(_) => &[Requirement::Exec],
+            Self::Query(_) => &[Requirement::Sql],
         }
     }
 
@@ -85,6 +116,10 @@ impl Processor {
         match self {
             Self::Noop => hasher.update(b"noop\0"),
             Self::Command(command) => hasher.update(b"command\0").update(command.map.as_bytes()),
+            Self::Query(query) => {
+                let half = query.lower_half.as_deref().unwrap_or(&query.sql);
+                hasher.update(b"query\0").update(half.as_bytes())
+            }
         };
         *hasher.finalize().as_bytes()
     }
@@ -94,8 +129,18 @@ impl Processor {
     /// # Errors
     /// [`BadProcessor`] that names the command at fault.
     pub fn check(&self) -> Result<(), BadProcessor> {
-        let Self::Command(command) = self else {
-            return Ok(());
+        let command = match self {
+            Self::Noop => return Ok(()),
+            Self::Query(query) => {
+                let bytes = serde_json::to_vec(query).map_or(0, |bytes| bytes.len());
+                let fits = bytes <= COMMAND_BYTES;
+                return if fits {
+                    Ok(())
+                } else {
+                    Err(BadProcessor::LongQuery(bytes))
+                };
+            }
+            Self::Command(command) => command,
         };
         let reduce = command.reduce.iter().map(|text| ("reduce", text));
         for (which, text) in std::iter::once(("map", &command.map)).chain(reduce) {

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use control::Source;
-use model::Name;
+use model::{Name, table::Table};
 use serde::Serialize;
 use storage::Dataset;
 
@@ -43,6 +43,11 @@ pub struct AddArgs {
     /// Bytes of a block [default: 8MiB]
     #[arg(long, value_name = "SIZE", value_parser = cli::size)]
     block_size: Option<u64>,
+    /// What the lines are: access, json, logfmt, syslog, syslog5424, csv, tsv, raw or regex:PATTERN with named groups
+    /// [default: what the first lines look like]
+    #[cfg(feature = "sql")]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
 }
 
 /// `sawmill dataset show`.
@@ -69,6 +74,9 @@ struct View {
     blocks: u32,
     bytes: u64,
     created_at: String,
+    /// How its lines become rows, once that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    table: Option<Table>,
 }
 
 impl From<&Dataset> for View {
@@ -79,6 +87,7 @@ impl From<&Dataset> for View {
             blocks: dataset.blocks,
             bytes: dataset.bytes,
             created_at: output::time(dataset.created_ms),
+            table: dataset.table.clone(),
         }
     }
 }
@@ -109,7 +118,17 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         .collect::<Result<Vec<_>, _>>()?;
     let control = context.control().await?;
     control.store().init().await?;
+    #[cfg(feature = "sql")]
+    if let Some(format) = &args.format {
+        // Before anything is written; what the lines say comes later.
+        sql::check_name(format).map_err(|error| crate::exit::usage(error.to_string()))?;
+    }
     let added = control.add_dataset(&args.name, &sources, block_size).await?;
+    #[cfg(feature = "sql")]
+    let added = control::AddReport {
+        dataset: learn(&control, &added.dataset, args.format.as_deref(), context).await?,
+        ..added
+    };
     if context.json() {
         return output::json(&serde_json::json!({
             "dataset": View::from(&added.dataset),
@@ -123,6 +142,27 @@ async fn add(args: AddArgs, context: &Context) -> anyhow::Result<()> {
         "dataset {}: added {files}, {blocks}, {size}",
         args.name
     ))
+}
+
+/// Makes sure that the format of a dataset is known, and tells what it was taken for when it was not.
+#[cfg(feature = "sql")]
+async fn learn(
+    control: &control::Control,
+    dataset: &Dataset,
+    named: Option<&str>,
+    context: &Context,
+) -> anyhow::Result<Dataset> {
+    if dataset.blocks > 0 && (dataset.table.is_none() || named.is_some()) {
+        let detected = super::table::learn(control, dataset, named).await?;
+        if !context.json() {
+            let (format, why) = (detected.table.format.name(), detected.why);
+            output::note(format_args!(
+                "dataset {}: its lines are taken as {format} ({why}; --format says otherwise)",
+                dataset.name
+            ));
+        }
+    }
+    Ok(control.dataset(&dataset.name).await?)
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {
@@ -156,7 +196,7 @@ async fn show(args: ShowArgs, context: &Context) -> anyhow::Result<()> {
     if context.json() {
         return output::json(&serde_json::json!({ "dataset": View::from(&dataset), "blocks": blocks }));
     }
-    output::pairs(&[
+    let mut pairs = vec![
         ("name", dataset.name.to_string()),
         ("id", dataset.id.to_string()),
         ("blocks", output::grouped(dataset.blocks.into())),
@@ -169,7 +209,12 @@ async fn show(args: ShowArgs, context: &Context) -> anyhow::Result<()> {
             ),
         ),
         ("created", output::time(dataset.created_ms)),
-    ])?;
+    ];
+    if let Some(table) = &dataset.table {
+        pairs.push(("format", table.format.name()));
+        pairs.push(("columns", columns(table)));
+    }
+    output::pairs(&pairs)?;
     if blocks.is_empty() {
         return Ok(());
     }
@@ -202,6 +247,17 @@ async fn show(args: ShowArgs, context: &Context) -> anyhow::Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// Names and types of all columns, those that every table has last.
+fn columns(table: &Table) -> String {
+    let own = table
+        .columns
+        .iter()
+        .map(|column| (column.name.as_str(), column.kind));
+    let all = own.chain(model::table::EVERYWHERE);
+    let told = all.map(|(name, kind)| format!("{name} {}", kind.name()));
+    told.collect::<Vec<_>>().join(", ")
 }
 
 async fn remove(args: RemoveArgs, context: &Context) -> anyhow::Result<()> {

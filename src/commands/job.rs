@@ -98,6 +98,13 @@ pub struct PruneArgs {
     older_than: Option<Duration>,
 }
 
+impl Command {
+    /// Whether it may print the answer of a query.
+    pub(crate) fn prints_answers(&self) -> bool {
+        matches!(self, Self::Output(_))
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -195,6 +202,10 @@ async fn show(args: ShowArgs, control: &Control, context: &Context) -> anyhow::R
             pairs.push(("map", command.map.clone()));
             pairs.extend(command.reduce.clone().map(|reduce| ("reduce", reduce)));
         }
+        Processor::Query(query) => {
+            pairs.push(("query", query.sql.clone()));
+            pairs.push(("format", query.table.format.name()));
+        }
     }
     let left = job.subtasks().saturating_sub(counts.ended());
     let numbers = [
@@ -283,6 +294,11 @@ async fn wait(args: WaitArgs, control: &Control, context: &Context) -> anyhow::R
 
 async fn fetch(args: OneJob, control: &Control, context: &Context) -> anyhow::Result<Exit> {
     let job = control.job(&args.job).await?;
+    #[cfg(feature = "sql")]
+    if let Processor::Query(_) = &job.spec.processor {
+        super::query::print_answer(control, &job, context.format).await?;
+        return Ok(Exit::Success);
+    }
     if context.json() {
         let text = text_of(control, &job).await?;
         output::json(&serde_json::json!({ "job": job.id.to_string(), "state": job.state, "output": text }))?;
@@ -349,12 +365,18 @@ pub(super) async fn print_output(control: &Control, job: &Job) -> anyhow::Result
 
 /// The result of a job as text; bytes that are no UTF-8 become `U+FFFD`.
 pub(super) async fn text_of(control: &Control, job: &Job) -> anyhow::Result<String> {
+    let bytes = bytes_of(control, job).await?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The result of a job in memory.
+pub(super) async fn bytes_of(control: &Control, job: &Job) -> anyhow::Result<Vec<u8>> {
     let mut chunks = control.output(job).await?;
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.next().await {
         bytes.extend_from_slice(&chunk?);
     }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(bytes)
 }
 
 /// How many failures are told when a job fails under somebody's eyes.

@@ -10,8 +10,12 @@ pub mod dispatcher;
 pub mod doctor;
 pub mod init;
 pub mod job;
+#[cfg(feature = "sql")]
+pub mod query;
 pub mod run;
 pub mod status;
+#[cfg(feature = "sql")]
+mod table;
 pub mod watcher;
 
 use anyhow::Context as _;

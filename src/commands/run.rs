@@ -81,7 +81,7 @@ pub struct RunArgs {
     output_limit: u64,
 }
 
-fn priority(text: &str) -> Result<Priority, String> {
+pub(super) fn priority(text: &str) -> Result<Priority, String> {
     let bad = || format!("{text:?} is no priority: it must be 0 to 999, a higher number goes first");
     text.parse()
         .ok()
@@ -192,7 +192,11 @@ async fn finish(control: &Control, job: &Job, context: &Context) -> anyhow::Resu
 }
 
 /// Waits with a bar; on Ctrl-C asks to cancel the job and gives none. A second Ctrl-C leaves at once.
-async fn wait_or_cancel(control: &Control, id: JobId, ctrl_c: &mut Signal) -> anyhow::Result<Option<Job>> {
+pub(super) async fn wait_or_cancel(
+    control: &Control,
+    id: JobId,
+    ctrl_c: &mut Signal,
+) -> anyhow::Result<Option<Job>> {
     let job = control.job(&id.to_string()).await?;
     let bar = bar(job.subtasks());
     let waited = tokio::select! {

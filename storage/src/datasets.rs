@@ -3,10 +3,10 @@
 //! A page is one document of up to 256 blocks, written once and never changed; appending writes new pages. So what a
 //! job was submitted over stays as it was.
 
-use std::ops::Range;
+use std::{future::IntoFuture as _, ops::Range};
 
 use bson::{RawDocument, RawDocumentBuf, cstr, doc, raw::RawBsonRef, rawdoc};
-use model::{Block, FORMAT, JobState, Name};
+use model::{Block, FORMAT, JobState, Name, table::Table};
 use mongodb::error::Error as Driver;
 use uuid::Uuid;
 
@@ -41,6 +41,8 @@ pub struct Dataset {
     pub bytes: u64,
     /// When it was made, in milliseconds since 1970 UTC.
     pub created_ms: i64,
+    /// How its lines become rows, once that is known.
+    pub table: Option<Table>,
 }
 
 impl Store {
@@ -159,6 +161,26 @@ impl Store {
             .find_by_id(DATASETS, name.as_str(), &format!("reading dataset {name}"))
             .await?;
         found.map(|dataset| decode(&dataset)).transpose()
+    }
+
+    /// Keeps how the lines of a dataset become rows.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Mongo`], [`Error::Decode`] for what does not fit into a document.
+    pub async fn set_table(&self, name: &Name, table: &Table) -> Result<(), Error> {
+        let encoded = bson::serialize_to_document(table).map_err(|why| Error::Decode {
+            what: format!("the table of dataset {name}"),
+            why: why.to_string(),
+        })?;
+        let change = doc! { "$set": { "table": encoded } };
+        let datasets = self.documents(DATASETS);
+        let keeping = datasets.update_one(doc! { "_id": name.as_str() }, change);
+        let kept = self.patiently(keeping.into_future()).await;
+        let kept = kept.map_err(self.failed(format!("keeping the table of dataset {name}")))?;
+        if kept.matched_count == 0 {
+            return Err(unknown(name));
+        }
+        Ok(())
     }
 
     /// All datasets by name.
@@ -347,5 +369,15 @@ fn decode(document: &RawDocument) -> Result<Dataset, Error> {
         created_ms: document
             .get_datetime("created_at")
             .map_or(0, bson::DateTime::timestamp_millis),
+        table: table(document).map_err(|why| bad(&why))?,
     })
+}
+
+fn table(document: &RawDocument) -> Result<Option<Table>, String> {
+    match document.get_document("table") {
+        Ok(table) => bson::deserialize_from_slice(table.as_bytes())
+            .map(Some)
+            .map_err(|why| format!("its table can't be read: {why}")),
+        Err(_) => Ok(None),
+    }
 }

@@ -1,0 +1,115 @@
+//! How the lines of a dataset become rows of a table.
+
+use serde::{Deserialize, Serialize};
+
+/// How a line is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Format {
+    /// The access log of Apache and nginx, common or combined, with an optional request time in seconds behind it.
+    Access,
+    /// One JSON object per line; nested members are columns named by their path, such as `user.id`.
+    Json,
+    /// `key=value` pairs, values quoted where they contain spaces.
+    Logfmt,
+    /// Syslog as BSD writes it (RFC 3164): no year, local time taken as UTC.
+    Syslog,
+    /// Syslog of RFC 5424.
+    Syslog5424,
+    /// Separated values; the names of the columns are those of the first line of each file.
+    Separated {
+        /// Between two values.
+        separator: char,
+    },
+    /// A regular expression with named groups.
+    Regex {
+        /// In the syntax of the `regex` crate.
+        pattern: String,
+    },
+    /// Nothing is known of the lines: only `_raw`.
+    Raw,
+}
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnType {
+    /// UTF-8.
+    Text,
+    /// Signed, 64 bits.
+    Integer,
+    /// Double precision.
+    Float,
+    /// True or false.
+    Boolean,
+    /// Microseconds since 1970 UTC.
+    Timestamp,
+}
+
+impl ColumnType {
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Integer => "integer",
+            Self::Float => "float",
+            Self::Boolean => "boolean",
+            Self::Timestamp => "timestamp",
+        }
+    }
+}
+
+/// One column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// Its name; for JSON the path to it.
+    pub name: String,
+    /// What it holds.
+    pub kind: ColumnType,
+}
+
+/// The table that a dataset is: its format and the columns that its lines have.
+///
+/// Every table has the columns of [`EVERYWHERE`] besides these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// How a line is written.
+    pub format: Format,
+    /// Its columns, in their order.
+    pub columns: Vec<Column>,
+}
+
+/// The line as it is, without its line feed.
+pub const RAW: &str = "_raw";
+/// Number of the line in its block, from 1.
+pub const LINE: &str = "_line";
+/// Number of the block in the dataset, from 0.
+pub const BLOCK: &str = "_block";
+/// Why a line did not parse; null where it did.
+pub const ERROR: &str = "_error";
+
+/// The columns that every table has, behind its own.
+pub const EVERYWHERE: [(&str, ColumnType); 4] = [
+    (RAW, ColumnType::Text),
+    (LINE, ColumnType::Integer),
+    (BLOCK, ColumnType::Integer),
+    (ERROR, ColumnType::Text),
+];
+
+impl Format {
+    /// Its name on the command line.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Access => "access".into(),
+            Self::Json => "json".into(),
+            Self::Logfmt => "logfmt".into(),
+            Self::Syslog => "syslog".into(),
+            Self::Syslog5424 => "syslog5424".into(),
+            Self::Separated { separator: ',' } => "csv".into(),
+            Self::Separated { separator: '\t' } => "tsv".into(),
+            Self::Separated { separator } => format!("separated by {separator:?}"),
+            Self::Regex { pattern } => format!("regex:{pattern}"),
+            Self::Raw => "raw".into(),
+        }
+    }
+}

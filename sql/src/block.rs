@@ -1,0 +1,326 @@
+//! The rows of one block.
+
+use std::borrow::Cow;
+
+use datafusion::arrow::{
+    array::{RecordBatch, RecordBatchOptions},
+    buffer::Buffer,
+    datatypes::SchemaRef,
+};
+use memchr::memchr;
+use model::table::{ColumnType, EVERYWHERE, Format, Table};
+
+use crate::{Error, Tally, columns::Builder, parse::parser, schema::schema, time::Style};
+
+/// Rows of one batch, as DataFusion likes them.
+const BATCH_ROWS: usize = 8192;
+
+/// Where a block comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// Its number in the dataset.
+    pub block: u32,
+    /// Whether it is the first one of its file, where a header or a byte order mark may stand.
+    pub begins_file: bool,
+    /// The moment of the query, in microseconds since 1970 UTC: what `now()` is, and times without a year are near.
+    pub now_us: i64,
+}
+
+/// The wanted columns of a block.
+#[derive(Debug)]
+pub struct BlockRows {
+    /// The rows, with the columns that were asked for.
+    pub batches: Vec<RecordBatch>,
+    /// How many there are, and how many of them are lines that did not parse.
+    pub tally: Tally,
+}
+
+impl BlockRows {
+    /// Parses the bytes of a block; `projection` names the wanted columns by their places in the schema of the table.
+    ///
+    /// # Errors
+    /// [`Error::BadFormat`]; never for what the lines are.
+    pub fn parse(table: &Table, bytes: &[u8], projection: &[usize], origin: Origin) -> Result<Self, Error> {
+        let buffer = Buffer::from(bytes);
+        let own = table.columns.len();
+        let all = schema(table);
+        let schema: SchemaRef = all.project(projection)?.into();
+        let mut wanted = vec![false; own];
+        for &column in projection.iter().filter(|&&column| column < own) {
+            wanted[column] = true;
+        }
+        // Whether a line parses shows only when all its values are looked at.
+        let wants_errors = projection.iter().any(|&column| column == own + 3);
+        let looked_at = if wants_errors { vec![true; own] } else { wanted };
+        let mut parser = parser(table, &looked_at)?;
+        let style = match table.format {
+            Format::Access => Style::Access,
+            Format::Syslog => Style::Bsd {
+                now_us: origin.now_us,
+            },
+            _ => Style::Iso,
+        };
+        let kind = |column: usize| match column.checked_sub(own) {
+            None => table.columns[column].kind,
+            Some(place) => EVERYWHERE[place].1,
+        };
+        let new_builders = || {
+            let builders = projection
+                .iter()
+                .map(|&column| Builder::new(kind(column), style, &buffer));
+            builders.collect::<Vec<Builder>>()
+        };
+        let mut builders = new_builders();
+        let mut batches = Vec::new();
+        let (mut tally, mut in_batch) = (Tally::default(), 0);
+        let mut row = vec![None; own];
+        let mut rest = &buffer[..];
+        if origin.begins_file {
+            rest = rest.strip_prefix("\u{feff}".as_bytes()).unwrap_or(rest);
+            if matches!(table.format, Format::Separated { .. }) {
+                rest = &rest[memchr(b'\n', rest).map_or(rest.len(), |end| end + 1)..];
+            }
+        }
+        let mut number = 0;
+        while !rest.is_empty() {
+            let end = memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = &rest[..end];
+            rest = &rest[(end + 1).min(rest.len())..];
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            number += 1;
+            row.fill(None);
+            let mut problem = parser.parse(line, &mut row).err();
+            if wants_errors && problem.is_none() {
+                problem = misfit(table, &row, style);
+            }
+            for (builder, &column) in builders.iter_mut().zip(projection) {
+                match column.checked_sub(own) {
+                    None => match &row[column] {
+                        Some(value) => {
+                            if !builder.value(value) && problem.is_none() {
+                                problem = Some(misfit_of(table, column, value));
+                            }
+                        }
+                        None => builder.null(),
+                    },
+                    Some(0) => drop(builder.value(line)),
+                    Some(1) => builder.integer(number),
+                    Some(2) => builder.integer(origin.block.into()),
+                    Some(_) => match &problem {
+                        Some(problem) => drop(builder.value(problem.as_bytes())),
+                        None => builder.null(),
+                    },
+                }
+            }
+            tally.rows += 1;
+            tally.errors += u64::from(problem.is_some());
+            in_batch += 1;
+            if in_batch == BATCH_ROWS {
+                let full = std::mem::replace(&mut builders, new_builders());
+                batches.push(batch(&schema, full, in_batch)?);
+                in_batch = 0;
+            }
+        }
+        if in_batch > 0 {
+            batches.push(batch(&schema, builders, in_batch)?);
+        }
+        Ok(Self { batches, tally })
+    }
+}
+
+fn batch(schema: &SchemaRef, builders: Vec<Builder>, rows: usize) -> Result<RecordBatch, Error> {
+    let columns = builders.into_iter().map(Builder::finish).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(
+        schema.clone(),
+        columns,
+        &options,
+    )?)
+}
+
+/// The first value of a row that is not of the type of its column.
+fn misfit(table: &Table, row: &[Option<Cow<'_, [u8]>>], style: Style) -> Option<String> {
+    table
+        .columns
+        .iter()
+        .zip(row)
+        .enumerate()
+        .find_map(|(place, (column, value))| {
+            let value = value.as_ref()?;
+            if column.kind == ColumnType::Text {
+                return None;
+            }
+            let mut one = Builder::new(column.kind, style, &Buffer::from(&b""[..]));
+            (!one.value(value)).then(|| misfit_of(table, place, value))
+        })
+}
+
+fn misfit_of(table: &Table, column: usize, value: &[u8]) -> String {
+    let column = &table.columns[column];
+    let kind = match column.kind {
+        ColumnType::Text => "text",
+        ColumnType::Integer => "an integer",
+        ColumnType::Float => "a number",
+        ColumnType::Boolean => "true or false",
+        ColumnType::Timestamp => "a time",
+    };
+    format!(
+        "{}: {:?} is not {kind}",
+        column.name,
+        String::from_utf8_lossy(value)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::util::pretty::pretty_format_batches;
+    use model::table::{Column, Format};
+
+    use super::*;
+    use crate::{named, parse::fixed_columns};
+
+    const ORIGIN: Origin = Origin {
+        block: 7,
+        begins_file: true,
+        now_us: 1_700_000_000_000_000,
+    };
+
+    fn table(format: Format, columns: &[(&str, ColumnType)]) -> Table {
+        let given = columns.iter().map(|&(name, kind)| Column {
+            name: name.into(),
+            kind,
+        });
+        Table {
+            columns: fixed_columns(&format).unwrap_or_else(|| given.collect()),
+            format,
+        }
+    }
+
+    fn rows(table: &Table, text: &[u8], names: &[&str]) -> (String, Tally) {
+        let all = schema(table);
+        let projection: Vec<usize> = names.iter().map(|name| all.index_of(name).unwrap()).collect();
+        let parsed = BlockRows::parse(table, text, &projection, ORIGIN).unwrap();
+        let lines = pretty_format_batches(&parsed.batches).unwrap().to_string();
+        let body: Vec<String> = lines
+            .lines()
+            .filter(|line| line.starts_with('|'))
+            .skip(1)
+            .map(|line| {
+                let cells = line.trim_matches('|').split('|').map(str::trim);
+                cells.collect::<Vec<_>>().join("|")
+            })
+            .collect();
+        (body.join("\n"), parsed.tally)
+    }
+
+    #[test]
+    fn access_logs_common_combined_and_with_time() {
+        let table = table(Format::Access, &[]);
+        let text = "1.2.3.4 - al ice [10/Oct/2000:13:55:36 -0700] \"GET /a \\\"b\\\" HTTP/1.0\" 200 2326\r\n\
+                    ::1 - - [10/Oct/2000:13:55:36 +0000] \"\\x16\\x03\" 400 - \"-\" \"curl\" 0.25\n\
+                    what is this\n";
+        let names = [
+            "host",
+            "user",
+            "time",
+            "method",
+            "path",
+            "protocol",
+            "status",
+            "bytes",
+            "request_time",
+        ];
+        let (rows, tally) = rows(&table, text.as_bytes(), &names);
+        assert_eq!(
+            rows,
+            "1.2.3.4|al ice|2000-10-10T20:55:36Z|GET|/a \\\"b\\\"|HTTP/1.0|200|2326|\n\
+             ::1||2000-10-10T13:55:36Z||\\x16\\x03||400||0.25\n\
+             what||||||||"
+        );
+        assert_eq!((tally.rows, tally.errors), (3, 1));
+    }
+
+    #[test]
+    fn what_every_table_has() {
+        let table = table(Format::Access, &[]);
+        let (rows, _) = rows(&table, b"bad\n\nworse", &["_raw", "_line", "_block", "_error"]);
+        assert_eq!(
+            rows,
+            "bad|1|7|the host is missing\n|2|7|the host is missing\nworse|3|7|the host is missing"
+        );
+    }
+
+    #[test]
+    fn json_reaches_into_objects() {
+        let columns = [
+            ("a.b", ColumnType::Integer),
+            ("t", ColumnType::Timestamp),
+            ("x", ColumnType::Text),
+        ];
+        let table = table(Format::Json, &columns);
+        let text = "{\"a\":{\"b\":1},\"t\":\"2024-01-01T00:00:00Z\",\"x\":\"\\u00e4\\n\"}\n{\"a.b\":2,\"x\":[1]}\n[]\n{\"a\":{\"b\":\"no\"}}";
+        let (rows, tally) = rows(&table, text.as_bytes(), &["a.b", "t", "_error"]);
+        assert_eq!(
+            rows,
+            "1|2024-01-01T00:00:00Z|\n2||\n||no JSON object: invalid type: sequence, expected a map at line 1 column 0\n\
+             ||a.b: \"no\" is not an integer"
+        );
+        assert_eq!((tally.rows, tally.errors), (4, 2));
+    }
+
+    #[test]
+    fn logfmt_syslog_and_patterns() {
+        let columns = [("level", ColumnType::Text), ("took", ColumnType::Float)];
+        let logfmt = table(Format::Logfmt, &columns);
+        let text = b"level=info msg=\"a \\\"b\\\"\" took=1.5 ok\nnothing\n";
+        assert_eq!(rows(&logfmt, text, &["level", "took"]).0, "info|1.5\n|");
+
+        let bsd = table(Format::Syslog, &[]);
+        let text = b"<34>Oct 11 22:14:15 mymachine su[7]: 'su root' failed\nJun 14 15:16:01 combo kernel: x: y\nno\n";
+        let names = ["priority", "time", "host", "app", "pid", "message"];
+        assert_eq!(
+            rows(&bsd, text, &names).0,
+            "34|2023-10-11T22:14:15Z|mymachine|su|7|'su root' failed\n|2023-06-14T15:16:01Z|combo|kernel||x: y\n|||||"
+        );
+
+        let new = table(Format::Syslog5424, &[]);
+        let text = b"<165>1 2003-10-11T22:14:15.003Z host app - ID47 [x@1 a=\"]\"][y] hello\n";
+        let names = ["priority", "time", "host", "pid", "message_id", "data", "message"];
+        assert_eq!(
+            rows(&new, text, &names).0,
+            "165|2003-10-11T22:14:15.003Z|host||ID47|[x@1 a=\"]\"][y]|hello"
+        );
+
+        let by_regex = named("regex:^(?<level>[A-Z]+) +(?<n>\\d+)$", b"WARN 1\n").unwrap();
+        let (found, tally) = rows(&by_regex.table, b"WARN 1\nINFO  22\nx\n", &["level", "n"]);
+        assert_eq!(found, "WARN|1\nINFO|22\n|");
+        assert_eq!((tally.rows, tally.errors), (3, 1));
+    }
+
+    #[test]
+    fn separated_values_skip_the_header_of_their_file() {
+        let columns = [("a", ColumnType::Integer), ("b", ColumnType::Text)];
+        let table = table(Format::Separated { separator: ',' }, &columns);
+        let text = "\u{feff}a,b\n1,\"x, \"\"y\"\"\"\n2,\n3\n";
+        let (found, tally) = rows(&table, text.as_bytes(), &["a", "b"]);
+        assert_eq!(found, "1|x, \"y\"\n2|\n3|");
+        assert_eq!((tally.rows, tally.errors), (3, 1));
+    }
+
+    #[test]
+    fn nothing_is_lost_of_what_is_no_text() {
+        let table = table(Format::Raw, &[]);
+        let mut text = vec![0, 0xff, b'\n'];
+        text.extend(vec![b'x'; 1 << 20]);
+        let raw = schema(&table).index_of("_raw").unwrap();
+        let parsed = BlockRows::parse(&table, &text, &[raw], ORIGIN).unwrap();
+        assert_eq!(parsed.tally.rows, 2);
+        let column = parsed.batches[0].column(0);
+        let column = column
+            .as_any()
+            .downcast_ref::<datafusion::arrow::array::StringViewArray>()
+            .unwrap();
+        assert_eq!(column.value(0), "\0\u{fffd}");
+        assert_eq!(column.value(1).len(), 1 << 20);
+    }
+}

@@ -1,0 +1,375 @@
+//! What the lines of a file are, from the first of them.
+
+use std::collections::BTreeMap;
+
+use model::table::{Column, ColumnType, Format, Table};
+use serde_json::{Map, Value};
+
+use crate::{
+    Error,
+    parse::{fixed_columns, json::DOT, logfmt, parser, pattern::Pattern, separated::Separated},
+    time::Style,
+};
+
+/// A format with its columns, and why it was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detected {
+    /// What to read the lines as.
+    pub table: Table,
+    /// For people.
+    pub why: String,
+}
+
+/// Of so many lines in a hundred a format must be able to make sense.
+const ENOUGH: usize = 80;
+
+fn lines(sample: &[u8]) -> Vec<&[u8]> {
+    let sample = sample.strip_prefix("\u{feff}".as_bytes()).unwrap_or(sample);
+    // The last line may be cut off.
+    let end = memchr::memrchr(b'\n', sample).unwrap_or(sample.len());
+    sample[..end]
+        .split(|&byte| byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .filter(|line| !line.is_empty())
+        .collect()
+}
+
+/// Detects the format of lines from a sample of them; `Raw` when none fits.
+pub fn detect(sample: &[u8]) -> Detected {
+    let lines = lines(sample);
+    let candidates = [
+        Format::Json,
+        Format::Access,
+        Format::Syslog5424,
+        Format::Syslog,
+        Format::Logfmt,
+        Format::Separated { separator: ',' },
+        Format::Separated { separator: '\t' },
+    ];
+    for format in candidates {
+        let Some(table) = table(&format, &lines) else {
+            continue;
+        };
+        if matches!(format, Format::Separated { .. }) && (table.columns.len() < 2 || lines.len() < 2) {
+            continue;
+        }
+        let fit = fitting(&table, &lines);
+        let all = body(&table.format, &lines).len();
+        if all > 0 && fit * 100 >= all * ENOUGH {
+            let why = format!("{fit} of the first {all} lines are {}", format.name());
+            return Detected { table, why };
+        }
+    }
+    let table = Table {
+        format: Format::Raw,
+        columns: Vec::new(),
+    };
+    let why = "no format fits the first lines: only _raw is known of them".to_string();
+    Detected { table, why }
+}
+
+/// The format that a user names: `access`, `json`, `logfmt`, `syslog`, `syslog5424`, `csv`, `tsv`, `raw` or `regex:…`.
+fn format_of(name: &str) -> Result<Format, Error> {
+    Ok(match name {
+        "access" | "common" | "combined" => Format::Access,
+        "json" => Format::Json,
+        "logfmt" => Format::Logfmt,
+        "syslog" => Format::Syslog,
+        "syslog5424" => Format::Syslog5424,
+        "csv" => Format::Separated { separator: ',' },
+        "tsv" => Format::Separated { separator: '\t' },
+        "raw" => Format::Raw,
+        _ => match name.strip_prefix("regex:") {
+            Some(pattern) => {
+                Pattern::new(pattern)?;
+                Format::Regex {
+                    pattern: pattern.to_string(),
+                }
+            }
+            None => {
+                return Err(Error::BadFormat(format!(
+                    "{name:?} is none of access, json, logfmt, syslog, syslog5424, csv, tsv, raw, regex:PATTERN"
+                )));
+            }
+        },
+    })
+}
+
+/// Checks the name of a format.
+///
+/// # Errors
+/// [`Error::BadFormat`] that names the choices.
+pub fn check_name(name: &str) -> Result<(), Error> {
+    format_of(name).map(drop)
+}
+
+/// The table of lines in a named format; some have columns that only their lines tell.
+///
+/// # Errors
+/// [`Error::BadFormat`].
+pub fn named(name: &str, sample: &[u8]) -> Result<Detected, Error> {
+    let format = format_of(name)?;
+    let lines = lines(sample);
+    let table = table(&format, &lines).ok_or_else(|| {
+        Error::BadFormat(format!(
+            "no columns can be learned from the first lines as {name}"
+        ))
+    })?;
+    Ok(Detected {
+        table,
+        why: "it was named".into(),
+    })
+}
+
+/// The lines without a header.
+fn body<'l, 'a>(format: &Format, lines: &'l [&'a [u8]]) -> &'l [&'a [u8]] {
+    match format {
+        Format::Separated { .. } => lines.get(1..).unwrap_or_default(),
+        _ => lines,
+    }
+}
+
+fn fitting(table: &Table, lines: &[&[u8]]) -> usize {
+    let Ok(mut parser) = parser(table, &vec![true; table.columns.len()]) else {
+        return 0;
+    };
+    let mut fits = |line: &&&[u8]| {
+        let mut row = vec![None; table.columns.len()];
+        parser.parse(line, &mut row).is_ok()
+    };
+    body(&table.format, lines)
+        .iter()
+        .filter(|line| fits(line))
+        .count()
+}
+
+/// What the values of a column have been so far.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    kind: Option<ColumnType>,
+}
+
+impl Seen {
+    fn value(&mut self, text: &[u8], quoted: bool) {
+        let kind = if quoted { of_text(text) } else { of_bare(text) };
+        self.kind = Some(match (self.kind, kind) {
+            (None, kind) => kind,
+            (Some(before), kind) if before == kind => kind,
+            (Some(ColumnType::Integer | ColumnType::Float), ColumnType::Integer | ColumnType::Float) => {
+                ColumnType::Float
+            }
+            _ => ColumnType::Text,
+        });
+    }
+
+    fn kind(self) -> ColumnType {
+        self.kind.unwrap_or(ColumnType::Text)
+    }
+}
+
+fn of_text(text: &[u8]) -> ColumnType {
+    if Style::Iso.read(text).is_some() {
+        ColumnType::Timestamp
+    } else {
+        ColumnType::Text
+    }
+}
+
+fn of_bare(text: &[u8]) -> ColumnType {
+    let Ok(text) = std::str::from_utf8(text) else {
+        return ColumnType::Text;
+    };
+    let number = text.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    if number && text.parse::<i64>().is_ok() {
+        ColumnType::Integer
+    } else if number && text.parse::<f64>().is_ok() {
+        ColumnType::Float
+    } else if matches!(text, "true" | "false") {
+        ColumnType::Boolean
+    } else {
+        of_text(text.as_bytes())
+    }
+}
+
+fn table(format: &Format, lines: &[&[u8]]) -> Option<Table> {
+    let columns = match format {
+        Format::Json => json_columns(lines)?,
+        Format::Logfmt => logfmt_columns(lines)?,
+        Format::Separated { separator } => separated_columns(*separator, lines)?,
+        Format::Regex { pattern } => pattern_columns(pattern, lines)?,
+        fixed => fixed_columns(fixed)?,
+    };
+    Some(Table {
+        format: format.clone(),
+        columns,
+    })
+}
+
+fn columns(seen: impl IntoIterator<Item = (String, Seen)>) -> Vec<Column> {
+    let column = |(name, seen): (String, Seen)| Column {
+        name,
+        kind: seen.kind(),
+    };
+    seen.into_iter().map(column).collect()
+}
+
+fn json_columns(lines: &[&[u8]]) -> Option<Vec<Column>> {
+    fn visit(seen: &mut BTreeMap<String, Seen>, path: &str, object: &Map<String, Value>) {
+        for (key, value) in object {
+            let path = if path.is_empty() {
+                key.clone()
+            } else {
+                format!("{path}{DOT}{key}")
+            };
+            match value {
+                Value::Object(inner) => visit(seen, &path, inner),
+                Value::Null => drop(seen.entry(path).or_default()),
+                Value::String(text) => seen.entry(path).or_default().value(text.as_bytes(), true),
+                Value::Array(_) => seen.entry(path).or_default().kind = Some(ColumnType::Text),
+                other => seen
+                    .entry(path)
+                    .or_default()
+                    .value(other.to_string().as_bytes(), false),
+            }
+        }
+    }
+    let mut seen = BTreeMap::new();
+    for line in lines {
+        if let Ok(object) = serde_json::from_slice::<Map<String, Value>>(line) {
+            visit(&mut seen, "", &object);
+        }
+    }
+    (!seen.is_empty()).then(|| columns(seen))
+}
+
+fn logfmt_columns(lines: &[&[u8]]) -> Option<Vec<Column>> {
+    let mut order: Vec<(String, Seen)> = Vec::new();
+    for line in lines {
+        let _ = logfmt::pairs(line, |key, value| {
+            let key = String::from_utf8_lossy(key);
+            let place = order
+                .iter()
+                .position(|(known, _)| *known == key)
+                .unwrap_or_else(|| {
+                    order.push((key.into_owned(), Seen::default()));
+                    order.len() - 1
+                });
+            if let Some(value) = value {
+                order[place].1.value(&value, false);
+            }
+        });
+    }
+    (!order.is_empty()).then(|| columns(order))
+}
+
+fn separated_columns(separator: char, lines: &[&[u8]]) -> Option<Vec<Column>> {
+    let separated = Separated::new(separator).ok()?;
+    let (header, rest) = lines.split_first()?;
+    let mut seen = Vec::new();
+    separated
+        .values(header, |value| {
+            let name = value.map(|value| String::from_utf8_lossy(&value).trim().to_string());
+            let name = name.filter(|name| !name.is_empty());
+            let number = seen.len() + 1;
+            seen.push((name.unwrap_or_else(|| format!("column{number}")), Seen::default()));
+        })
+        .ok()?;
+    for line in rest {
+        let mut place = 0;
+        let _ = separated.values(line, |value| {
+            if let (Some(value), Some((_, seen))) = (value, seen.get_mut(place)) {
+                seen.value(&value, false);
+            }
+            place += 1;
+        });
+    }
+    Some(columns(seen))
+}
+
+fn pattern_columns(pattern: &str, lines: &[&[u8]]) -> Option<Vec<Column>> {
+    let mut parser = Pattern::new(pattern).ok()?;
+    let mut seen: Vec<(String, Seen)> = parser
+        .names()
+        .into_iter()
+        .map(|name| (name, Seen::default()))
+        .collect();
+    for line in lines {
+        let mut row = vec![None; seen.len()];
+        if crate::parse::Parser::parse(&mut parser, line, &mut row).is_ok() {
+            for ((_, seen), value) in seen.iter_mut().zip(&row) {
+                if let Some(value) = value {
+                    seen.value(value, false);
+                }
+            }
+        }
+    }
+    Some(columns(seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(sample: &str) -> (String, Vec<(String, ColumnType)>) {
+        let Detected { table, .. } = detect(sample.as_bytes());
+        let columns = table.columns.into_iter().map(|column| (column.name, column.kind));
+        (table.format.name(), columns.collect())
+    }
+
+    #[test]
+    fn each_format_is_known_by_its_lines() {
+        for (sample, format) in [
+            (
+                "1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.0\" 200 5\n",
+                "access",
+            ),
+            ("{\"a\":1}\n{\"a\":2}\n", "json"),
+            ("level=info msg=hi\nlevel=warn msg=\"a b\"\n", "logfmt"),
+            ("Jun 14 15:16:01 combo sshd[1]: hi\n", "syslog"),
+            (
+                "<34>1 2003-10-11T22:14:15.003Z host su - ID47 - hi\n",
+                "syslog5424",
+            ),
+            ("a,b\n1,2\n", "csv"),
+            ("a\tb\n1\t2\n", "tsv"),
+            ("just words\nand more\n", "raw"),
+            ("", "raw"),
+        ] {
+            assert_eq!(found(sample).0, format, "{sample}");
+        }
+    }
+
+    #[test]
+    fn columns_and_their_types_are_learned() {
+        let (_, columns) = found(
+            "{\"n\":1,\"o\":{\"f\":1},\"t\":\"2024-01-01T00:00:00Z\"}\n{\"n\":null,\"o\":{\"f\":1.5},\"s\":\"x\"}\n",
+        );
+        let expected = [
+            ("n", ColumnType::Integer),
+            ("o.f", ColumnType::Float),
+            ("s", ColumnType::Text),
+            ("t", ColumnType::Timestamp),
+        ];
+        assert_eq!(columns, expected.map(|(name, kind)| (name.to_string(), kind)));
+        let (_, columns) = found("a,b,\n1,x,2\n2,,3\n");
+        let expected = [
+            ("a", ColumnType::Integer),
+            ("b", ColumnType::Text),
+            ("column3", ColumnType::Integer),
+        ];
+        assert_eq!(columns, expected.map(|(name, kind)| (name.to_string(), kind)));
+    }
+
+    #[test]
+    fn a_bad_name_lists_the_choices() {
+        let told = named("apache", b"").unwrap_err().to_string();
+        assert!(told.contains("logfmt"), "{told}");
+        assert!(named("regex:(", b"").is_err());
+        assert!(
+            named("regex:x", b"")
+                .unwrap_err()
+                .to_string()
+                .contains("named group")
+        );
+    }
+}

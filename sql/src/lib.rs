@@ -1,0 +1,32 @@
+//! SQL over lines: from the bytes of a block to columns, and from a query to the two halves that it is split into.
+//!
+//! Promise: the lower half over each block and the upper half over all that they gave come to what the whole query over
+//! all lines comes to; both are made from the text of the query, the table, the time zone and the moment of `now()`
+//! alone, so that only these travel. A line that does not parse is a row all the same, with the reason in `_error`.
+//! Not promised: that every query can be split; what can't is refused with the reason.
+//!
+//! The only user of DataFusion, which plans and runs the halves. Called by `engine` on compute nodes and by the command
+//! line.
+
+mod block;
+mod columns;
+mod detect;
+mod error;
+mod half;
+mod parse;
+mod plan;
+mod render;
+mod schema;
+mod time;
+mod wire;
+
+pub use block::{BlockRows, Origin};
+pub use detect::{Detected, check_name, detect, named};
+pub use error::Error;
+pub use half::{lower, upper};
+pub use plan::{check, fingerprint, tables};
+pub use render::{Rendering, render};
+pub use wire::Tally;
+
+/// What halves of different builds must agree on: partial states of one version of DataFusion mean nothing to another.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2");

@@ -1,0 +1,75 @@
+//! From a line to the values of its columns.
+
+use std::borrow::Cow;
+
+use model::table::{Format, Table};
+
+use crate::Error;
+
+mod access;
+pub(crate) mod json;
+pub(crate) mod logfmt;
+pub(crate) mod pattern;
+pub(crate) mod separated;
+mod syslog;
+
+/// A value as it stands in the line, or as it is meant where the line escapes it.
+pub(crate) type Value<'a> = Option<Cow<'a, [u8]>>;
+
+/// Splits lines of one format.
+pub(crate) trait Parser: Send {
+    /// Puts the values of the columns into `row`, which comes empty; those that are not wanted may be left out.
+    ///
+    /// # Errors
+    /// What is wrong with the line. Values put before stay.
+    fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String>;
+}
+
+/// The parser of a table; `wanted` tells which of its columns are looked at.
+///
+/// # Errors
+/// [`Error::BadFormat`].
+pub(crate) fn parser(table: &Table, wanted: &[bool]) -> Result<Box<dyn Parser>, Error> {
+    Ok(match &table.format {
+        Format::Access => Box::new(access::Access),
+        Format::Json => Box::new(json::Json::new(&table.columns, wanted)),
+        Format::Logfmt => Box::new(logfmt::Logfmt::new(&table.columns)),
+        Format::Syslog => Box::new(syslog::Bsd),
+        Format::Syslog5424 => Box::new(syslog::Rfc5424),
+        Format::Separated { separator } => Box::new(separated::Separated::new(*separator)?),
+        Format::Regex { pattern } => Box::new(pattern::Pattern::new(pattern)?),
+        Format::Raw => Box::new(Whole),
+    })
+}
+
+/// Nothing but the line itself.
+struct Whole;
+
+impl Parser for Whole {
+    fn parse<'a>(&mut self, _line: &'a [u8], _row: &mut [Value<'a>]) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// The columns that a format always has.
+pub(crate) fn fixed_columns(format: &Format) -> Option<Vec<model::table::Column>> {
+    let columns: &[_] = match format {
+        Format::Access => &access::COLUMNS,
+        Format::Syslog => &syslog::BSD_COLUMNS,
+        Format::Syslog5424 => &syslog::RFC5424_COLUMNS,
+        Format::Raw => &[],
+        _ => return None,
+    };
+    let column = |&(name, kind): &(&str, _)| model::table::Column {
+        name: name.to_string(),
+        kind,
+    };
+    Some(columns.iter().map(column).collect())
+}
+
+/// Puts a value where there is one.
+pub(crate) fn put<'a>(row: &mut [Value<'a>], column: usize, value: &'a [u8]) {
+    if let Some(slot) = row.get_mut(column) {
+        *slot = Some(Cow::Borrowed(value));
+    }
+}

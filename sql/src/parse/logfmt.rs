@@ -1,0 +1,102 @@
+//! logfmt: `level=info msg="it \"works\"" took=12`.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use memchr::memchr;
+use model::table::Column;
+
+use super::{Parser, Value};
+
+pub(super) struct Logfmt {
+    places: HashMap<Vec<u8>, usize>,
+}
+
+impl Logfmt {
+    pub(super) fn new(columns: &[Column]) -> Self {
+        let places = columns
+            .iter()
+            .enumerate()
+            .map(|(place, column)| (column.name.clone().into_bytes(), place));
+        Self {
+            places: places.collect(),
+        }
+    }
+}
+
+/// Calls `each` with the keys and values of a line.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn pairs<'a>(line: &'a [u8], mut each: impl FnMut(&'a [u8], Value<'a>)) -> Result<(), String> {
+    let mut rest = line.trim_ascii();
+    if !rest.contains(&b'=') {
+        return Err("there is no key=value in it".into());
+    }
+    while !rest.is_empty() {
+        let end = rest
+            .iter()
+            .position(|byte| matches!(byte, b'=' | b' '))
+            .unwrap_or(rest.len());
+        let (key, behind) = rest.split_at(end);
+        if key.is_empty() {
+            return Err("a key is missing before =".into());
+        }
+        let Some(value) = behind.strip_prefix(b"=") else {
+            // A key alone is true.
+            each(key, Some(Cow::Borrowed(b"true")));
+            rest = behind.trim_ascii_start();
+            continue;
+        };
+        if let Some(inside) = value.strip_prefix(b"\"") {
+            let (value, behind) = unquote(inside).ok_or("a closing quote is missing")?;
+            each(key, Some(value));
+            rest = behind.trim_ascii_start();
+        } else {
+            let end = memchr(b' ', value).unwrap_or(value.len());
+            each(
+                key,
+                Some(Cow::Borrowed(&value[..end])).filter(|value| !value.is_empty()),
+            );
+            rest = value[end..].trim_ascii_start();
+        }
+    }
+    Ok(())
+}
+
+fn unquote(text: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
+    let mut value = Cow::Borrowed(&text[..0]);
+    let mut at = 0;
+    loop {
+        let next = at + text[at..].iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        if text[next] == b'"' {
+            let behind = &text[next + 1..];
+            return Some(match value {
+                Cow::Borrowed(_) => (Cow::Borrowed(&text[..next]), behind),
+                Cow::Owned(mut value) => {
+                    value.extend_from_slice(&text[at..next]);
+                    (Cow::Owned(value), behind)
+                }
+            });
+        }
+        let meant = match *text.get(next + 1)? {
+            b'n' => b'\n',
+            b't' => b'\t',
+            b'r' => b'\r',
+            other => other,
+        };
+        let value = value.to_mut();
+        value.extend_from_slice(&text[at..next]);
+        value.push(meant);
+        at = next + 2;
+    }
+}
+
+impl Parser for Logfmt {
+    fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String> {
+        pairs(line, |key, value| {
+            if let Some(slot) = self.places.get(key).and_then(|&place| row.get_mut(place)) {
+                *slot = value;
+            }
+        })
+    }
+}

@@ -1,0 +1,48 @@
+//! Lines that a regular expression describes; its named groups are the columns, in their order.
+
+use regex::bytes::Regex;
+
+use super::{Parser, Value, put};
+use crate::Error;
+
+pub(crate) struct Pattern {
+    regex: Regex,
+    /// The groups that have names.
+    groups: Vec<usize>,
+}
+
+impl Pattern {
+    pub(crate) fn new(pattern: &str) -> Result<Self, Error> {
+        let regex = Regex::new(pattern).map_err(|error| Error::BadFormat(error.to_string()))?;
+        let named = regex
+            .capture_names()
+            .enumerate()
+            .filter(|(_, name)| name.is_some());
+        let groups: Vec<usize> = named.map(|(group, _)| group).collect();
+        if groups.is_empty() {
+            let why = "the regular expression has no named group such as (?<level>[A-Z]+)";
+            return Err(Error::BadFormat(why.into()));
+        }
+        Ok(Self { regex, groups })
+    }
+
+    /// The names of the columns.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.regex.capture_names().flatten().map(str::to_string).collect()
+    }
+}
+
+impl Parser for Pattern {
+    fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String> {
+        let found = self
+            .regex
+            .captures(line)
+            .ok_or("the regular expression does not match")?;
+        for (column, &group) in self.groups.iter().enumerate() {
+            if let Some(value) = found.get(group) {
+                put(row, column, value.as_bytes());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,347 @@
+//! The same questions, split over many blocks and asked of plain DataFusion over all rows: the answers must agree.
+#![allow(clippy::unwrap_used)]
+
+use std::{fmt::Write as _, sync::Arc};
+
+use datafusion::{
+    arrow::{array::RecordBatch, util::display::array_value_to_string},
+    datasource::MemTable,
+    prelude::SessionContext,
+};
+use model::{processor::Query, table::Table};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use sql::{BlockRows, Origin, Rendering};
+
+const NOW_US: i64 = 1_431_900_000_000_000;
+const LINES: u32 = 3000;
+const BLOCKS: usize = 7;
+
+/// An access log with lines that do not parse, empty columns and hosts of uneven weight.
+fn access_log() -> String {
+    let mut dice = StdRng::seed_from_u64(7);
+    let mut log = String::new();
+    for number in 0..LINES {
+        if number % 97 == 13 {
+            log += "this is no line of an access log\n";
+            continue;
+        }
+        let host = dice.random_range(0..40u32) * dice.random_range(0..3u32);
+        let path = dice.random_range(0..25u32);
+        let status = [200, 200, 200, 304, 404, 500][dice.random_range(0..6usize)];
+        let bytes = match dice.random_range(0..10u32) {
+            0 => "-".to_string(),
+            _ => dice.random_range(0..100_000u32).to_string(),
+        };
+        let (hour, minute, second) = (number / 600 % 24, number / 10 % 60, number % 10 * 6);
+        let method = ["GET", "GET", "POST"][dice.random_range(0..3usize)];
+        writeln!(
+            log,
+            "10.0.0.{host} - - [17/May/2015:{hour:02}:{minute:02}:{second:02} +0000] \"{method} /p/{path} HTTP/1.1\" \
+             {status} {bytes} \"-\" \"agent {}\" 0.{:03}",
+            host % 5,
+            dice.random_range(0..1000u32)
+        )
+        .unwrap();
+    }
+    log
+}
+
+/// Line-aligned parts of about equal size.
+fn blocks(log: &str) -> Vec<&str> {
+    let mut rest = log;
+    let mut blocks = Vec::new();
+    for left in (1..=BLOCKS).rev() {
+        let at = rest.len() / left;
+        let end = rest[at.saturating_sub(1)..]
+            .find('\n')
+            .map_or(rest.len(), |end| at.saturating_sub(1) + end + 1);
+        let (block, behind) = rest.split_at(end);
+        blocks.push(block);
+        rest = behind;
+    }
+    assert!(rest.is_empty());
+    blocks
+}
+
+struct Both {
+    table: Table,
+    blocks: Vec<Vec<u8>>,
+    plain: SessionContext,
+}
+
+impl Both {
+    async fn over(log: &str) -> Self {
+        let table = sql::detect(log.as_bytes()).table;
+        let blocks: Vec<Vec<u8>> = blocks(log)
+            .into_iter()
+            .map(|block| block.as_bytes().to_vec())
+            .collect();
+        let width = table.columns.len() + 4;
+        let all: Vec<usize> = (0..width).collect();
+        let mut batches = Vec::new();
+        for (number, block) in (0..).zip(&blocks) {
+            let origin = Origin {
+                block: number,
+                begins_file: number == 0,
+                now_us: NOW_US,
+            };
+            batches.extend(BlockRows::parse(&table, block, &all, origin).unwrap().batches);
+        }
+        let plain = SessionContext::new();
+        let lines = MemTable::try_new(batches[0].schema(), vec![batches]).unwrap();
+        plain.register_table("access", Arc::new(lines)).unwrap();
+        Self { table, blocks, plain }
+    }
+
+    fn query(&self, text: &str) -> Query {
+        Query {
+            sql: text.to_string(),
+            name: "access".into(),
+            table: self.table.clone(),
+            time_zone: "UTC".into(),
+            now_us: NOW_US,
+            version: sql::VERSION.into(),
+            lower_half: None,
+        }
+    }
+
+    async fn split(&self, text: &str) -> Vec<Vec<String>> {
+        let query = self.query(text);
+        let mut partials = Vec::new();
+        for (number, block) in (0..).zip(&self.blocks) {
+            let lower = sql::lower(&query, block, number, number == 0).await;
+            partials.extend(lower.unwrap_or_else(|error| panic!("{text}: {error}")));
+        }
+        let answer = sql::upper(&query, &partials[..]).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{text}: {error}"));
+        let mut csv = Vec::new();
+        let (tally, _) = sql::render(&answer, Rendering::Arrow, &mut csv).unwrap();
+        assert_eq!(tally.rows, u64::from(LINES), "{text}");
+        let reader = datafusion::arrow::ipc::reader::StreamReader::try_new(&csv[..], None).unwrap();
+        cells(&reader.map(Result::unwrap).collect::<Vec<_>>())
+    }
+
+    async fn plain(&self, text: &str) -> Vec<Vec<String>> {
+        let answer = self
+            .plain
+            .sql(text)
+            .await
+            .unwrap_or_else(|error| panic!("{text}: {error}"));
+        cells(
+            &answer
+                .collect()
+                .await
+                .unwrap_or_else(|error| panic!("{text}: {error}")),
+        )
+    }
+
+    /// Compares; rows of answers that have no order of their own as a set.
+    async fn agree(&self, text: &str) {
+        let (mut split, mut plain) = (self.split(text).await, self.plain(text).await);
+        let ordered = text.rfind("ORDER BY").is_some_and(|at| !text[at..].contains(')'));
+        if !ordered {
+            split.sort();
+            plain.sort();
+        }
+        assert_eq!(split.len(), plain.len(), "{text}\n{split:?}\n{plain:?}");
+        for (ours, theirs) in split.iter().zip(&plain) {
+            let equal = ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(a, b)| same(a, b));
+            assert!(equal, "{text}\nsplit: {ours:?}\nplain: {theirs:?}");
+        }
+        assert!(
+            !plain.is_empty() || text.contains("-- empty"),
+            "{text}: this asks for nothing"
+        );
+    }
+}
+
+fn cells(batches: &[RecordBatch]) -> Vec<Vec<String>> {
+    let row = |batch: &RecordBatch, row| {
+        let columns = batch.columns().iter();
+        columns
+            .map(|column| array_value_to_string(column, row).unwrap())
+            .collect()
+    };
+    batches
+        .iter()
+        .flat_map(|batch| {
+            (0..batch.num_rows())
+                .map(|number| row(batch, number))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Sums of floats depend on their order in the last digits.
+fn same(ours: &str, theirs: &str) -> bool {
+    if ours == theirs {
+        return true;
+    }
+    match (ours.parse::<f64>(), theirs.parse::<f64>()) {
+        (Ok(a), Ok(b)) => (a - b).abs() <= 1e-9 * a.abs().max(b.abs()),
+        _ => false,
+    }
+}
+
+const WRITTEN: &[&str] = &[
+    "SELECT count(*) FROM access",
+    "SELECT count(*), count(bytes), count(DISTINCT host), min(time), max(time) FROM access",
+    "SELECT status, count(*) FROM access GROUP BY status",
+    "SELECT status, count(*) AS n FROM access GROUP BY status ORDER BY n DESC, status",
+    "SELECT path, sum(bytes) AS sent FROM access GROUP BY path ORDER BY sent DESC NULLS LAST, path LIMIT 10",
+    "SELECT date_bin(INTERVAL '1 minute', time) AS minute, count(*), max(request_time) FROM access GROUP BY 1 ORDER BY 1",
+    "SELECT status, count(DISTINCT host) FROM access GROUP BY status ORDER BY status",
+    "SELECT path, count(*) FROM access WHERE status >= 500 AND regexp_like(path, '^/p/1') GROUP BY path ORDER BY 2 DESC, 1",
+    "SELECT DISTINCT method FROM access",
+    "SELECT DISTINCT status, method FROM access ORDER BY status, method",
+    "SELECT host, path FROM access WHERE status = 404 ORDER BY host, path, time LIMIT 7",
+    "SELECT host, path FROM access WHERE status = 404 ORDER BY host, path, time LIMIT 7 OFFSET 3",
+    "SELECT _block, _line, _raw, _error FROM access WHERE _error IS NOT NULL",
+    "SELECT _error, count(*) FROM access GROUP BY _error",
+    "SELECT avg(bytes), stddev(bytes), var_pop(bytes), corr(bytes, request_time) FROM access",
+    "SELECT median(bytes) FROM access",
+    "SELECT method, bool_and(status < 600), bit_or(status) FROM access GROUP BY method",
+    "SELECT upper(method) || '!' AS m, sum(CASE WHEN status >= 500 THEN 1 ELSE 0 END) FROM access GROUP BY 1",
+    "SELECT status, count(*) FILTER (WHERE bytes > 1000) FROM access GROUP BY status",
+    "SELECT status FROM access GROUP BY status HAVING count(*) > 400",
+    "WITH slow AS (SELECT host, request_time FROM access WHERE request_time > 0.9) SELECT host, count(*) FROM slow GROUP BY host",
+    "SELECT n, count(*) FROM (SELECT host, count(*) AS n FROM access GROUP BY host) GROUP BY n",
+    "SELECT max(n) FROM (SELECT host, count(*) AS n FROM access GROUP BY host)",
+    "SELECT host, status, row_number() OVER (PARTITION BY status ORDER BY time, host, path, bytes) AS r FROM access WHERE host = '10.0.0.7'",
+    "SELECT status, rank() OVER (ORDER BY n DESC) FROM (SELECT status, count(*) AS n FROM access GROUP BY status)",
+    "SELECT count(*) FROM access WHERE path LIKE '/p/2%' AND method <> 'POST'",
+    "SELECT count(*) FROM access WHERE host IN ('10.0.0.1', '10.0.0.2') OR bytes IS NULL",
+    "SELECT sum(bytes) FROM access WHERE status = 999",
+    "SELECT host FROM access WHERE status = 999 -- empty",
+    "SELECT status FROM access GROUP BY status HAVING count(*) > 40000 -- empty",
+    "SELECT date_trunc('hour', time) AS hour, approx_distinct(host) > 0 FROM access GROUP BY 1 ORDER BY 1",
+    "SELECT extract(minute FROM time) % 10 AS m, avg(request_time) FROM access GROUP BY 1",
+    "SELECT status, host, count(*) FROM access GROUP BY ROLLUP (status, host)",
+    "SELECT method, status, sum(bytes) FROM access GROUP BY CUBE (method, status)",
+    "SELECT array_agg(DISTINCT method ORDER BY method) FROM access",
+    "SELECT string_agg(DISTINCT method, ',' ORDER BY method) FROM access",
+    "SELECT first_value(path ORDER BY time, path, host, bytes) FROM access WHERE status = 500",
+    "SELECT count(*) FROM access WHERE time > now() - INTERVAL '40 years' -- the rows are all younger",
+    "SELECT coalesce(bytes, -1) AS b, count(*) FROM access GROUP BY b ORDER BY 2 DESC, 1 LIMIT 5",
+    "SELECT * FROM access ORDER BY _block DESC, _line DESC LIMIT 3",
+    "SELECT sum(request_time * bytes) / sum(bytes) FROM access",
+    "SELECT length(_raw) AS l, count(*) FROM access GROUP BY l",
+];
+
+#[tokio::test]
+async fn written_queries_agree() {
+    let both = Both::over(&access_log()).await;
+    for text in WRITTEN {
+        both.agree(text).await;
+    }
+}
+
+#[tokio::test]
+async fn made_up_queries_agree() {
+    let both = Both::over(&access_log()).await;
+    let keys = [
+        "status",
+        "method",
+        "host",
+        "path, status",
+        "substr(path, 1, 4)",
+        "_block",
+        "bytes % 7",
+    ];
+    let aggregates = [
+        "count(*)",
+        "sum(bytes), min(bytes)",
+        "avg(request_time), max(path)",
+        "count(DISTINCT path), count(bytes)",
+        "stddev_pop(bytes), sum(status)",
+    ];
+    let conditions = [
+        "",
+        "WHERE status < 400",
+        "WHERE bytes BETWEEN 1000 AND 50000 AND method = 'GET'",
+        "WHERE NOT (host LIKE '%1')",
+    ];
+    let ends = ["", "HAVING count(*) > 3", "ORDER BY 1 DESC, 2 LIMIT 4"];
+    for key in keys {
+        for aggregate in aggregates {
+            for condition in conditions {
+                for end in ends {
+                    // With two keys the second sorts as well, and ties are none.
+                    both.agree(&format!(
+                        "SELECT {key}, {aggregate} FROM access {condition} GROUP BY {key} {end}"
+                    ))
+                    .await;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn approximations_are_within_their_error() {
+    let both = Both::over(&access_log()).await;
+    for (exact, approximate, error) in [
+        ("count(DISTINCT path)", "approx_distinct(path)", 0.05),
+        ("count(DISTINCT bytes)", "approx_distinct(bytes)", 0.05),
+        ("median(bytes)", "approx_percentile_cont(bytes, 0.5)", 0.03),
+        ("median(request_time)", "approx_median(request_time)", 0.03),
+    ] {
+        let number = |rows: Vec<Vec<String>>| rows[0][0].parse::<f64>().unwrap();
+        let exact = number(both.plain(&format!("SELECT {exact} FROM access")).await);
+        let ours = number(both.split(&format!("SELECT {approximate} FROM access")).await);
+        assert!(
+            (ours - exact).abs() <= error * exact,
+            "{approximate}: {ours}, exact {exact}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_split_or_is_wrong_says_so() {
+    let both = Both::over(&access_log()).await;
+    for (text, told) in [
+        (
+            "SELECT a.host FROM access a JOIN access b ON a.host = b.host",
+            "in 2 places",
+        ),
+        ("SELECT 1", "does not read the dataset"),
+        ("SELECT nothing FROM access", "nothing"),
+        ("SELECT status FROM elsewhere", "elsewhere"),
+        ("SELEKT", "SELEKT"),
+        ("DROP TABLE access", "DDL"),
+        ("SELECT cuont(*) FROM access", "Did you mean"),
+    ] {
+        let error = sql::check(&both.query(text)).await.unwrap_err().to_string();
+        assert!(error.contains(told), "{text}: {error}");
+    }
+    let other = Query {
+        version: "0".into(),
+        ..both.query("SELECT count(*) FROM access")
+    };
+    assert!(
+        sql::check(&other)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("bring all nodes")
+    );
+}
+
+#[tokio::test]
+async fn fingerprints_are_of_the_lower_half() {
+    let both = Both::over(&access_log()).await;
+    let of = async |text: &str| sql::fingerprint(&both.query(text)).await.unwrap();
+    let base = of("SELECT status, count(*) FROM access GROUP BY status").await;
+    assert!(base.is_some());
+    let same =
+        "select STATUS, count(*) AS n from access group by status having count(*) > 5 order by n limit 3";
+    assert_eq!(of(same).await, base);
+    for other in [
+        "SELECT status, sum(bytes) FROM access GROUP BY status",
+        "SELECT status, count(*) FROM access WHERE status > 1 GROUP BY status",
+        "SELECT method, count(*) FROM access GROUP BY method",
+    ] {
+        assert_ne!(of(other).await, base, "{other}");
+    }
+    assert_eq!(of("SELECT count(*) FROM access WHERE random() < 0.5").await, None);
+}

@@ -1,0 +1,145 @@
+//! `sawmill query`: a question in SQL over the lines of a dataset.
+
+use anyhow::Context as _;
+use clap::Args;
+use control::Control;
+use model::{
+    Job, JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED, processor::Query,
+    retry::RetryPolicy,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Context, job, run, table};
+use crate::{
+    exit::{Exit, usage},
+    output::{self, Format},
+};
+
+const HELP: &str = "\
+The query names the dataset as its table. What columns a dataset has, `sawmill dataset show NAME` tells; every one has \
+_raw (the line), _line and _block (where it stands), and _error (why it did not parse; null where it did).
+
+Each block is answered where it is; what was computed for a block once is not computed again.
+
+Examples:
+  sawmill query \"SELECT status, count(*) FROM access GROUP BY status ORDER BY 2 DESC\"
+  sawmill query \"SELECT path, sum(bytes) AS sent FROM access GROUP BY path ORDER BY sent DESC LIMIT 10\"
+  sawmill query \"SELECT _raw, _error FROM access WHERE _error IS NOT NULL LIMIT 5\" --output json";
+
+/// `sawmill query`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = HELP)]
+pub struct QueryArgs {
+    /// The query
+    #[arg(value_name = "SQL")]
+    sql: String,
+    /// 0 to 999, a higher number goes first
+    #[arg(long, value_name = "N", default_value = "100", value_parser = run::priority, allow_negative_numbers = true)]
+    priority: Priority,
+    /// The zone in which SQL takes times that name none, such as Europe/Paris or +02:00
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    time_zone: String,
+    /// Compute every block, also those of which the answer is recorded
+    #[arg(long)]
+    no_reuse: bool,
+    /// Print the id of the job and leave; `sawmill job output ID` prints the answer
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A query that is wrong or can't be split, with the reason; what can't be reached.
+pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
+    let tables = sql::tables(&args.sql).map_err(|error| usage(error.to_string()))?;
+    let [name] = &tables[..] else {
+        return Err(match tables.len() {
+            0 => usage("the query reads no dataset: name one behind FROM"),
+            _ => usage(format!(
+                "the query reads {}: one dataset can be read at a time",
+                tables.join(", ")
+            )),
+        });
+    };
+    let dataset = Name::new(name.as_str()).map_err(|error| usage(error.to_string()))?;
+    let control = context.control().await?;
+    let table = table::of(&control, &dataset).await?;
+    let query = plan(&args, name, table).await?;
+    let reuse = !args.no_reuse && query.lower_half.is_some();
+    let spec = JobSpec {
+        dataset,
+        processor: Processor::Query(query),
+        priority: args.priority,
+        retry: RetryPolicy::default(),
+        reuse,
+        max_failed: DEFAULT_MAX_FAILED,
+    };
+    spec.processor.check().map_err(|error| usage(error.to_string()))?;
+    let mut ctrl_c = signal(SignalKind::interrupt()).context("can't take over Ctrl-C")?;
+    let id = control.submit(spec).await?;
+    if args.no_wait {
+        output::line(id)?;
+        return Ok(Exit::Success);
+    }
+    let Some(job) = run::wait_or_cancel(&control, id, &mut ctrl_c).await? else {
+        return Ok(Exit::Interrupted);
+    };
+    if job.state != JobState::Successful {
+        job::tell_failure(&control, &job).await?;
+        return Ok(Exit::Failure);
+    }
+    print_answer(&control, &job, context.format).await?;
+    Ok(Exit::Success)
+}
+
+async fn plan(args: &QueryArgs, name: &str, table: model::table::Table) -> anyhow::Result<Query> {
+    let mut query = Query {
+        sql: args.sql.clone(),
+        name: name.to_string(),
+        table,
+        time_zone: args.time_zone.clone(),
+        now_us: jiff::Timestamp::now().as_microsecond(),
+        version: sql::VERSION.to_string(),
+        lower_half: None,
+    };
+    let fingerprint = sql::fingerprint(&query).await;
+    let fingerprint = fingerprint.map_err(|error| usage(error.to_string()))?;
+    query.lower_half = fingerprint.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+    Ok(query)
+}
+
+/// Prints the answer of a job, and on standard error what was counted on the way.
+///
+/// # Errors
+/// What can't be read or written.
+pub(super) async fn print_answer(control: &Control, job: &Job, format: Format) -> anyhow::Result<()> {
+    let answer = job::bytes_of(control, job).await?;
+    let mut shown = Vec::new();
+    let (tally, rows) = sql::render(&answer, rendering(format), &mut shown)?;
+    output::bytes(&shown)?;
+    if format == Format::Table {
+        let mut told = format!(
+            "{} from {}",
+            output::counted(rows as u64, "row"),
+            output::counted(tally.rows, "line")
+        );
+        if tally.errors > 0 {
+            told += &format!(
+                ", of which {} did not parse: SELECT _raw, _error … WHERE _error IS NOT NULL shows them",
+                output::grouped(tally.errors)
+            );
+        }
+        output::note(told);
+    }
+    Ok(())
+}
+
+fn rendering(format: Format) -> sql::Rendering {
+    match format {
+        Format::Table => sql::Rendering::Table,
+        Format::Json => sql::Rendering::Json,
+        Format::Csv => sql::Rendering::Csv,
+        Format::Arrow => sql::Rendering::Arrow,
+    }
+}

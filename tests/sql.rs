@@ -1,0 +1,215 @@
+//! Questions in SQL through a whole mill: split, answered where the blocks are, merged, and answered again for nothing.
+#![cfg(feature = "sql")]
+#![allow(clippy::unwrap_used)]
+
+use std::{fmt::Write as _, time::Duration};
+
+use serde_json::Value;
+use testkit::{
+    Space,
+    process::{Output, Process, Recipe},
+};
+
+const SOON: Duration = Duration::from_secs(60);
+
+struct Mill {
+    space: Space,
+    process: Process,
+    files: tempfile::TempDir,
+}
+
+fn settled(recipe: Recipe, dir: &std::path::Path) -> Recipe {
+    recipe
+        .env("SAWMILL_STORE", format!("file://{}", dir.join("store").display()))
+        .env("SAWMILL_SCRATCH", dir.join("scratch"))
+}
+
+impl Mill {
+    async fn start() -> Self {
+        let space = Space::new().await;
+        let files = tempfile::tempdir().unwrap();
+        let mut process = settled(Process::sawmill(&space), files.path())
+            .args(["dev", "--slots", "2", "--data-dir"])
+            .arg(files.path().join("data"))
+            .start();
+        process.wait_for_line("ready", SOON).await;
+        Self {
+            space,
+            process,
+            files,
+        }
+    }
+
+    async fn command(&self, args: &[&str]) -> Output {
+        settled(Process::sawmill(&self.space), self.files.path())
+            .args(args)
+            .output(SOON)
+            .await
+    }
+
+    async fn told(&self, args: &[&str]) -> String {
+        self.command(args).await.code(0).stdout
+    }
+
+    async fn add(&self, name: &str, text: &str, options: &[&str]) -> Output {
+        let path = self.files.path().join(format!("{name}.log"));
+        std::fs::write(&path, text).unwrap();
+        let path = path.to_str().unwrap();
+        let fixed = ["dataset", "add", name, path, "--block-size", "4KiB"];
+        self.command(&[&fixed, options].concat()).await
+    }
+
+    /// The rows of an answer.
+    async fn rows(&self, sql: &str) -> Vec<Value> {
+        let text = self.told(&["query", sql, "--output", "json"]).await;
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// The newest job.
+    async fn newest(&self) -> Value {
+        let jobs = self
+            .told(&["job", "list", "--limit", "1", "--output", "json"])
+            .await;
+        serde_json::from_str::<Value>(&jobs).unwrap()[0].clone()
+    }
+
+    async fn stop(mut self) {
+        self.process.terminate();
+        assert!(
+            self.process.wait_exit(SOON).await.success(),
+            "{}",
+            self.process.stderr()
+        );
+    }
+}
+
+/// 600 lines, every third one an error, the last of them broken.
+fn access_log() -> String {
+    let mut log = String::new();
+    for number in 0..600 {
+        let status = if number % 3 == 0 { 500 } else { 200 };
+        let time = format!("17/May/2015:10:{:02}:{:02} +0000", number / 60, number % 60);
+        writeln!(
+            log,
+            "10.0.0.{} - - [{time}] \"GET /{} HTTP/1.1\" {status} {number}",
+            number % 7,
+            number % 5
+        )
+        .unwrap();
+    }
+    log + "broken\n"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_is_answered_and_answered_again_for_nothing() {
+    let mill = Mill::start().await;
+    let added = mill.add("access", &access_log(), &[]).await.code(0);
+    assert!(added.stderr.contains("are taken as access"), "{}", added.stderr);
+
+    let by_status = "SELECT status, count(*) AS n, sum(bytes) AS sent FROM access GROUP BY status ORDER BY n DESC, status";
+    let table = mill.command(&["query", by_status]).await.code(0);
+    assert!(table.stdout.contains("| 200    | 400 |"), "{}", table.stdout);
+    assert!(
+        table
+            .stderr
+            .contains("3 rows from 601 lines, of which 1 did not parse"),
+        "{}",
+        table.stderr
+    );
+    let first = mill.newest().await;
+    assert_eq!(first["counts"]["already"], 0);
+    let blocks = first["subtasks"].as_u64().unwrap() - 1;
+    assert!(blocks > 5, "{first}");
+
+    // Another question with the same lower half: no block is computed again.
+    let other =
+        "SELECT status, count(*) AS n, sum(bytes) AS sent FROM access GROUP BY status HAVING count(*) > 300";
+    assert_eq!(
+        mill.rows(other).await,
+        [serde_json::json!({ "status": 200, "n": 400, "sent": (0..600).filter(|n| n % 3 > 0).sum::<u32>() })]
+    );
+    let second = mill.newest().await;
+    assert_eq!(second["counts"]["already"], blocks, "{second}");
+
+    let broken = mill
+        .rows("SELECT _raw, _error FROM access WHERE _error IS NOT NULL")
+        .await;
+    assert_eq!(
+        broken,
+        [serde_json::json!({ "_raw": "broken", "_error": "the host is missing" })]
+    );
+    let last = mill
+        .rows("SELECT bytes FROM access ORDER BY time DESC NULLS LAST LIMIT 2")
+        .await;
+    assert_eq!(
+        last,
+        [
+            serde_json::json!({ "bytes": 599 }),
+            serde_json::json!({ "bytes": 598 })
+        ]
+    );
+
+    let csv = mill
+        .told(&["query", "SELECT count(*) AS n FROM access", "--output", "csv"])
+        .await;
+    assert_eq!(csv, "n\n601\n");
+    let again = mill.told(&["job", "output", "last", "--output", "csv"]).await;
+    assert_eq!(again, csv);
+    mill.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_questions_and_formats_say_what_is_wrong() {
+    let mill = Mill::start().await;
+    let _ = mill.add("access", &access_log(), &[]).await.code(0);
+    for (sql, code, told) in [
+        ("SELECT nothing FROM access", 2, "No field named nothing"),
+        ("SELECT count(*) FROM elsewhere", 1, "no such dataset: elsewhere"),
+        ("SELECT 1", 2, "reads no dataset"),
+        (
+            "SELECT a.host FROM access a JOIN access b ON a.host = b.host",
+            2,
+            "can't be split",
+        ),
+        (
+            "SELECT * FROM access, elsewhere",
+            2,
+            "one dataset can be read at a time",
+        ),
+    ] {
+        let refused = mill.command(&["query", sql]).await.code(code);
+        assert!(refused.stderr.contains(told), "{sql}: {}", refused.stderr);
+    }
+    // What only the data shows fails the job, with the block.
+    let failed = mill
+        .command(&["query", "SELECT 1 / (bytes - 7) FROM access"])
+        .await
+        .code(1);
+    assert!(failed.stderr.contains("Divide by zero"), "{}", failed.stderr);
+
+    let refused = mill.add("other", "x\n", &["--format", "apache"]).await.code(2);
+    assert!(refused.stderr.contains("logfmt"), "{}", refused.stderr);
+    let _ = mill.command(&["dataset", "show", "other"]).await.code(1);
+    let refused = mill
+        .command(&["dataset", "list", "--output", "csv"])
+        .await
+        .code(2);
+    assert!(refused.stderr.contains("are for answers"), "{}", refused.stderr);
+
+    let named = ["--format", r"regex:^(?<level>[A-Z]+) (?<took>\d+)ms$"];
+    let _ = mill
+        .add("timed", "WARN 5ms\nINFO 7ms\nWARN 9ms\n", &named)
+        .await
+        .code(0);
+    let rows = mill
+        .rows("SELECT level, avg(took) AS took FROM timed GROUP BY level ORDER BY level")
+        .await;
+    let expected = [("INFO", 7.0), ("WARN", 7.0)];
+    assert_eq!(
+        rows,
+        expected.map(|(level, took)| serde_json::json!({ "level": level, "took": took }))
+    );
+    mill.stop().await;
+}
