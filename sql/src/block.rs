@@ -10,7 +10,13 @@ use datafusion::arrow::{
 use memchr::memchr;
 use model::table::{ColumnType, EVERYWHERE, Format, Table};
 
-use crate::{Error, Tally, columns::Builder, parse::parser, schema::schema, time::Style};
+use crate::{
+    Error, Tally,
+    columns::Builder,
+    parse::parser,
+    schema::schema,
+    time::{DAY_US, Style},
+};
 
 /// Rows of one batch, as DataFusion likes them.
 const BATCH_ROWS: usize = 8192;
@@ -56,7 +62,7 @@ impl BlockRows {
         let style = match table.format {
             Format::Access => Style::Access,
             Format::Syslog => Style::Bsd {
-                now_us: origin.now_us,
+                now_us: begin_of_day(origin.now_us),
             },
             _ => Style::Iso,
         };
@@ -126,6 +132,11 @@ impl BlockRows {
         }
         Ok(Self { batches, tally })
     }
+}
+
+/// The midnight before a moment: what a block gives is to be the same for a whole day.
+pub(crate) fn begin_of_day(now_us: i64) -> i64 {
+    now_us - now_us.rem_euclid(DAY_US)
 }
 
 fn batch(schema: &SchemaRef, builders: Vec<Builder>, rows: usize) -> Result<RecordBatch, Error> {
@@ -295,6 +306,20 @@ mod tests {
         let (found, tally) = rows(&by_regex.table, b"WARN 1\nINFO  22\nx\n", &["level", "n"]);
         assert_eq!(found, "WARN|1\nINFO|22\n|");
         assert_eq!((tally.rows, tally.errors), (3, 1));
+    }
+
+    #[test]
+    fn years_are_the_same_for_a_whole_day() {
+        let bsd = table(Format::Syslog, &[]);
+        let place = schema(&bsd).index_of("time").unwrap();
+        let time = |now_us| {
+            let origin = Origin { now_us, ..ORIGIN };
+            let parsed = BlockRows::parse(&bsd, b"Nov 15 23:00:00 h a: x\n", &[place], origin).unwrap();
+            pretty_format_batches(&parsed.batches).unwrap().to_string()
+        };
+        let day = ORIGIN.now_us - ORIGIN.now_us % 86_400_000_000;
+        assert_eq!(time(day), time(day + 86_399_999_999));
+        assert_ne!(time(day), time(day + 86_400_000_000));
     }
 
     #[test]

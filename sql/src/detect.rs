@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::table::{Column, ColumnType, Format, Table};
+use model::table::{Column, ColumnType, EVERYWHERE, Format, Table};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -205,12 +205,37 @@ fn table(format: &Format, lines: &[&[u8]]) -> Option<Table> {
     })
 }
 
+/// Columns that are found by their name: those named like what every table has are left to `_raw`.
 fn columns(seen: impl IntoIterator<Item = (String, Seen)>) -> Vec<Column> {
+    let free = |(name, _): &(String, Seen)| !is_everywhere(name);
     let column = |(name, seen): (String, Seen)| Column {
         name,
         kind: seen.kind(),
     };
-    seen.into_iter().map(column).collect()
+    seen.into_iter().filter(free).map(column).collect()
+}
+
+fn is_everywhere(name: &str) -> bool {
+    EVERYWHERE.iter().any(|(known, _)| *known == name)
+}
+
+/// Columns that are found by their place: a name that is taken gets a number behind it.
+fn columns_in_place(seen: impl IntoIterator<Item = (String, Seen)>) -> Vec<Column> {
+    let mut columns: Vec<Column> = Vec::new();
+    for (given, seen) in seen {
+        let taken = |name: &str| is_everywhere(name) || columns.iter().any(|column| column.name == name);
+        let mut name = given.clone();
+        let mut number = 2;
+        while taken(&name) {
+            name = format!("{given}_{number}");
+            number += 1;
+        }
+        columns.push(Column {
+            name,
+            kind: seen.kind(),
+        });
+    }
+    columns
 }
 
 fn json_columns(lines: &[&[u8]]) -> Option<Vec<Column>> {
@@ -283,7 +308,7 @@ fn separated_columns(separator: char, lines: &[&[u8]]) -> Option<Vec<Column>> {
             place += 1;
         });
     }
-    Some(columns(seen))
+    Some(columns_in_place(seen))
 }
 
 fn pattern_columns(pattern: &str, lines: &[&[u8]]) -> Option<Vec<Column>> {
@@ -303,7 +328,7 @@ fn pattern_columns(pattern: &str, lines: &[&[u8]]) -> Option<Vec<Column>> {
             }
         }
     }
-    Some(columns(seen))
+    Some(columns_in_place(seen))
 }
 
 #[cfg(test)]
@@ -358,6 +383,20 @@ mod tests {
             ("column3", ColumnType::Integer),
         ];
         assert_eq!(columns, expected.map(|(name, kind)| (name.to_string(), kind)));
+    }
+
+    #[test]
+    fn no_two_columns_have_one_name() {
+        let names = |sample: &str| {
+            found(sample)
+                .1
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names("a,a,_raw,a_2\n1,2,3,4\n"), ["a", "a_2", "_raw_2", "a_2_2"]);
+        assert_eq!(names("{\"_line\":1,\"b\":2}\n"), ["b"]);
+        assert_eq!(names("_error=x b=2\n"), ["b"]);
     }
 
     #[test]

@@ -36,9 +36,12 @@ use datafusion::{
     },
     prelude::SessionConfig,
 };
-use model::processor::Query;
+use model::{
+    processor::Query,
+    table::{BLOCK, EVERYWHERE, Format},
+};
 
-use crate::{Error, VERSION, schema::schema};
+use crate::{Error, VERSION, block::begin_of_day, schema::schema};
 
 /// A plan cut in two.
 pub(crate) struct Halves {
@@ -368,7 +371,8 @@ pub async fn check(query: &Query) -> Result<(), Error> {
 /// Identifies what the lower half does to a block: two queries of one fingerprint have the same partial results.
 ///
 /// blake3 over the version, the format of the lines, the columns and the lower half of the plan, in which literals are
-/// folded and names of columns resolved. None for a half that gives another result each time.
+/// folded and names of columns resolved, with the day where times have no year. None for a half that gives another result
+/// each time, or for the same lines in another dataset.
 ///
 /// # Errors
 /// Those of [`check`].
@@ -378,6 +382,8 @@ pub async fn fingerprint(query: &Query) -> Result<Option<[u8; 32]>, Error> {
     let mut volatile = false;
     for node in &halves.lower {
         node.apply_expressions(&mut |expression| {
+            // The plan for people leaves types out.
+            hasher.update(format!("{expression:?}\0").as_bytes());
             expression.apply(|part| {
                 volatile |= part.is_volatile_node();
                 Ok(TreeNodeRecursion::Continue)
@@ -386,6 +392,17 @@ pub async fn fingerprint(query: &Query) -> Result<Option<[u8; 32]>, Error> {
         hasher.update(displayable(node.as_ref()).one_line().to_string().as_bytes());
         hasher.update(b"\0");
     }
+    let place = EVERYWHERE.iter().position(|(name, _)| *name == BLOCK);
+    let block = place.map(|place| query.table.columns.len() + place);
+    if volatile || block.is_some_and(|block| halves.projection.contains(&block)) {
+        return Ok(None);
+    }
+    let day = match query.table.format {
+        Format::Syslog => begin_of_day(query.now_us),
+        _ => 0,
+    };
+    hasher.update(&day.to_be_bytes());
+    hasher.update(format!("{:?}\0", halves.between.fields()).as_bytes());
     let table = serde_json::to_string(&query.table).map_err(|error| Error::Query(error.to_string()))?;
     for part in [
         VERSION,
@@ -396,5 +413,5 @@ pub async fn fingerprint(query: &Query) -> Result<Option<[u8; 32]>, Error> {
         hasher.update(part.as_bytes());
         hasher.update(b"\0");
     }
-    Ok((!volatile).then(|| *hasher.finalize().as_bytes()))
+    Ok(Some(*hasher.finalize().as_bytes()))
 }

@@ -17,7 +17,7 @@ pub(crate) enum Style {
     Iso,
 }
 
-const DAY_US: i64 = 24 * 3600 * 1_000_000;
+pub(crate) const DAY_US: i64 = 24 * 3600 * 1_000_000;
 
 impl Style {
     /// Reads a time; none for what is no such.

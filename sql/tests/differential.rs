@@ -344,4 +344,12 @@ async fn fingerprints_are_of_the_lower_half() {
         assert_ne!(of(other).await, base, "{other}");
     }
     assert_eq!(of("SELECT count(*) FROM access WHERE random() < 0.5").await, None);
+    // Two that look the same but for the types of their literals, whose partial results do not fit each other.
+    let numbers =
+        of("SELECT CASE WHEN status > 400 THEN 1 ELSE 2 END, count(*) FROM access GROUP BY 1").await;
+    let texts =
+        of("SELECT CASE WHEN status > 400 THEN '1' ELSE '2' END, count(*) FROM access GROUP BY 1").await;
+    assert_ne!(numbers, texts);
+    // The same lines may be another block of another dataset.
+    assert_eq!(of("SELECT _block, count(*) FROM access GROUP BY 1").await, None);
 }
