@@ -6,12 +6,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use futures::{TryStreamExt, stream::BoxStream};
 use model::{Content, Failure, FailureKind, processor::Query};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Blocks, Product, Source, Stop, product::MEMORY_BYTES, source::read_failure};
+
+/// Most bytes of a block, decompressed, or of all partial results of a query: they are in memory at once, and a query must
+/// fail alone, not take its node along.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// A block and its number in the dataset.
 pub(crate) struct Block<'a> {
@@ -38,7 +42,7 @@ pub(crate) async fn run_block(
     };
     let (query, index) = (query.clone(), block.index);
     on_busy_thread(spool, cancel, async move {
-        let bytes = read(source).await?;
+        let bytes = read(source, MOST_BYTES).await?;
         let done = sql::lower(&query, &bytes, index, begins_file).await;
         done.map_err(|error| failure(format!("block {index}: {error}")))
     })
@@ -54,7 +58,7 @@ pub(crate) async fn run_merge(
 ) -> Result<Product, Stop> {
     let query = query.clone();
     on_busy_thread(spool, cancel, async move {
-        let bytes = read(Source::Stream(partials)).await?;
+        let bytes = read(Source::Stream(partials), MOST_BYTES).await?;
         let done = sql::upper(&query, &bytes[..]).await;
         done.map_err(|error| failure(error.to_string()))
     })
@@ -101,28 +105,68 @@ fn product(bytes: Vec<u8>, spool: &Path) -> io::Result<Product> {
 }
 
 /// All of an input in memory.
-async fn read(source: Source) -> Result<Vec<u8>, Failure> {
+async fn read(source: Source, most: u64) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     match source {
         Source::Bytes(all) => bytes = all.into(),
         Source::File { file, length, name } => {
-            let read = file.take(length).read_to_end(&mut bytes);
+            let wanted = length.min(most + 1);
+            let read = file.take(wanted).read_to_end(&mut bytes);
             let read = read.map_err(|error| read_failure(&name, &error))?;
-            if (read as u64) < length {
+            if (read as u64) < wanted {
                 let error = io::Error::from(io::ErrorKind::UnexpectedEof);
                 return Err(read_failure(&name, &error));
             }
         }
-        Source::Reader { mut reader, name } => {
-            let read = reader.read_to_end(&mut bytes);
+        Source::Reader { reader, name } => {
+            let read = reader.take(most + 1).read_to_end(&mut bytes);
             read.map_err(|error| read_failure(&name, &error))?;
         }
-        Source::Stream(stream) => {
-            let mut stream = stream.boxed();
-            while let Some(piece) = stream.try_next().await? {
+        Source::Stream(mut stream) => {
+            while bytes.len() as u64 <= most
+                && let Some(piece) = stream.try_next().await?
+            {
                 bytes.extend_from_slice(&piece);
             }
         }
     }
+    if bytes.len() as u64 > most {
+        return Err(failure(format!(
+            "more than {most} bytes would be in memory at once: use smaller blocks (compressed files are one block each), \
+             or have the query let fewer rows through with WHERE, GROUP BY or LIMIT"
+        )));
+    }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_too_much_for_the_memory_fails_alone() {
+        let sources = || {
+            let reader = Source::Reader {
+                reader: Box::new(io::Cursor::new(vec![b'x'; 10])),
+                name: "x".into(),
+            };
+            let pieces = [Bytes::from_static(b"xxxxx"), Bytes::from_static(b"xxxxx")];
+            let stream = Source::stream(stream::iter(pieces.map(Ok)));
+            [reader, stream, Source::Bytes(Bytes::from_static(b"xxxxxxxxxx"))]
+        };
+        for source in sources() {
+            assert_eq!(read(source, 10).await.unwrap().len(), 10);
+        }
+        for source in sources() {
+            let refused = read(source, 9).await.unwrap_err();
+            assert_eq!(refused.kind, FailureKind::Query);
+        }
+        let endless = Source::Reader {
+            reader: Box::new(io::repeat(b'x')),
+            name: "x".into(),
+        };
+        assert!(read(endless, 9).await.is_err());
+    }
 }
