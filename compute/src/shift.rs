@@ -234,7 +234,12 @@ impl Shift {
     }
 
     fn finished(&mut self, reply: Result<FinishReply, JoinError>) -> Result<(), Error> {
-        let (batch, reply) = reply.unwrap_or_else(|failure| std::panic::resume_unwind(failure.into_panic()));
+        let (batch, reply) = match reply.map_err(JoinError::try_into_panic) {
+            Ok(reply) => reply,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // Cancelled: the runtime is going down, and the leader recovers what is held.
+            Err(Err(_)) => return Ok(()),
+        };
         match reply {
             Ok(finished) => {
                 for name in &finished.gone {
