@@ -2,88 +2,9 @@
 #![cfg(feature = "sql")]
 #![allow(clippy::unwrap_used)]
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
-use serde_json::Value;
-use testkit::{
-    Space,
-    process::{Output, Process, Recipe},
-};
-
-const SOON: Duration = Duration::from_secs(60);
-
-struct Mill {
-    space: Space,
-    process: Process,
-    files: tempfile::TempDir,
-}
-
-fn settled(recipe: Recipe, dir: &std::path::Path) -> Recipe {
-    recipe
-        .env("SAWMILL_STORE", format!("file://{}", dir.join("store").display()))
-        .env("SAWMILL_SCRATCH", dir.join("scratch"))
-}
-
-impl Mill {
-    async fn start() -> Self {
-        let space = Space::new().await;
-        let files = tempfile::tempdir().unwrap();
-        let mut process = settled(Process::sawmill(&space), files.path())
-            .args(["dev", "--slots", "2", "--data-dir"])
-            .arg(files.path().join("data"))
-            .start();
-        process.wait_for_line("ready", SOON).await;
-        Self {
-            space,
-            process,
-            files,
-        }
-    }
-
-    async fn command(&self, args: &[&str]) -> Output {
-        settled(Process::sawmill(&self.space), self.files.path())
-            .args(args)
-            .output(SOON)
-            .await
-    }
-
-    async fn told(&self, args: &[&str]) -> String {
-        self.command(args).await.code(0).stdout
-    }
-
-    async fn add(&self, name: &str, text: &str, options: &[&str]) -> Output {
-        let path = self.files.path().join(format!("{name}.log"));
-        std::fs::write(&path, text).unwrap();
-        let path = path.to_str().unwrap();
-        let fixed = ["dataset", "add", name, path, "--block-size", "4KiB"];
-        self.command(&[&fixed, options].concat()).await
-    }
-
-    /// The rows of an answer.
-    async fn rows(&self, sql: &str) -> Vec<Value> {
-        let text = self.told(&["query", sql, "--output", "json"]).await;
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    }
-
-    /// The newest job.
-    async fn newest(&self) -> Value {
-        let jobs = self
-            .told(&["job", "list", "--limit", "1", "--output", "json"])
-            .await;
-        serde_json::from_str::<Value>(&jobs).unwrap()[0].clone()
-    }
-
-    async fn stop(mut self) {
-        self.process.terminate();
-        assert!(
-            self.process.wait_exit(SOON).await.success(),
-            "{}",
-            self.process.stderr()
-        );
-    }
-}
+use testkit::Mill;
 
 /// 600 lines, every third one an error, the last of them broken.
 fn access_log() -> String {

@@ -6,98 +6,14 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde_json::Value;
-use tempfile::TempDir;
 use testkit::{
-    Space,
-    process::{self, Output, Process, Recipe},
-    wait,
+    Mill,
+    mill::{DEADLINE, settled},
+    process::{self, Process, Recipe},
 };
-
-/// Nothing here takes long; a busy machine may.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// A mill of all roles in one process, on the shared servers.
-struct Mill {
-    space: Space,
-    process: Process,
-    files: TempDir,
-}
-
-impl Mill {
-    async fn start() -> Self {
-        let space = Space::new().await;
-        let files = tempfile::tempdir().unwrap();
-        let mut process = settled(Process::sawmill(&space), files.path())
-            .args(["dev", "--slots", "2", "--data-dir"])
-            .arg(files.path().join("data"))
-            .start();
-        process.wait_for_line("ready", DEADLINE).await;
-        Self {
-            space,
-            process,
-            files,
-        }
-    }
-
-    async fn command(&self, args: &[&str]) -> Output {
-        settled(Process::sawmill(&self.space), self.files.path())
-            .args(args)
-            .output(DEADLINE)
-            .await
-    }
-
-    /// The standard output of a command that must succeed.
-    async fn told(&self, args: &[&str]) -> String {
-        self.command(args).await.code(0).stdout
-    }
-
-    async fn json(&self, args: &[&str]) -> Value {
-        let text = self.told(&[args, &["--output", "json"]].concat()).await;
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-    }
-
-    fn file(&self, name: &str, bytes: &[u8]) -> String {
-        let path = self.files.path().join(name);
-        fs::write(&path, bytes).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-
-    /// Waits until no entry is left anywhere in the tree.
-    async fn until_empty(&self) {
-        wait::until_equal(
-            "the tree to be empty",
-            DEADLINE,
-            Vec::<String>::new(),
-            async || {
-                let tree = self.space.tree().await;
-                tree.into_keys().filter(|path| path.contains("/entry-")).collect()
-            },
-        )
-        .await;
-    }
-
-    async fn stop(mut self) {
-        self.process.terminate();
-        assert!(
-            self.process.wait_exit(DEADLINE).await.success(),
-            "{}",
-            self.process.stderr()
-        );
-    }
-}
-
-/// With a block store and scratch files of its own.
-fn settled(recipe: Recipe, dir: &Path) -> Recipe {
-    recipe
-        .env("SAWMILL_STORE", format!("file://{}", dir.join("store").display()))
-        .env("SAWMILL_SCRATCH", dir.join("scratch"))
-        .env("SAWMILL_SESSION_TIMEOUT", "2s")
-        .env("SAWMILL_STOP_GRACE", "1s")
-}
 
 /// How often each word of this number (from 0) occurs.
 fn count_words(text: &str, place: usize) -> BTreeMap<String, u64> {

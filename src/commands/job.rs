@@ -296,7 +296,7 @@ async fn fetch(args: OneJob, control: &Control, context: &Context) -> anyhow::Re
     let job = control.job(&args.job).await?;
     #[cfg(feature = "sql")]
     if let Processor::Query(_) = &job.spec.processor {
-        super::query::print_answer(control, &job, context.format).await?;
+        super::query::answer::print(control, &job, context.format).await?;
         return Ok(Exit::Success);
     }
     if context.json() {

@@ -1,10 +1,11 @@
 //! `sawmill query`: a question in SQL over the lines of a dataset.
 
+pub(super) mod answer;
+
 use anyhow::Context as _;
 use clap::Args;
-use control::Control;
 use model::{
-    Job, JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED, processor::Query,
+    JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED, processor::Query,
     retry::RetryPolicy,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Context, job, run, table};
 use crate::{
     exit::{Exit, usage},
-    output::{self, Format},
+    output,
 };
 
 const HELP: &str = "\
@@ -89,7 +90,7 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
         job::tell_failure(&control, &job).await?;
         return Ok(Exit::Failure);
     }
-    print_answer(&control, &job, context.format).await?;
+    answer::print(&control, &job, context.format).await?;
     Ok(Exit::Success)
 }
 
@@ -107,39 +108,4 @@ async fn plan(args: &QueryArgs, name: &str, table: model::table::Table) -> anyho
     let fingerprint = fingerprint.map_err(|error| usage(error.to_string()))?;
     query.lower_half = fingerprint.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect());
     Ok(query)
-}
-
-/// Prints the answer of a job, and on standard error what was counted on the way.
-///
-/// # Errors
-/// What can't be read or written.
-pub(super) async fn print_answer(control: &Control, job: &Job, format: Format) -> anyhow::Result<()> {
-    let answer = job::bytes_of(control, job).await?;
-    let mut shown = Vec::new();
-    let (tally, rows) = sql::render(&answer, rendering(format), &mut shown)?;
-    output::bytes(&shown)?;
-    if format == Format::Table {
-        let mut told = format!(
-            "{} from {}",
-            output::counted(rows as u64, "row"),
-            output::counted(tally.rows, "line")
-        );
-        if tally.errors > 0 {
-            told += &format!(
-                ", of which {} did not parse: SELECT _raw, _error … WHERE _error IS NOT NULL shows them",
-                output::grouped(tally.errors)
-            );
-        }
-        output::note(told);
-    }
-    Ok(())
-}
-
-fn rendering(format: Format) -> sql::Rendering {
-    match format {
-        Format::Table => sql::Rendering::Table,
-        Format::Json => sql::Rendering::Json,
-        Format::Csv => sql::Rendering::Csv,
-        Format::Arrow => sql::Rendering::Arrow,
-    }
 }

@@ -23,15 +23,18 @@
 //! ```
 //!
 //! - [`Space`]: where one test works. [`Space::private`] has servers of its own, to kill, freeze and restart.
+//! - [`Mill`]: `sawmill dev` in such a space, and commands against it.
 //! - [`process`]: binaries of this workspace as children.
 //! - [`proxy`]: a TCP proxy with named cuts, and counts of requests.
 //! - [`wait`]: waiting for conditions with a deadline.
 
+pub mod mill;
 pub mod process;
 pub mod proxy;
 pub mod servers;
 mod space;
 pub mod wait;
 
+pub use mill::Mill;
 pub use servers::Servers;
 pub use space::Space;
