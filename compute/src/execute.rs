@@ -60,7 +60,7 @@ pub(crate) async fn entry(
             Ok(product) => {
                 let fingerprint = block
                     .filter(|_| entry.reuse)
-                    .map(|block| Fingerprint::of(&entry.processor, block).to_string());
+                    .map(|block| Fingerprint::of(&entry.processor, 0, block).to_string());
                 ended.push(Ended::Product { product, fingerprint });
             }
             Err(Stop::Failed(failure)) => ended.push(Ended::Other(unsuccessful(&entry, failure))),

@@ -108,7 +108,7 @@ impl Leading {
                     let processor = &active.job.spec.processor;
                     let fingerprints: Vec<_> = blocks
                         .iter()
-                        .map(|block| Fingerprint::of(processor, block))
+                        .map(|block| Fingerprint::of(processor, 0, block))
                         .collect();
                     looked_up += fingerprints.len();
                     candidates.push(Candidate {

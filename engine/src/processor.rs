@@ -73,6 +73,7 @@ impl Engine {
                 let block = crate::query::Block {
                     block,
                     index: subtask.index,
+                    table: 0,
                 };
                 return crate::query::run_block(query, block, blocks, &self.spool, cancel).await;
             }

@@ -21,6 +21,8 @@ const MOST_BYTES: u64 = 1 << 30;
 pub(crate) struct Block<'a> {
     pub(crate) block: &'a model::Block,
     pub(crate) index: u32,
+    /// Number of the dataset among those of the query.
+    pub(crate) table: usize,
 }
 
 /// The lower half over a block. A half that runs when `cancel` is cancelled or the future dropped runs to its end, and
@@ -40,10 +42,10 @@ pub(crate) async fn run_block(
         Content::Object { start, .. } => start == 0,
         Content::Inline(_) => true,
     };
-    let (query, index) = (query.clone(), block.index);
+    let (query, index, table) = (query.clone(), block.index, block.table);
     on_busy_thread(spool, cancel, async move {
         let bytes = read(source, MOST_BYTES).await?;
-        let done = sql::lower(&query, &bytes, index, begins_file).await;
+        let done = sql::lower(&query, table, &bytes, index, begins_file).await;
         done.map_err(|error| failure(format!("block {index}: {error}")))
     })
     .await

@@ -9,12 +9,13 @@ use crate::{block::Block, block::Content, processor::Processor};
 pub struct Fingerprint(pub [u8; 16]);
 
 impl Fingerprint {
-    /// The fingerprint of running `processor` over `block`.
+    /// The fingerprint of running `processor` over `block`, one of the dataset with the number `table` among those of a
+    /// query.
     ///
     /// A block is its checksum where that is known, else its URL, size, modification time and range.
-    pub fn of(processor: &Processor, block: &Block) -> Self {
+    pub fn of(processor: &Processor, table: usize, block: &Block) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&processor.digest());
+        hasher.update(&processor.digest(table));
         match (&block.checksum, &block.content) {
             (Some(checksum), _) => {
                 hasher.update(b"checksum\0").update(checksum.as_bytes());
@@ -75,11 +76,11 @@ mod tests {
 
     #[test]
     fn changes_with_whatever_changes_the_bytes() {
-        let base = Fingerprint::of(&Processor::Noop, &object(1, 10));
-        assert_eq!(base, Fingerprint::of(&Processor::Noop, &object(1, 10)));
-        assert_ne!(base, Fingerprint::of(&Processor::Noop, &object(2, 10)));
-        assert_ne!(base, Fingerprint::of(&Processor::Noop, &object(1, 9)));
-        assert_ne!(base, Fingerprint::of(&Processor::Noop, &Block::inline("x")));
+        let base = Fingerprint::of(&Processor::Noop, 0, &object(1, 10));
+        assert_eq!(base, Fingerprint::of(&Processor::Noop, 0, &object(1, 10)));
+        assert_ne!(base, Fingerprint::of(&Processor::Noop, 0, &object(2, 10)));
+        assert_ne!(base, Fingerprint::of(&Processor::Noop, 0, &object(1, 9)));
+        assert_ne!(base, Fingerprint::of(&Processor::Noop, 0, &Block::inline("x")));
     }
 
     #[test]
@@ -89,8 +90,8 @@ mod tests {
             ..object(mtime, 10)
         };
         assert_eq!(
-            Fingerprint::of(&Processor::Noop, &checked(1)),
-            Fingerprint::of(&Processor::Noop, &checked(2))
+            Fingerprint::of(&Processor::Noop, 0, &checked(1)),
+            Fingerprint::of(&Processor::Noop, 0, &checked(2))
         );
     }
 }

@@ -19,24 +19,38 @@ pub enum Processor {
     Query(Query),
 }
 
-/// A query over the lines of a dataset, with all that shapes its answer: both its halves are made from this alone.
+/// A query over the lines of datasets, with all that shapes its answer: its halves are made from this alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Query {
     /// Its text.
     pub sql: String,
-    /// What the query calls the dataset.
-    pub name: String,
-    /// How lines become rows.
-    pub table: Table,
+    /// The datasets that it reads. A block belongs to one of them, by its number here.
+    pub tables: Vec<QueryTable>,
     /// An IANA name or an offset: the zone in which times without one are meant.
     pub time_zone: String,
     /// What `now()` is, in microseconds since 1970 UTC.
     pub now_us: i64,
     /// Who planned it; partial results of one version mean nothing to another.
     pub version: String,
-    /// Identifies what happens to a block, in hexadecimal digits; none for what differs from run to run.
+}
+
+/// A dataset that a query reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryTable {
+    /// What the query calls it.
+    pub name: String,
+    /// How lines become rows.
+    pub table: Table,
+    /// Identifies what happens to its blocks, in hexadecimal digits; none for what differs from run to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lower_half: Option<String>,
+}
+
+impl Query {
+    /// Whether what happens to every block is the same each time.
+    pub fn is_reusable(&self) -> bool {
+        self.tables.iter().all(|table| table.lower_half.is_some())
+    }
 }
 
 /// A pair of shell commands.
@@ -78,8 +92,8 @@ pub enum BadProcessor {
     /// A NUL byte, which no command line may contain.
     #[error("the {0} command contains a NUL byte")]
     Nul(&'static str),
-    /// A query that is too long to travel in an entry, with the columns of its table.
-    #[error("the query and its table take {0} bytes, more than {COMMAND_BYTES}")]
+    /// A query that is too long to travel in an entry, with the columns of its tables.
+    #[error("the query and its tables take {0} bytes, more than {COMMAND_BYTES}")]
     LongQuery(usize),
 }
 
@@ -110,14 +124,17 @@ impl Processor {
 
     /// Identifies what happens to a block: two processors of equal digest give equal partial results for equal blocks.
     ///
-    /// blake3 over the parts that shape a partial result; the merge and the limits are not among them.
-    pub fn digest(&self) -> [u8; 32] {
+    /// blake3 over the parts that shape a partial result; the merge and the limits are not among them. `table` is the
+    /// number of the dataset among those of a query; nothing else cares.
+    pub fn digest(&self, table: usize) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         match self {
             Self::Noop => hasher.update(b"noop\0"),
             Self::Command(command) => hasher.update(b"command\0").update(command.map.as_bytes()),
             Self::Query(query) => {
-                let half = query.lower_half.as_deref().unwrap_or(&query.sql);
+                let table = query.tables.get(table);
+                let half = table.and_then(|table| table.lower_half.as_deref());
+                let half = half.unwrap_or(&query.sql);
                 hasher.update(b"query\0").update(half.as_bytes())
             }
         };
@@ -174,11 +191,11 @@ mod tests {
     #[test]
     fn the_digest_is_of_the_map_alone() {
         assert_eq!(
-            command("wc -l", None).digest(),
-            command("wc -l", Some("sum")).digest()
+            command("wc -l", None).digest(0),
+            command("wc -l", Some("sum")).digest(0)
         );
-        assert_ne!(command("wc -l", None).digest(), command("wc -c", None).digest());
-        assert_ne!(Processor::Noop.digest(), command("", None).digest());
+        assert_ne!(command("wc -l", None).digest(0), command("wc -c", None).digest(0));
+        assert_ne!(Processor::Noop.digest(0), command("", None).digest(0));
     }
 
     #[test]

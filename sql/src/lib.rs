@@ -24,7 +24,7 @@ pub use block::{BlockRows, Origin};
 pub use detect::{Detected, check_name, detect, named};
 pub use error::Error;
 pub use half::{lower, upper};
-pub use plan::{check, fingerprint, tables};
+pub use plan::{check, fingerprints, tables};
 pub use render::{Rendering, render};
 pub use wire::Tally;
 

@@ -37,7 +37,7 @@ use datafusion::{
     prelude::SessionConfig,
 };
 use model::{
-    processor::Query,
+    processor::{Query, QueryTable},
     table::{BLOCK, EVERYWHERE, Format},
 };
 
@@ -116,6 +116,12 @@ impl TableProvider for Lines {
             properties: Arc::new(properties),
         }))
     }
+}
+
+/// A table of a query by its number.
+pub(crate) fn table_of(query: &Query, table: usize) -> Result<&QueryTable, Error> {
+    let unknown = || Error::Query(format!("the query reads no dataset with the number {table}"));
+    query.tables.get(table).ok_or_else(unknown)
 }
 
 /// The leaf of a plan; it is replaced before the plan runs.
@@ -224,12 +230,13 @@ async fn plan(query: &Query) -> Result<Halves, Error> {
         });
     }
     let state = session(query)?;
+    let table = table_of(query, 0)?;
     let lines = Arc::new(Lines {
-        schema: schema(&query.table),
+        schema: schema(&table.table),
     });
     state
-        .schema_for_ref(query.name.as_str())?
-        .register_table(query.name.clone(), lines)?;
+        .schema_for_ref(table.name.as_str())?
+        .register_table(table.name.clone(), lines)?;
     let logical = state.create_logical_plan(&query.sql).await?;
     SQLOptions::new()
         .with_allow_ddl(false)
@@ -368,7 +375,7 @@ pub async fn check(query: &Query) -> Result<(), Error> {
     halves(query).await.map(drop)
 }
 
-/// Identifies what the lower half does to a block: two queries of one fingerprint have the same partial results.
+/// Identifies, for each dataset, what happens to its blocks: two queries of one fingerprint have the same partial results.
 ///
 /// blake3 over the version, the format of the lines, the columns and the lower half of the plan, in which literals are
 /// folded and names of columns resolved, with the day where times have no year. None for a half that gives another result
@@ -376,7 +383,8 @@ pub async fn check(query: &Query) -> Result<(), Error> {
 ///
 /// # Errors
 /// Those of [`check`].
-pub async fn fingerprint(query: &Query) -> Result<Option<[u8; 32]>, Error> {
+pub async fn fingerprints(query: &Query) -> Result<Vec<Option<[u8; 32]>>, Error> {
+    let table = &table_of(query, 0)?.table;
     let halves = halves(query).await?;
     let mut hasher = blake3::Hasher::new();
     let mut volatile = false;
@@ -393,17 +401,17 @@ pub async fn fingerprint(query: &Query) -> Result<Option<[u8; 32]>, Error> {
         hasher.update(b"\0");
     }
     let place = EVERYWHERE.iter().position(|(name, _)| *name == BLOCK);
-    let block = place.map(|place| query.table.columns.len() + place);
+    let block = place.map(|place| table.columns.len() + place);
     if volatile || block.is_some_and(|block| halves.projection.contains(&block)) {
-        return Ok(None);
+        return Ok(vec![None]);
     }
-    let day = match query.table.format {
+    let day = match table.format {
         Format::Syslog => begin_of_day(query.now_us),
         _ => 0,
     };
     hasher.update(&day.to_be_bytes());
     hasher.update(format!("{:?}\0", halves.between.fields()).as_bytes());
-    let table = serde_json::to_string(&query.table).map_err(|error| Error::Query(error.to_string()))?;
+    let table = serde_json::to_string(table).map_err(|error| Error::Query(error.to_string()))?;
     for part in [
         VERSION,
         &table,
@@ -413,5 +421,5 @@ pub async fn fingerprint(query: &Query) -> Result<Option<[u8; 32]>, Error> {
         hasher.update(part.as_bytes());
         hasher.update(b"\0");
     }
-    Ok(Some(*hasher.finalize().as_bytes()))
+    Ok(vec![Some(*hasher.finalize().as_bytes())])
 }

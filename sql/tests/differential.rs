@@ -8,7 +8,10 @@ use datafusion::{
     datasource::MemTable,
     prelude::SessionContext,
 };
-use model::{processor::Query, table::Table};
+use model::{
+    processor::{Query, QueryTable},
+    table::Table,
+};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sql::{BlockRows, Origin, Rendering};
 
@@ -96,12 +99,14 @@ impl Both {
     fn query(&self, text: &str) -> Query {
         Query {
             sql: text.to_string(),
-            name: "access".into(),
-            table: self.table.clone(),
+            tables: vec![QueryTable {
+                name: "access".into(),
+                table: self.table.clone(),
+                lower_half: None,
+            }],
             time_zone: "UTC".into(),
             now_us: NOW_US,
             version: sql::VERSION.into(),
-            lower_half: None,
         }
     }
 
@@ -109,7 +114,7 @@ impl Both {
         let query = self.query(text);
         let mut partials = Vec::new();
         for (number, block) in (0..).zip(&self.blocks) {
-            let lower = sql::lower(&query, block, number, number == 0).await;
+            let lower = sql::lower(&query, 0, block, number, number == 0).await;
             partials.extend(lower.unwrap_or_else(|error| panic!("{text}: {error}")));
         }
         let answer = sql::upper(&query, &partials[..]).await;
@@ -330,7 +335,7 @@ async fn what_cannot_be_split_or_is_wrong_says_so() {
 #[tokio::test]
 async fn fingerprints_are_of_the_lower_half() {
     let both = Both::over(&access_log()).await;
-    let of = async |text: &str| sql::fingerprint(&both.query(text)).await.unwrap();
+    let of = async |text: &str| sql::fingerprints(&both.query(text)).await.unwrap()[0];
     let base = of("SELECT status, count(*) FROM access GROUP BY status").await;
     assert!(base.is_some());
     let same =

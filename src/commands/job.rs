@@ -204,7 +204,9 @@ async fn show(args: ShowArgs, control: &Control, context: &Context) -> anyhow::R
         }
         Processor::Query(query) => {
             pairs.push(("query", query.sql.clone()));
-            pairs.push(("format", query.table.format.name()));
+            for table in &query.tables {
+                pairs.push(("format", format!("{}: {}", table.name, table.table.format.name())));
+            }
         }
     }
     let left = job.subtasks().saturating_sub(counts.ended());

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use model::{
     JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED, processor::Query,
-    retry::RetryPolicy,
+    processor::QueryTable, retry::RetryPolicy,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -67,7 +67,7 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
     let control = context.control().await?;
     let table = table::of(&control, &dataset).await?;
     let query = plan(&args, name, table).await?;
-    let reuse = !args.no_reuse && query.lower_half.is_some();
+    let reuse = !args.no_reuse && query.is_reusable();
     let spec = JobSpec {
         dataset,
         processor: Processor::Query(query),
@@ -97,15 +97,20 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
 async fn plan(args: &QueryArgs, name: &str, table: model::table::Table) -> anyhow::Result<Query> {
     let mut query = Query {
         sql: args.sql.clone(),
-        name: name.to_string(),
-        table,
+        tables: vec![QueryTable {
+            name: name.to_string(),
+            table,
+            lower_half: None,
+        }],
         time_zone: args.time_zone.clone(),
         now_us: jiff::Timestamp::now().as_microsecond(),
         version: sql::VERSION.to_string(),
-        lower_half: None,
     };
-    let fingerprint = sql::fingerprint(&query).await;
-    let fingerprint = fingerprint.map_err(|error| usage(error.to_string()))?;
-    query.lower_half = fingerprint.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+    let fingerprints = sql::fingerprints(&query).await;
+    let fingerprints = fingerprints.map_err(|error| usage(error.to_string()))?;
+    for (table, fingerprint) in query.tables.iter_mut().zip(fingerprints) {
+        let digits = |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        table.lower_half = fingerprint.map(digits);
+    }
     Ok(query)
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::Spill;
 
 fn print(text: &str) -> Fingerprint {
-    Fingerprint::of(&Processor::Noop, &Block::inline(text))
+    Fingerprint::of(&Processor::Noop, 0, &Block::inline(text))
 }
 
 fn offered(output: Output, print: Fingerprint) -> Outcome {
