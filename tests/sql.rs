@@ -78,7 +78,40 @@ async fn a_question_is_answered_and_answered_again_for_nothing() {
     assert_eq!(csv, "n\n601\n");
     let again = mill.told(&["job", "output", "last", "--output", "csv"]).await;
     assert_eq!(again, csv);
+    the_same_question_needs_no_job(&mill, by_status, &table.stdout).await;
     mill.stop().await;
+}
+
+async fn the_same_question_needs_no_job(mill: &Mill, sql: &str, answer: &str) {
+    let jobs = async || mill.json(&["job", "list"]).await.as_array().unwrap().len();
+    let before = jobs().await;
+    let respaced = format!("{} -- again", sql.replace(' ', "  ").to_lowercase());
+    let again = mill.command(&["query", &respaced]).await.code(0);
+    assert_eq!(again.stdout, answer);
+    assert!(again.stderr.contains("answered by job "), "{}", again.stderr);
+    assert_eq!(jobs().await, before, "{}", again.stderr);
+
+    // What differs from moment to moment, another zone, and what is asked for without reuse are computed.
+    let moment = "SELECT count(*) AS n FROM access WHERE time < now()";
+    let zoned = [sql, "--time-zone", "+02:00"];
+    for asked in [&[moment][..], &[moment], &zoned, &[sql, "--no-reuse"]] {
+        let computed = mill.command(&[&["query"], asked].concat()).await.code(0);
+        assert!(!computed.stderr.contains("answered by"), "{}", computed.stderr);
+    }
+    assert_eq!(jobs().await, before + 4);
+    let id = mill.told(&["query", sql, "--no-wait"]).await;
+    assert_eq!(mill.told(&["job", "output", id.trim()]).await, answer);
+    assert_eq!(jobs().await, before + 4);
+
+    // More blocks: computed, from the recorded results of the others; without results it is computed again.
+    let _ = mill.add("access", &access_log(), &[]).await.code(0);
+    let grown = mill.command(&["query", sql]).await.code(0);
+    assert!(grown.stdout.contains("| 200    | 800 |"), "{}", grown.stdout);
+    assert!(!grown.stderr.contains("answered by"), "{}", grown.stderr);
+    mill.told(&["job", "prune", "--older-than", "0ms"]).await;
+    let pruned = mill.command(&["query", sql]).await.code(0);
+    assert_eq!(pruned.stdout, grown.stdout);
+    assert!(!pruned.stderr.contains("answered by"), "{}", pruned.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]

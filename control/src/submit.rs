@@ -5,7 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use model::{Counts, Job, JobId, JobSpec, JobState, Name};
+use model::{Counts, Fingerprint, Job, JobId, JobSpec, JobState, Name};
 use storage::Dataset;
 use uuid::Uuid;
 
@@ -34,6 +34,15 @@ impl Control {
     pub async fn submit(&self, spec: JobSpec) -> Result<JobId, Error> {
         let ids = self.submit_many(vec![spec]).await?;
         Ok(ids[0])
+    }
+
+    /// The job that has answered the same question over the same blocks, where its answer is still kept.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn answered(&self, question: &str, dataset: &Dataset) -> Result<Option<Job>, Error> {
+        let answer = Fingerprint::of_answer(question, dataset.id, dataset.blocks);
+        Ok(self.store().answered(&answer).await?)
     }
 
     /// Submits jobs in batches, in this order; each dataset is looked up once.

@@ -1,10 +1,12 @@
-//! Fingerprints: equal ones mean that a recorded partial result answers a subtask without running it.
+//! Fingerprints: equal ones mean that what is recorded answers a subtask, or a whole query, without running it.
 
 use std::fmt;
 
+use uuid::Uuid;
+
 use crate::{block::Block, block::Content, processor::Processor};
 
-/// blake3 over the digest of the processor and the identity of the block, shortened to 128 bits.
+/// blake3 over the digest of what is done and the identity of what it is done to, shortened to 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(pub [u8; 16]);
 
@@ -41,6 +43,18 @@ impl Fingerprint {
                 hasher.update(url.as_bytes());
             }
         }
+        Self::short(&hasher)
+    }
+
+    /// The fingerprint of the answer to a question over the first so many blocks of an incarnation of a dataset.
+    pub fn of_answer(question: &str, dataset: Uuid, blocks: u32) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"answer\0").update(dataset.as_bytes());
+        hasher.update(&blocks.to_le_bytes()).update(question.as_bytes());
+        Self::short(&hasher)
+    }
+
+    fn short(hasher: &blake3::Hasher) -> Self {
         let mut short = [0; 16];
         short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         Self(short)
@@ -81,6 +95,17 @@ mod tests {
         assert_ne!(base, Fingerprint::of(&Processor::Noop, 0, &object(2, 10)));
         assert_ne!(base, Fingerprint::of(&Processor::Noop, 0, &object(1, 9)));
         assert_ne!(base, Fingerprint::of(&Processor::Noop, 0, &Block::inline("x")));
+    }
+
+    #[test]
+    fn an_answer_is_of_so_many_blocks_of_one_incarnation() {
+        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let answer = Fingerprint::of_answer("q", one, 3);
+        assert_eq!(answer, Fingerprint::of_answer("q", one, 3));
+        for different in [("p", one, 3), ("q", other, 3), ("q", one, 4)] {
+            let (question, dataset, blocks) = different;
+            assert_ne!(answer, Fingerprint::of_answer(question, dataset, blocks));
+        }
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{entry::Priority, name::Name, processor::Processor, retry::RetryPolicy};
+use crate::{
+    entry::Priority, fingerprint::Fingerprint, name::Name, processor::Processor, retry::RetryPolicy,
+};
 
 /// Identifies a job; ids made later sort later (UUID version 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -197,5 +199,11 @@ impl Job {
     /// Whether a merge follows the blocks. A job over no blocks still merges: `wc -l` of nothing is 0.
     pub fn has_merge(&self) -> bool {
         self.spec.processor.merges()
+    }
+
+    /// Identifies its answer; none where the same question is to be computed again.
+    pub fn answer_key(&self) -> Option<Fingerprint> {
+        let question = self.spec.processor.question()?;
+        Some(Fingerprint::of_answer(question, self.dataset_id, self.blocks))
     }
 }

@@ -32,6 +32,9 @@ pub struct Query {
     pub now_us: i64,
     /// Who planned it; partial results of one version mean nothing to another.
     pub version: String,
+    /// Identifies what is asked, in 32 hexadecimal digits; none for what is not to be answered from a recorded answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
 }
 
 /// A dataset that a query reads.
@@ -139,6 +142,14 @@ impl Processor {
             }
         };
         *hasher.finalize().as_bytes()
+    }
+
+    /// What is asked, where a recorded answer may answer it.
+    pub fn question(&self) -> Option<&str> {
+        match self {
+            Self::Query(query) => query.question.as_deref(),
+            Self::Noop | Self::Command(_) => None,
+        }
     }
 
     /// Checks what a user gave.

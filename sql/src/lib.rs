@@ -15,6 +15,7 @@ mod error;
 mod half;
 mod parse;
 mod plan;
+mod question;
 mod render;
 mod schema;
 mod time;
@@ -24,7 +25,8 @@ pub use block::{BlockRows, Origin};
 pub use detect::{Detected, check_name, detect, named};
 pub use error::Error;
 pub use half::{lower, upper};
-pub use plan::{check, fingerprints, tables};
+pub use plan::{check, fingerprints, is_repeatable, tables};
+pub use question::question;
 pub use render::{Rendering, render};
 pub use wire::Tally;
 

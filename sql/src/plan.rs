@@ -35,6 +35,7 @@ use datafusion::{
         sorts::sort::SortExec,
     },
     prelude::SessionConfig,
+    sql::{parser::DFParserBuilder, resolve::resolve_table_references},
 };
 use model::{
     processor::{Query, QueryTable},
@@ -54,6 +55,7 @@ pub(crate) struct Halves {
     /// The columns of the table that the lower half reads, by place.
     pub(crate) projection: Vec<usize>,
     pub(crate) context: Arc<TaskContext>,
+    repeatable: bool,
 }
 
 impl Halves {
@@ -243,8 +245,11 @@ async fn plan(query: &Query) -> Result<Halves, Error> {
         .with_allow_dml(false)
         .with_allow_statements(false)
         .verify_plan(&logical)?;
+    // The optimizer puts the moment in the place of now().
+    let repeatable = crate::question::is_repeatable(&logical)?;
     let physical = state.create_physical_plan(&logical).await?;
-    cut(physical, state.task_ctx())
+    let halves = cut(physical, state.task_ctx())?;
+    Ok(Halves { repeatable, ..halves })
 }
 
 /// The nodes from the top to the leaf.
@@ -337,6 +342,7 @@ fn cut(plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Halves
         between,
         projection: leaf.projection.clone(),
         context,
+        repeatable: false,
     })
 }
 
@@ -361,9 +367,12 @@ pub(crate) fn memory(
 /// # Errors
 /// [`Error::Query`] for what is no SQL.
 pub fn tables(sql: &str) -> Result<Vec<String>, Error> {
-    let state = SessionStateBuilder::new().with_default_features().build();
-    let statement = state.sql_to_statement(sql, &state.config_options().sql_parser.dialect)?;
-    let tables = state.resolve_table_references(&statement)?;
+    // No session: making one takes longer than all else that is done for a query whose answer is recorded.
+    let parsed = DFParserBuilder::new(sql).build()?.parse_statements()?;
+    let [statement] = &parsed.into_iter().collect::<Vec<_>>()[..] else {
+        return Err(Error::Query("one query can be asked at a time".into()));
+    };
+    let (tables, _) = resolve_table_references(statement, true)?;
     Ok(tables.iter().map(|table| table.table().to_string()).collect())
 }
 
@@ -373,6 +382,14 @@ pub fn tables(sql: &str) -> Result<Vec<String>, Error> {
 /// [`Error::Query`] in DataFusion's words, [`Error::NotSplit`].
 pub async fn check(query: &Query) -> Result<(), Error> {
     halves(query).await.map(drop)
+}
+
+/// Whether the query gives the same answer whenever it is asked over the same blocks.
+///
+/// # Errors
+/// Those of [`check`].
+pub async fn is_repeatable(query: &Query) -> Result<bool, Error> {
+    Ok(halves(query).await?.repeatable)
 }
 
 /// Identifies, for each dataset, what happens to its blocks: two queries of one fingerprint have the same partial results.

@@ -107,6 +107,7 @@ impl Both {
             time_zone: "UTC".into(),
             now_us: NOW_US,
             version: sql::VERSION.into(),
+            question: None,
         }
     }
 

@@ -4,8 +4,9 @@ pub(super) mod answer;
 
 use anyhow::Context as _;
 use clap::Args;
+use control::Control;
 use model::{
-    JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED, processor::Query,
+    Job, JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED, processor::Query,
     processor::QueryTable, retry::RetryPolicy,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +21,8 @@ const HELP: &str = "\
 The query names the dataset as its table. What columns a dataset has, `sawmill dataset show NAME` tells; every one has \
 _raw (the line), _line and _block (where it stands), and _error (why it did not parse; null where it did).
 
-Each block is answered where it is; what was computed for a block once is not computed again.
+Each block is answered where it is; what was computed for a block once is not computed again, and the very same query \
+over the very same blocks gets the answer that is recorded.
 
 Examples:
   sawmill query \"SELECT status, count(*) FROM access GROUP BY status ORDER BY 2 DESC\"
@@ -40,7 +42,7 @@ pub struct QueryArgs {
     /// The zone in which SQL takes times that name none, such as Europe/Paris or +02:00
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     time_zone: String,
-    /// Compute every block, also those of which the answer is recorded
+    /// Compute every block, also where the answer is recorded
     #[arg(long)]
     no_reuse: bool,
     /// Print the id of the job and leave; `sawmill job output ID` prints the answer
@@ -63,17 +65,24 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
             )),
         });
     };
-    let dataset = Name::new(name.as_str()).map_err(|error| usage(error.to_string()))?;
+    let name = Name::new(name.as_str()).map_err(|error| usage(error.to_string()))?;
     let control = context.control().await?;
-    let table = table::of(&control, &dataset).await?;
-    let query = plan(&args, name, table).await?;
-    let reuse = !args.no_reuse && query.is_reusable();
+    let dataset = control.dataset(&name).await?;
+    let mut query = asked(&args, &name, table::of(&control, &dataset).await?);
+    let question = sql::question(&query).map_err(|error| usage(error.to_string()))?;
+    if !args.no_reuse
+        && let Some(job) = control.answered(&question, &dataset).await?
+        && answer_again(&args, &job, &control, context).await?
+    {
+        return Ok(Exit::Success);
+    }
+    plan(&mut query, question, args.no_reuse).await?;
     let spec = JobSpec {
-        dataset,
+        dataset: name,
+        reuse: !args.no_reuse && query.is_reusable(),
         processor: Processor::Query(query),
         priority: args.priority,
         retry: RetryPolicy::default(),
-        reuse,
         max_failed: DEFAULT_MAX_FAILED,
     };
     spec.processor.check().map_err(|error| usage(error.to_string()))?;
@@ -94,8 +103,8 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-async fn plan(args: &QueryArgs, name: &str, table: model::table::Table) -> anyhow::Result<Query> {
-    let mut query = Query {
+fn asked(args: &QueryArgs, name: &Name, table: model::table::Table) -> Query {
+    Query {
         sql: args.sql.clone(),
         tables: vec![QueryTable {
             name: name.to_string(),
@@ -105,12 +114,45 @@ async fn plan(args: &QueryArgs, name: &str, table: model::table::Table) -> anyho
         time_zone: args.time_zone.clone(),
         now_us: jiff::Timestamp::now().as_microsecond(),
         version: sql::VERSION.to_string(),
-    };
-    let fingerprints = sql::fingerprints(&query).await;
-    let fingerprints = fingerprints.map_err(|error| usage(error.to_string()))?;
+        question: None,
+    }
+}
+
+/// Checks the query, and tells what of it can be reused.
+async fn plan(query: &mut Query, question: String, no_reuse: bool) -> anyhow::Result<()> {
+    let wrong = |error: sql::Error| usage(error.to_string());
+    let fingerprints = sql::fingerprints(query).await.map_err(wrong)?;
+    let repeatable = sql::is_repeatable(query).await.map_err(wrong)?;
     for (table, fingerprint) in query.tables.iter_mut().zip(fingerprints) {
         let digits = |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         table.lower_half = fingerprint.map(digits);
     }
-    Ok(query)
+    query.question = Some(question).filter(|_| repeatable && !no_reuse);
+    Ok(())
+}
+
+/// Gives the answer that a job has recorded; whether it is still there.
+async fn answer_again(
+    args: &QueryArgs,
+    job: &Job,
+    control: &Control,
+    context: &Context,
+) -> anyhow::Result<bool> {
+    if args.no_wait {
+        output::line(job.id)?;
+    } else {
+        match job::bytes_of(control, job).await {
+            Ok(bytes) => answer::show(&bytes, context.format)?,
+            Err(error) if is_gone(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    let since = job.finished_ms.map(output::ago).unwrap_or_default();
+    output::note(format_args!("answered by job {}, {since}", job.id));
+    Ok(true)
+}
+
+/// Whether retention has just removed what was looked for.
+fn is_gone(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(control::Error::ResultsGone { .. }))
 }

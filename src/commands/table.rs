@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use anyhow::Context as _;
 use control::Control;
-use model::{Name, table::Table};
+use model::table::Table;
 use sql::Detected;
 
 use crate::exit::usage;
@@ -33,13 +33,12 @@ pub(super) async fn learn(
 /// How the lines of a dataset become rows: what is kept of it, else what its first lines look like, which is kept then.
 ///
 /// # Errors
-/// An unknown dataset; a first block that can't be read.
-pub(super) async fn of(control: &Control, name: &Name) -> anyhow::Result<Table> {
-    let dataset = control.dataset(name).await?;
-    if let Some(table) = dataset.table {
-        return Ok(table);
+/// A first block that can't be read.
+pub(super) async fn of(control: &Control, dataset: &storage::Dataset) -> anyhow::Result<Table> {
+    match &dataset.table {
+        Some(table) => Ok(table.clone()),
+        None => Ok(learn(control, dataset, None).await?.table),
     }
-    Ok(learn(control, &dataset, None).await?.table)
 }
 
 /// The first bytes of a dataset.

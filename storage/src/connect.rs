@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bson::{RawDocumentBuf, doc};
+use bson::{Document, RawDocumentBuf, doc};
 use model::JobId;
 use mongodb::{
     Client, Database,
@@ -90,7 +90,7 @@ impl Store {
         let store = Self {
             inner: Arc::new(inner),
         };
-        store.server_info().await?;
+        store.hello().await?;
         store.check_format().await?;
         Ok(store)
     }
@@ -115,17 +115,9 @@ impl Store {
         let admin = self.inner.client.database("admin");
         let begin = Instant::now();
         let before = bson::DateTime::now().timestamp_millis();
-        let hello = admin
-            .run_command(doc! { "hello": 1 })
-            .await
-            .map_err(self.failed("hello"))?;
+        let (hello, set_name) = self.hello().await?;
         let round_trip = begin.elapsed();
         let half = i64::try_from(round_trip.as_millis() / 2).unwrap_or(0);
-        let Ok(set_name) = hello.get_str("setName") else {
-            return Err(Error::NoReplicaSet {
-                address: self.inner.address.clone(),
-            });
-        };
         let clock_skew_ms = hello
             .get_datetime("localTime")
             .map_or(0, |time| time.timestamp_millis() - before - half);
@@ -137,10 +129,23 @@ impl Store {
         let version = build.get_str("version").unwrap_or("unknown").to_string();
         Ok(ServerInfo {
             version,
-            set_name: set_name.to_string(),
+            set_name,
             clock_skew_ms,
             round_trip,
         })
+    }
+
+    /// A sign of life, with the name of the replica set.
+    async fn hello(&self) -> Result<(Document, String), Error> {
+        let admin = self.inner.client.database("admin");
+        let hello = admin.run_command(doc! { "hello": 1 }).await;
+        let hello = hello.map_err(self.failed("hello"))?;
+        match hello.get_str("setName").map(str::to_string) {
+            Ok(set_name) => Ok((hello, set_name)),
+            Err(_) => Err(Error::NoReplicaSet {
+                address: self.inner.address.clone(),
+            }),
+        }
     }
 
     /// The hosts it is connected to, without user and password.

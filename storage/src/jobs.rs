@@ -4,8 +4,8 @@ use std::future::IntoFuture as _;
 
 use bson::{DateTime, Document, RawDocument, RawDocumentBuf, doc};
 use model::{
-    Counts, FORMAT, Job, JobId, JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED,
-    retry::RetryPolicy,
+    Counts, FORMAT, Fingerprint, Job, JobId, JobSpec, JobState, Name, Priority, Processor,
+    job::DEFAULT_MAX_FAILED, retry::RetryPolicy,
 };
 use mongodb::error::ErrorKind;
 use serde::{Deserialize, Serialize};
@@ -119,6 +119,19 @@ impl Store {
         self.find_jobs(wanted, &[("_id", -1)], limit).await
     }
 
+    /// The newest successful job with this answer whose results are still there.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
+    pub async fn answered(&self, answer: &Fingerprint) -> Result<Option<Job>, Error> {
+        let wanted = doc! {
+            "answer": schema::key(&answer.0),
+            "state": JobState::Successful.as_str(),
+            "pruned": { "$ne": true },
+        };
+        Ok(self.find_jobs(wanted, &[("_id", -1)], 1).await?.pop())
+    }
+
     /// Asks for the end of a job; the leader sees to it. Tells whether there is anything to cancel: false for a job that
     /// has ended.
     ///
@@ -214,6 +227,9 @@ struct JobDocument {
     reuse: bool,
     #[serde(default = "default_max_failed")]
     max_failed: u32,
+    /// Absent where nobody may be answered from it, which keeps its sparse index small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answer: Option<bson::Binary>,
     blocks: u32,
     state: JobState,
     #[serde(default)]
@@ -250,6 +266,7 @@ fn encode(job: &Job) -> Result<RawDocumentBuf, Error> {
         retry: job.spec.retry,
         reuse: job.spec.reuse,
         max_failed: job.spec.max_failed,
+        answer: job.answer_key().map(|key| schema::key(&key.0)),
         blocks: job.blocks,
         state: job.state,
         counts: job.counts,

@@ -52,6 +52,7 @@ impl Store {
             (JOBS, doc! { "state": 1, "priority": -1, "_id": 1 }, false),
             (FAILURES, doc! { "job": 1, "ordinal": 1 }, false),
             (RESULTS, doc! { "fingerprint": 1 }, true),
+            (JOBS, doc! { "answer": 1 }, true),
         ];
         for (collection, keys, sparse) in wanted {
             let options = IndexOptions::builder().sparse(sparse.then_some(true)).build();

@@ -13,9 +13,16 @@ use crate::{
 /// # Errors
 /// What can't be read or written.
 pub(crate) async fn print(control: &Control, job: &Job, format: Format) -> anyhow::Result<()> {
-    let answer = job::bytes_of(control, job).await?;
+    show(&job::bytes_of(control, job).await?, format)
+}
+
+/// Prints an answer that is at hand, and on standard error what was counted on the way.
+///
+/// # Errors
+/// What can't be written.
+pub(super) fn show(answer: &[u8], format: Format) -> anyhow::Result<()> {
     let mut shown = Vec::new();
-    let (tally, rows) = sql::render(&answer, rendering(format), &mut shown)?;
+    let (tally, rows) = sql::render(answer, rendering(format), &mut shown)?;
     output::bytes(&shown)?;
     if format == Format::Table {
         let mut told = format!(
