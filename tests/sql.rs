@@ -78,8 +78,65 @@ async fn a_question_is_answered_and_answered_again_for_nothing() {
     assert_eq!(csv, "n\n601\n");
     let again = mill.told(&["job", "output", "last", "--output", "csv"]).await;
     assert_eq!(again, csv);
+    rows_are_documents(&mill, by_status).await;
     the_same_question_needs_no_job(&mill, by_status, &table.stdout).await;
     mill.stop().await;
+}
+
+async fn rows_are_documents(mill: &Mill, sql: &str) {
+    let sent = |ok: bool| (0..600).filter(|n| (n % 3 > 0) == ok).sum::<i64>();
+    let expected = [
+        ("200", 400, sent(true)),
+        ("500", 200, sent(false)),
+        ("null", 1, 0),
+    ];
+    // The first job was the first to ask.
+    let rows = mill.documents("rows").await;
+    assert!(
+        rows[..3].iter().all(|row| row.get("job") == rows[0].get("job")),
+        "{rows:?}"
+    );
+    for (row, (status, n, sent)) in rows.iter().zip(expected) {
+        assert_eq!(
+            row.get_i64("status")
+                .map_or("null".into(), |status| status.to_string()),
+            status
+        );
+        assert_eq!(
+            (row.get_i64("n").unwrap(), row.get_i64("sent").unwrap_or(0)),
+            (n, sent)
+        );
+    }
+
+    let by_minute = "SELECT date_trunc('minute', time) AS minute, count(*) FROM access WHERE time IS NOT NULL GROUP BY 1 ORDER BY 1";
+    let into = |sql| ["query", sql, "--into", "by_minute"];
+    let told = mill.command(&into(by_minute)).await.code(0);
+    assert!(
+        told.stderr.contains("in the collection by_minute"),
+        "{}",
+        told.stderr
+    );
+    let minutes = mill.documents("by_minute").await;
+    assert_eq!(minutes.len(), 10);
+    let first = minutes[0].get_datetime("minute").unwrap();
+    assert_eq!(
+        first.to_string(),
+        "2015-05-17 10:00:00.0 +00:00:00",
+        "dates are dates"
+    );
+    assert_eq!(minutes[9].get_i64("count(*)").unwrap(), 60);
+
+    mill.told(&into(sql)).await;
+    mill.told(&into(sql)).await;
+    let replaced = mill.documents("by_minute").await;
+    assert_eq!(replaced.len(), 3);
+    assert_eq!(replaced[0].get_i64("n").unwrap(), 400);
+    let refused = mill.command(&["query", sql, "--into", "jobs"]).await.code(2);
+    assert!(
+        refused.stderr.contains("Sawmill itself uses it"),
+        "{}",
+        refused.stderr
+    );
 }
 
 async fn the_same_question_needs_no_job(mill: &Mill, sql: &str, answer: &str) {

@@ -113,10 +113,10 @@ impl Error {
     }
 }
 
-/// Whether it is the form of an address that is wrong.
+/// Whether it is the form of an address, or a name, that is wrong.
 pub fn is_usage(error: &storage::Error) -> bool {
     matches!(
         error,
-        storage::Error::BadUri { .. } | storage::Error::BadUrl { .. }
+        storage::Error::BadUri { .. } | storage::Error::BadUrl { .. } | storage::Error::BadCollection { .. }
     )
 }

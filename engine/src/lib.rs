@@ -23,5 +23,5 @@ pub const WITH_SQL: bool = cfg!(feature = "sql");
 pub use guard::Guard;
 pub use processor::{Engine, Subtask};
 pub use product::Product;
-pub use source::{Blocks, Partials, Source};
+pub use source::{Answers, Blocks, Partials, Source};
 pub use stop::Stop;

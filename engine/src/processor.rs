@@ -6,7 +6,7 @@ use model::{Block, FailureKind, Name, Processor, Spot, job::JobId, processor::Co
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Blocks, Guard, Partials, Product, Source, Stop,
+    Answers, Blocks, Guard, Partials, Product, Source, Stop,
     command::{Runner, Task},
     noop,
 };
@@ -88,7 +88,7 @@ impl Engine {
         self.commands.run(&task, source, cancel).await
     }
 
-    /// Merges the partial results of the job into its final result.
+    /// Merges the partial results of the job into its final result; the answer of a query is also kept as rows.
     ///
     /// Dropping the future kills what runs; cancelling `cancel` also waits for that.
     ///
@@ -98,13 +98,12 @@ impl Engine {
         &self,
         subtask: Subtask<'_>,
         processor: &Processor,
-        partials: &impl Partials,
+        store: &(impl Partials + Answers + Clone + Send + Sync + 'static),
         cancel: &CancellationToken,
     ) -> Result<Product, Stop> {
         #[cfg(feature = "sql")]
         if let Processor::Query(query) = processor {
-            let partials = partials.partials(subtask.job, subtask.index);
-            return crate::query::run_merge(query, partials, &self.spool, cancel).await;
+            return crate::query::run_merge(query, subtask, store, &self.spool, cancel).await;
         }
         #[cfg(not(feature = "sql"))]
         if let Processor::Query(_) = processor {
@@ -119,7 +118,7 @@ impl Engine {
             let text = format!("job {} has nothing to merge with", subtask.job);
             return Err(Stop::failed(FailureKind::Refused, text));
         };
-        let source = Source::Stream(partials.partials(subtask.job, subtask.index));
+        let source = Source::Stream(store.partials(subtask.job, subtask.index));
         let task = task(subtask, "reduce", reduce, command, Spot::Merge);
         self.commands.run(&task, source, cancel).await
     }

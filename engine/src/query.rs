@@ -5,13 +5,19 @@ use std::{
     path::Path,
 };
 
-use bytes::Bytes;
-use futures::{TryStreamExt, stream::BoxStream};
-use model::{Content, Failure, FailureKind, processor::Query};
+use futures::TryStreamExt;
+use model::{
+    Content, Failure, FailureKind,
+    answer::{KEPT_BYTES, KEPT_ROWS},
+    processor::Query,
+};
+use storage::MergeRun;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Blocks, Product, Source, Stop, product::MEMORY_BYTES, source::read_failure};
+use crate::{
+    Answers, Blocks, Partials, Product, Source, Stop, Subtask, product::MEMORY_BYTES, source::read_failure,
+};
 
 /// Most bytes of a block, decompressed, or of all partial results of a query: they are in memory at once, and a query must
 /// fail alone, not take its node along.
@@ -51,18 +57,31 @@ pub(crate) async fn run_block(
     .await
 }
 
-/// The upper half over all partial results.
+/// The upper half over all partial results. Its answer is kept as rows too, where it is small or a collection is named.
 pub(crate) async fn run_merge(
     query: &Query,
-    partials: BoxStream<'static, Result<Bytes, Failure>>,
+    subtask: Subtask<'_>,
+    store: &(impl Partials + Answers + Clone + Send + Sync + 'static),
     spool: &Path,
     cancel: &CancellationToken,
 ) -> Result<Product, Stop> {
-    let query = query.clone();
+    let partials = store.partials(subtask.job, subtask.index);
+    let run = MergeRun {
+        job: subtask.job,
+        attempt: subtask.attempt,
+    };
+    let (query, store) = (query.clone(), store.clone());
     on_busy_thread(spool, cancel, async move {
         let bytes = read(Source::Stream(partials), MOST_BYTES).await?;
         let done = sql::upper(&query, &bytes[..]).await;
-        done.map_err(|error| failure(error.to_string()))
+        let answer = done.map_err(|error| failure(error.to_string()))?;
+        drop(bytes);
+        let into = query.into.as_deref();
+        let rows = || sql::rows(&answer).map_err(|error| failure(error.to_string()));
+        if into.is_some() || (answer.len() <= KEPT_BYTES && rows()?.1 <= KEPT_ROWS) {
+            store.keep(run, into, || rows().map(|(rows, _)| rows)).await?;
+        }
+        Ok(answer)
     })
     .await
 }
@@ -143,6 +162,7 @@ async fn read(source: Source, most: u64) -> Result<Vec<u8>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use futures::stream;
 
     use super::*;

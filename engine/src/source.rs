@@ -9,7 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, stream::BoxStream};
-use model::{Block, Failure, FailureKind, JobId};
+use model::{Block, Failure, FailureKind, JobId, answer::Rows};
+use storage::MergeRun;
 
 /// The input of one command.
 pub enum Source {
@@ -59,6 +60,22 @@ pub trait Partials {
     /// # Errors
     /// A [`Failure`] of kind `Read` as an item, after which the stream ends.
     fn partials(&self, job: JobId, count: u32) -> BoxStream<'static, Result<Bytes, Failure>>;
+}
+
+/// Keeps the rows of answers.
+pub trait Answers {
+    /// Keeps rows among those of all jobs, or in the collection `into` in the place of what is there; which one was asked
+    /// for can't be refused, the other is left out where MongoDB does not take it. Nothing is kept of a run that is not
+    /// the latest. `rows` gives the rows again for each try.
+    ///
+    /// # Errors
+    /// A [`Failure`] of kind `Store`.
+    fn keep(
+        &self,
+        run: MergeRun,
+        into: Option<&str>,
+        rows: impl Fn() -> Result<Rows, Failure> + Send + Sync,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
 /// What a read error of an input is in the words of failures.

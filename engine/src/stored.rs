@@ -8,10 +8,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, TryStreamExt, stream, stream::BoxStream};
-use model::{Block, Content, Failure, FailureKind, JobId, Output};
-use storage::{BlockReader, Error, Partial, Store};
+use model::{Block, Content, Failure, FailureKind, JobId, Output, answer::Rows};
+use storage::{BlockReader, Error, MergeRun, Partial, Store};
 
-use crate::{Blocks, Partials, Source, source::read_failure};
+use crate::{Answers, Blocks, Partials, Source, source::read_failure};
 
 /// Results read with one query. An inline one is small, so a page is some megabytes at most; and no cursor is held open
 /// while a slow command digests what it got, which MongoDB would close after ten minutes.
@@ -58,6 +58,46 @@ impl Partials for Store {
             .map_ok(move |part| bytes_of(store.clone(), part))
             .try_flatten()
             .boxed()
+    }
+}
+
+impl Answers for Store {
+    async fn keep(
+        &self,
+        run: MergeRun,
+        into: Option<&str>,
+        rows: impl Fn() -> Result<Rows, Failure> + Send + Sync,
+    ) -> Result<(), Failure> {
+        let begin = Instant::now();
+        loop {
+            let rows = rows()?;
+            let kept = match into {
+                Some(name) => self
+                    .keep_collection(name, run, rows)
+                    .await
+                    .map(|rows| rows.is_some()),
+                None => self.keep_rows(run, rows).await,
+            };
+            let job = run.job;
+            match kept {
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    tracing::info!(%job, "the answer is not kept: the job has ended or another run has kept it");
+                    return Ok(());
+                }
+                Err(error) if error.is_retryable() && begin.elapsed() < PATIENCE => {
+                    tracing::warn!(%job, %error, "the answer can't be kept yet");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) if error.is_retryable() || into.is_some() => {
+                    return Err(Failure::new(FailureKind::Store, error.to_string()));
+                }
+                Err(error) => {
+                    tracing::warn!(%job, %error, "the answer is not kept as rows");
+                    return Ok(());
+                }
+            }
+        }
     }
 }
 

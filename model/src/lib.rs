@@ -3,6 +3,7 @@
 //! Promise: no I/O, no clock, no async, no randomness of its own; time and dice are arguments.
 //! Every other crate builds on this one; it builds on none of them.
 
+pub mod answer;
 pub mod audit;
 pub mod block;
 pub mod bundle;

@@ -35,6 +35,9 @@ pub struct Query {
     /// Identifies what is asked, in 32 hexadecimal digits; none for what is not to be answered from a recorded answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<String>,
+    /// The collection that the answer replaces; none: small answers are among those of all jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub into: Option<String>,
 }
 
 /// A dataset that a query reads.

@@ -17,6 +17,7 @@ mod parse;
 mod plan;
 mod question;
 mod render;
+mod rows;
 mod schema;
 mod time;
 mod wire;
@@ -28,6 +29,7 @@ pub use half::{lower, upper};
 pub use plan::{check, fingerprints, is_repeatable, tables};
 pub use question::question;
 pub use render::{Rendering, render};
+pub use rows::rows;
 pub use wire::Tally;
 
 /// What halves of different builds must agree on: partial states of one version of DataFusion mean nothing to another.

@@ -35,6 +35,7 @@ pub fn question(query: &Query) -> Result<String, Error> {
             0
         },
         question: None,
+        into: None,
         ..query.clone()
     };
     for table in &mut asked.tables {
@@ -106,6 +107,7 @@ mod tests {
             now_us,
             version: VERSION.into(),
             question: None,
+            into: None,
         }
     }
 

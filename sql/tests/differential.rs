@@ -108,6 +108,7 @@ impl Both {
             now_us: NOW_US,
             version: sql::VERSION.into(),
             question: None,
+            into: None,
         }
     }
 

@@ -24,10 +24,14 @@ _raw (the line), _line and _block (where it stands), and _error (why it did not 
 Each block is answered where it is; what was computed for a block once is not computed again, and the very same query \
 over the very same blocks gets the answer that is recorded.
 
+The rows of an answer are documents in MongoDB too: those of up to 10,000 rows in the collection `rows`, by job and for as long \
+as it; those of any number in a collection of their own with --into.
+
 Examples:
   sawmill query \"SELECT status, count(*) FROM access GROUP BY status ORDER BY 2 DESC\"
   sawmill query \"SELECT path, sum(bytes) AS sent FROM access GROUP BY path ORDER BY sent DESC LIMIT 10\"
-  sawmill query \"SELECT _raw, _error FROM access WHERE _error IS NOT NULL LIMIT 5\" --output json";
+  sawmill query \"SELECT _raw, _error FROM access WHERE _error IS NOT NULL LIMIT 5\" --output json
+  sawmill query \"SELECT path, sum(bytes) AS sent FROM access GROUP BY path\" --into sent_by_path";
 
 /// `sawmill query`.
 #[derive(Clone, Debug, Args)]
@@ -45,9 +49,17 @@ pub struct QueryArgs {
     /// Compute every block, also where the answer is recorded
     #[arg(long)]
     no_reuse: bool,
+    /// Keep the answer in this collection of MongoDB too, in the place of all that is in it
+    #[arg(long, value_name = "COLLECTION", value_parser = collection)]
+    into: Option<String>,
     /// Print the id of the job and leave; `sawmill job output ID` prints the answer
     #[arg(long)]
     no_wait: bool,
+}
+
+fn collection(name: &str) -> Result<String, String> {
+    let checked = storage::check_collection(name).map_err(|error| error.to_string());
+    checked.map(|()| name.to_string())
 }
 
 /// Runs the command.
@@ -70,13 +82,14 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
     let dataset = control.dataset(&name).await?;
     let mut query = asked(&args, &name, table::of(&control, &dataset).await?);
     let question = sql::question(&query).map_err(|error| usage(error.to_string()))?;
-    if !args.no_reuse
+    let again = !args.no_reuse && args.into.is_none();
+    if again
         && let Some(job) = control.answered(&question, &dataset).await?
         && answer_again(&args, &job, &control, context).await?
     {
         return Ok(Exit::Success);
     }
-    plan(&mut query, question, args.no_reuse).await?;
+    plan(&mut query, Some(question).filter(|_| again)).await?;
     let spec = JobSpec {
         dataset: name,
         reuse: !args.no_reuse && query.is_reusable(),
@@ -99,7 +112,17 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
         job::tell_failure(&control, &job).await?;
         return Ok(Exit::Failure);
     }
-    answer::print(&control, &job, context.format).await?;
+    let small = answer::print(&control, &job, context.format).await?;
+    if let Some(collection) = &args.into {
+        let database = control.store().database();
+        output::note(format_args!(
+            "the answer is in the collection {collection} of the database {database}"
+        ));
+    } else if !small {
+        output::note(
+            "the answer is too large to be in the collection rows of MongoDB; --into COLLECTION keeps any number of rows",
+        );
+    }
     Ok(Exit::Success)
 }
 
@@ -115,11 +138,12 @@ fn asked(args: &QueryArgs, name: &Name, table: model::table::Table) -> Query {
         now_us: jiff::Timestamp::now().as_microsecond(),
         version: sql::VERSION.to_string(),
         question: None,
+        into: args.into.clone(),
     }
 }
 
 /// Checks the query, and tells what of it can be reused.
-async fn plan(query: &mut Query, question: String, no_reuse: bool) -> anyhow::Result<()> {
+async fn plan(query: &mut Query, question: Option<String>) -> anyhow::Result<()> {
     let wrong = |error: sql::Error| usage(error.to_string());
     let fingerprints = sql::fingerprints(query).await.map_err(wrong)?;
     let repeatable = sql::is_repeatable(query).await.map_err(wrong)?;
@@ -127,7 +151,7 @@ async fn plan(query: &mut Query, question: String, no_reuse: bool) -> anyhow::Re
         let digits = |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         table.lower_half = fingerprint.map(digits);
     }
-    query.question = Some(question).filter(|_| repeatable && !no_reuse);
+    query.question = question.filter(|_| repeatable);
     Ok(())
 }
 
@@ -142,7 +166,7 @@ async fn answer_again(
         output::line(job.id)?;
     } else {
         match job::bytes_of(control, job).await {
-            Ok(bytes) => answer::show(&bytes, context.format)?,
+            Ok(bytes) => drop(answer::show(&bytes, context.format)?),
             Err(error) if is_gone(&error) => return Ok(false),
             Err(error) => return Err(error),
         }

@@ -135,6 +135,14 @@ pub enum Error {
         /// What the store says.
         source: Box<object_store::Error>,
     },
+    /// A name that no collection of an answer can have.
+    #[error("an answer can't be kept in a collection {name:?}: {why}")]
+    BadCollection {
+        /// As given.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// A URL that leads nowhere.
     #[error("bad URL {url:?}: {why}")]
     BadUrl {

@@ -9,6 +9,7 @@
 //!
 //! Called by every role and by `control`. The only crate that knows MongoDB and `object_store`.
 
+mod answers;
 mod blocks;
 mod codec;
 mod config;
@@ -37,6 +38,7 @@ mod usage;
 #[cfg(test)]
 mod tests;
 
+pub use answers::{MergeRun, check_collection};
 pub use blocks::BlockReader;
 pub use config::Config;
 pub use connect::{ServerInfo, Store};

@@ -11,7 +11,7 @@ use crate::{
     Error, Store,
     jobs::states,
     rows::Query,
-    schema::{self, FAILURES, JOBS, RESULTS, SESSIONS, date},
+    schema::{self, FAILURES, JOBS, RESULTS, ROWS, SESSIONS, date},
     sessions::LIFETIME,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 pub struct Retention {
     /// Results, and what was spilled of them.
     pub results: Duration,
-    /// Jobs and their failures.
+    /// Jobs, their failures and the rows of their answers.
     pub jobs: Duration,
 }
 
@@ -103,6 +103,7 @@ impl Store {
             let jobs = self.ended_jobs(older.clone()).await?;
             for &job in &jobs {
                 pruned.failures += self.delete(FAILURES, schema::all_of(job, 24)).await?;
+                self.delete(ROWS, doc! { "job": schema::uuid(job) }).await?;
                 pruned.jobs += self.delete(JOBS, doc! { "_id": schema::uuid(job) }).await?;
             }
             if jobs.is_empty() {
@@ -110,6 +111,7 @@ impl Store {
             }
         }
         pruned.objects += self.sweep(now_ms).await?;
+        self.sweep_filling().await?;
         self.delete(SESSIONS, doc! { "at": { "$lt": before(LIFETIME) } })
             .await?;
         Ok(pruned)

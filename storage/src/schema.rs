@@ -25,8 +25,11 @@ pub(crate) const NODES: &str = "nodes";
 /// Sessions of transactions, so that others can end those of the dead.
 pub(crate) const SESSIONS: &str = "sessions";
 
-const ALL: [&str; 9] = [
-    META, LEADER, DATASETS, BLOCKS, JOBS, RESULTS, FAILURES, NODES, SESSIONS,
+/// The rows of answers, one document each.
+pub(crate) const ROWS: &str = "rows";
+
+pub(crate) const ALL: [&str; 10] = [
+    META, LEADER, DATASETS, BLOCKS, JOBS, RESULTS, FAILURES, NODES, SESSIONS, ROWS,
 ];
 /// What fences and names, and so outlives an emptying.
 const LASTING: [&str; 3] = [META, LEADER, SESSIONS];
@@ -53,6 +56,7 @@ impl Store {
             (FAILURES, doc! { "job": 1, "ordinal": 1 }, false),
             (RESULTS, doc! { "fingerprint": 1 }, true),
             (JOBS, doc! { "answer": 1 }, true),
+            (ROWS, doc! { "job": 1 }, false),
         ];
         for (collection, keys, sparse) in wanted {
             let options = IndexOptions::builder().sparse(sparse.then_some(true)).build();

@@ -5,6 +5,7 @@ use crate::{
     process::{Output, Process, Recipe},
     wait,
 };
+use mongodb::bson::{Document, doc};
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
@@ -94,6 +95,18 @@ impl Mill {
         let path = self.file(&format!("{name}.log"), text.as_bytes());
         let fixed = ["dataset", "add", name, &path, "--block-size", "4KiB"];
         self.command(&[&fixed, options].concat()).await
+    }
+
+    /// All documents of a collection of its database, by `_id`.
+    pub async fn documents(&self, collection: &str) -> Vec<Document> {
+        let all = self.space.mongo().await.collection::<Document>(collection);
+        let found = all.find(Document::new()).sort(doc! { "_id": 1 }).await;
+        let mut found = found.expect("MongoDB finds");
+        let mut documents = Vec::new();
+        while found.advance().await.expect("MongoDB goes on") {
+            documents.push(found.deserialize_current().expect("a document"));
+        }
+        documents
     }
 
     /// Waits until no entry is left anywhere in the tree.

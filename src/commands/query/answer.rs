@@ -1,26 +1,30 @@
 //! The answer of a query, as it is printed.
 
 use control::Control;
-use model::Job;
+use model::{
+    Job,
+    answer::{KEPT_BYTES, KEPT_ROWS},
+};
 
 use crate::{
     commands::job,
     output::{self, Format},
 };
 
-/// Prints the answer of a job, and on standard error what was counted on the way.
+/// Prints the answer of a job, and on standard error what was counted on the way; tells whether it is so small that its
+/// rows are kept unasked.
 ///
 /// # Errors
 /// What can't be read or written.
-pub(crate) async fn print(control: &Control, job: &Job, format: Format) -> anyhow::Result<()> {
+pub(crate) async fn print(control: &Control, job: &Job, format: Format) -> anyhow::Result<bool> {
     show(&job::bytes_of(control, job).await?, format)
 }
 
-/// Prints an answer that is at hand, and on standard error what was counted on the way.
+/// As [`print`], of an answer that is at hand.
 ///
 /// # Errors
 /// What can't be written.
-pub(super) fn show(answer: &[u8], format: Format) -> anyhow::Result<()> {
+pub(super) fn show(answer: &[u8], format: Format) -> anyhow::Result<bool> {
     let mut shown = Vec::new();
     let (tally, rows) = sql::render(answer, rendering(format), &mut shown)?;
     output::bytes(&shown)?;
@@ -38,7 +42,7 @@ pub(super) fn show(answer: &[u8], format: Format) -> anyhow::Result<()> {
         }
         output::note(told);
     }
-    Ok(())
+    Ok(rows <= KEPT_ROWS && answer.len() <= KEPT_BYTES)
 }
 
 fn rendering(format: Format) -> sql::Rendering {

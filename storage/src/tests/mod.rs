@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{Config, DoneItem, Epoch, Partial, Store};
 
+mod answers;
 mod bench;
 mod connecting;
 mod data;
