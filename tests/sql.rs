@@ -4,7 +4,11 @@
 
 use std::fmt::Write as _;
 
-use testkit::Mill;
+use testkit::{
+    Mill, Space,
+    mill::{self, DEADLINE},
+    process::Process,
+};
 
 /// 600 lines, every third one an error, the last of them broken.
 fn access_log() -> String {
@@ -72,8 +76,15 @@ async fn a_question_is_answered_and_answered_again_for_nothing() {
         ]
     );
 
+    // Without a terminal nothing is shown on the way.
     let csv = mill
-        .told(&["query", "SELECT count(*) AS n FROM access", "--output", "csv"])
+        .told(&[
+            "query",
+            "SELECT count(*) AS n FROM access",
+            "--live",
+            "--output",
+            "csv",
+        ])
         .await;
     assert_eq!(csv, "n\n601\n");
     let again = mill.told(&["job", "output", "last", "--output", "csv"]).await;
@@ -224,4 +235,33 @@ async fn wrong_questions_and_formats_say_what_is_wrong() {
         expected.map(|(level, took)| serde_json::json!({ "level": level, "took": took }))
     );
     mill.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_cancels_the_job_of_a_query() {
+    let space = Space::new().await;
+    let files = tempfile::tempdir().unwrap();
+    let log = files.path().join("access.log");
+    std::fs::write(&log, access_log()).unwrap();
+    let on = |args: &[&str]| mill::settled(Process::sawmill(&space), files.path()).args(args);
+    let added = on(&["dataset", "add", "access", log.to_str().unwrap()])
+        .output(DEADLINE)
+        .await;
+    let _ = added.code(0);
+    // Nobody computes, so that it lasts.
+    let mut dispatcher = on(&["dispatcher"]).start();
+    dispatcher.wait_for_line("dispatcher started", DEADLINE).await;
+    let mut query = on(&["-v", "query", "--live", "SELECT count(*) FROM access"]).start();
+    query.wait_for_line("submitted", DEADLINE).await;
+    query.interrupt();
+    assert_eq!(
+        query.wait_exit(DEADLINE).await.code(),
+        Some(130),
+        "{}",
+        query.stderr()
+    );
+    assert!(query.stderr().contains("is CANCELLED"), "{}", query.stderr());
+    assert_eq!(query.stdout(), "");
+    dispatcher.terminate();
+    assert!(dispatcher.wait_exit(DEADLINE).await.success());
 }

@@ -66,6 +66,14 @@ impl Control {
         Ok(chunks.boxed())
     }
 
+    /// The bytes of one partial result; none of one that failed for good.
+    ///
+    /// # Errors
+    /// [`Error::Storage`], [`Error::Unreadable`].
+    pub async fn partial_bytes(&self, partial: Partial) -> Result<Vec<u8>, Error> {
+        chunks(self.store().clone(), partial).await?.try_concat().await
+    }
+
     /// The first subtasks of a job that failed for good, at most `limit`, looked for among its first results.
     ///
     /// # Errors

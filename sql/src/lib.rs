@@ -30,7 +30,7 @@ pub use plan::{check, fingerprints, is_repeatable, tables};
 pub use question::question;
 pub use render::{Rendering, render};
 pub use rows::rows;
-pub use wire::Tally;
+pub use wire::{Tally, tally};
 
 /// What halves of different builds must agree on: partial states of one version of DataFusion mean nothing to another.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2");

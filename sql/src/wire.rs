@@ -41,6 +41,15 @@ impl Tally {
     }
 }
 
+/// What was counted of one partial result, or of an answer.
+///
+/// # Errors
+/// [`Error::BadPartial`].
+pub fn tally(bytes: &[u8]) -> Result<Tally, Error> {
+    let reader = StreamReader::try_new(bytes, None).map_err(|error| Error::BadPartial(error.to_string()))?;
+    Ok(Tally::of(&reader.schema()))
+}
+
 /// Views point into whole blocks, which must not travel with them.
 fn compact(batch: &RecordBatch) -> Result<RecordBatch, Error> {
     let columns = batch.columns().iter().map(|column| match column.data_type() {

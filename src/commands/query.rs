@@ -1,6 +1,8 @@
 //! `sawmill query`: a question in SQL over the lines of a dataset.
 
 pub(super) mod answer;
+mod live;
+mod progress;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -11,6 +13,7 @@ use model::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::progress::Watch;
 use super::{Context, job, run, table};
 use crate::{
     exit::{Exit, usage},
@@ -31,7 +34,8 @@ Examples:
   sawmill query \"SELECT status, count(*) FROM access GROUP BY status ORDER BY 2 DESC\"
   sawmill query \"SELECT path, sum(bytes) AS sent FROM access GROUP BY path ORDER BY sent DESC LIMIT 10\"
   sawmill query \"SELECT _raw, _error FROM access WHERE _error IS NOT NULL LIMIT 5\" --output json
-  sawmill query \"SELECT path, sum(bytes) AS sent FROM access GROUP BY path\" --into sent_by_path";
+  sawmill query \"SELECT path, sum(bytes) AS sent FROM access GROUP BY path\" --into sent_by_path
+  sawmill query \"SELECT date_bin(INTERVAL '1 hour', time) AS hour, count(*) FROM access GROUP BY 1 ORDER BY 1\" --live";
 
 /// `sawmill query`.
 #[derive(Clone, Debug, Args)]
@@ -46,6 +50,9 @@ pub struct QueryArgs {
     /// The zone in which SQL takes times that name none, such as Europe/Paris or +02:00
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     time_zone: String,
+    /// On a terminal, show the answer over the blocks that are done while the others are computed
+    #[arg(long, conflicts_with = "no_wait")]
+    live: bool,
     /// Compute every block, also where the answer is recorded
     #[arg(long)]
     no_reuse: bool,
@@ -105,7 +112,10 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
         output::line(id)?;
         return Ok(Exit::Success);
     }
-    let Some(job) = run::wait_or_cancel(&control, id, &mut ctrl_c).await? else {
+    tracing::info!(job = %id, "submitted");
+    let watch = Watch::new(&control, id, dataset.bytes, args.live).await?;
+    let waited = run::watch_or_cancel(&control, id, &mut ctrl_c, watch.bar(), watch.run()).await?;
+    let Some(job) = waited else {
         return Ok(Exit::Interrupted);
     };
     if job.state != JobState::Successful {

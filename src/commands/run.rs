@@ -1,6 +1,7 @@
 //! `sawmill run`: one job from its submission to its result.
 
 use std::{
+    convert::Infallible,
     io::{IsTerminal as _, stderr},
     time::Duration,
 };
@@ -199,9 +200,21 @@ pub(super) async fn wait_or_cancel(
 ) -> anyhow::Result<Option<Job>> {
     let job = control.job(&id.to_string()).await?;
     let bar = bar(job.subtasks());
+    watch_or_cancel(control, id, ctrl_c, &bar, std::future::pending()).await
+}
+
+/// As [`wait_or_cancel`] with a bar of the caller's, and with something that goes on beside until the job has ended.
+pub(super) async fn watch_or_cancel(
+    control: &Control,
+    id: JobId,
+    ctrl_c: &mut Signal,
+    bar: &ProgressBar,
+    beside: impl Future<Output = Infallible>,
+) -> anyhow::Result<Option<Job>> {
     let waited = tokio::select! {
-        waited = wait(control, id, &bar) => waited.map(Some),
+        waited = wait(control, id, bar) => waited.map(Some),
         _ = ctrl_c.recv() => Ok(None),
+        never = beside => match never {},
     };
     bar.finish_and_clear();
     if let Some(job) = waited? {
@@ -245,7 +258,7 @@ async fn wait(control: &Control, id: JobId, bar: &ProgressBar) -> anyhow::Result
     let (moved, mut moves) = tokio::sync::watch::channel(());
     let waiting = control.wait(id, None, |progress| {
         bar.set_position(progress.counts.ended());
-        bar.set_message(progress.state.as_str());
+        bar.set_prefix(progress.state.as_str());
         moved.send_replace(());
     });
     let explaining = async {
@@ -273,7 +286,7 @@ fn bar(subtasks: u64) -> ProgressBar {
     }
     let bar = ProgressBar::with_draw_target(Some(subtasks), ProgressDrawTarget::stderr_with_hz(10));
     let style =
-        ProgressStyle::with_template("{msg:10} [{wide_bar}] {human_pos}/{human_len}  {rate}  {eta} left");
+        ProgressStyle::with_template("{prefix:10} [{wide_bar}] {human_pos}/{human_len}  {rate}  {eta} left");
     let rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
         // A bar that can't be drawn is no reason to stop waiting.
         write!(text, "{:.1}/s", state.per_sec()).unwrap_or_default();
