@@ -2,37 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use coordination::{NewEntry, Place, WorkerNumber};
-use model::{
-    Block, End, FORMAT, Fingerprint, JobId, JobState, Name, Outcome, Processor, Requirement,
-    feed::{allowance, bounds},
-    ledger::Portion,
-    limits::{COMMAND_BYTES, ENTRY_BYTES},
-    outcome::Run,
-    rendezvous, znode,
-    znode::{DoneData, EntryData},
-};
+use coordination::NewEntry;
+use model::{Block, Fingerprint, JobId, ledger::Portion, outcome::Run};
 
-use crate::{
-    Error,
-    active::{Active, Ending, Turn},
-    leading::Leading,
-};
+use crate::{Error, active::Turn, leading::Leading, rooms::Rooms};
 
 /// Subtasks looked up for reuse in one round.
 const LOOK_UPS: usize = 1000;
 /// Entries of one round that are answered by reuse.
 const ANSWERS: usize = 1000;
-/// What blocks may take of an entry; the rest is for the processor and the frame.
-const BLOCK_BYTES: usize = ENTRY_BYTES - COMMAND_BYTES - 8 * 1024;
-/// What a block takes in an entry beside its own bytes and URL.
-const BLOCK_FRAME_BYTES: usize = 160;
 
 /// An entry to be fed, and whose book it is in.
-struct Planned {
-    turn: Turn,
-    run: Run,
-    entry: NewEntry,
+pub(crate) struct Planned {
+    pub(crate) turn: Turn,
+    pub(crate) run: Run,
+    pub(crate) entry: NewEntry,
 }
 
 /// A portion whose fingerprints must be looked up before it is known what becomes of it.
@@ -257,229 +241,11 @@ impl Leading {
         }
         Ok(())
     }
-
-    /// How much there is room for, by class of requirements.
-    async fn rooms(&mut self) -> Result<Rooms, Error> {
-        let mut flying = [0; CLASSES.len()];
-        let mut jobs = [0; CLASSES.len()];
-        for active in self.jobs.values() {
-            let class = class(&active.job.spec.processor);
-            flying[class] += active.ledger.in_flight_entries();
-            jobs[class] += 1;
-        }
-        // Nothing waits of what was never fed.
-        let waiting = if flying.iter().all(|&entries| entries == 0) {
-            0
-        } else {
-            self.leader.unowned_count().await?
-        };
-        let overtaking = std::mem::take(&mut self.overtaking);
-        let room = |class: usize| {
-            let fitting = self
-                .census
-                .workers
-                .iter()
-                .filter(|worker| worker.alive)
-                .filter_map(|worker| {
-                    let data = worker.data.as_ref().ok()?;
-                    CLASSES[class]
-                        .iter()
-                        .all(|needed| data.capabilities.contains(needed))
-                        .then_some(data.slots)
-                });
-            let (workers, slots) =
-                fitting.fold((0, 0u32), |(n, sum), slots| (n + 1, sum.saturating_add(slots)));
-            let alone = jobs.iter().sum::<usize>() == jobs[class];
-            let waiting = if alone {
-                waiting
-            } else {
-                flying[class].saturating_sub(slots as usize).min(waiting)
-            };
-            let bounds = bounds(slots, self.config.window_factor);
-            Room {
-                left: allowance(bounds, waiting, flying[class], overtaking),
-                slots,
-                workers,
-            }
-        };
-        Ok(Rooms(std::array::from_fn(room)))
-    }
-
-    /// The workers to wake: the nearest to each entry, and where that one was full, the nearest with room.
-    fn to_wake(&self, planned: &[Planned]) -> Vec<WorkerNumber> {
-        let live: Vec<_> = self
-            .census
-            .workers
-            .iter()
-            .filter(|worker| worker.alive)
-            .filter_map(|worker| Some((worker, worker.data.as_ref().ok()?)))
-            .collect();
-        let mut wake = BTreeSet::new();
-        for plan in planned.iter().filter(|plan| plan.entry.place == Place::Unowned) {
-            if wake.len() >= live.len() {
-                break;
-            }
-            let key = format!("{}:{}", plan.entry.dataset, plan.entry.spot);
-            let nearest = |only_with_room: bool| {
-                live.iter()
-                    .filter(|(view, data)| !only_with_room || view.entries.len() < data.slots as usize)
-                    .max_by_key(|(_, data)| rendezvous::weight(key.as_bytes(), data.node.as_str()))
-                    .map(|(view, data)| (view.number, view.entries.len() < data.slots as usize))
-            };
-            if let Some((number, has_room)) = nearest(false) {
-                wake.insert(number);
-                if !has_room {
-                    wake.extend(nearest(true).map(|(number, _)| number));
-                }
-            }
-        }
-        wake.into_iter().collect()
-    }
 }
 
 impl Fate {
     /// Whether two neighbours go into the same entry.
     fn joins(&self, next: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(next)
-    }
-}
-
-/// Room for entries of one class of requirements.
-struct Room {
-    left: usize,
-    slots: u32,
-    workers: usize,
-}
-
-/// Room by class.
-struct Rooms([Room; CLASSES.len()]);
-
-/// What processors may ask of a worker.
-const CLASSES: [&[Requirement]; 3] = [&[], &[Requirement::Exec], &[Requirement::Sql]];
-
-impl Rooms {
-    fn of(&mut self, processor: &Processor) -> &mut Room {
-        &mut self.0[class(processor)]
-    }
-}
-
-fn class(processor: &Processor) -> usize {
-    let wanted = processor.requirements();
-    CLASSES
-        .iter()
-        .position(|class| *class == wanted)
-        .unwrap_or_default()
-}
-
-impl Active {
-    /// Whether something could be fed.
-    fn may_feed(&self, now: std::time::Duration) -> bool {
-        self.ledger.next_retry().is_some_and(|due| due <= now) || !self.ledger.only_retries()
-    }
-
-    /// Whether all blocks of a portion are there; without them the job can't go on, and is ended with the reason.
-    fn is_complete(&mut self, portion: &Portion, blocks: &[Block]) -> bool {
-        let run = portion.run;
-        let is_merge = run.first == self.job.blocks;
-        if is_merge || blocks.len() == run.count as usize {
-            return true;
-        }
-        let (first, last) = (run.first, run.end() - 1);
-        let error = format!(
-            "blocks {first} to {last} of dataset {} are gone from MongoDB",
-            self.job.spec.dataset
-        );
-        self.ending = Some(Ending {
-            state: JobState::Failed,
-            error: Some(error),
-        });
-        false
-    }
-
-    /// Shortens a portion whose blocks do not fit into one entry.
-    fn trim(&mut self, portion: Portion, mut blocks: Vec<Block>) -> (Portion, Vec<Block>) {
-        let mut bytes = 0;
-        let fitting = blocks.iter().take_while(|block| {
-            bytes += BLOCK_FRAME_BYTES + block.written_bytes();
-            bytes <= BLOCK_BYTES
-        });
-        let count = fitting.count().max(1);
-        if count >= blocks.len() || portion.past.alone() {
-            return (portion, blocks);
-        }
-        blocks.truncate(count);
-        let count = count as u32;
-        let rest = Run {
-            first: portion.run.first + count,
-            count: portion.run.count - count,
-            ..portion.run
-        };
-        self.ledger.put_back_portion(Portion {
-            run: rest,
-            ..portion.clone()
-        });
-        (
-            Portion {
-                run: Run { count, ..portion.run },
-                ..portion
-            },
-            blocks,
-        )
-    }
-
-    /// The entry of a portion, for `/unowned`.
-    fn entry(&self, portion: &Portion, blocks: Vec<Block>, workers: usize) -> Planned {
-        let avoid: Vec<Name> = portion.avoid.iter().filter(|_| workers > 1).cloned().collect();
-        let data = EntryData {
-            v: FORMAT,
-            job: self.job.id,
-            run: portion.run,
-            past: portion.past,
-            processor: self.job.spec.processor.clone(),
-            max_attempts: self.job.spec.retry.max_attempts,
-            reuse: self.job.spec.reuse,
-            avoid,
-            blocks,
-        };
-        self.planned(portion, Place::Unowned, znode::encode(&data))
-    }
-
-    /// The entry of a portion that is answered by recorded results, for `/done`.
-    fn answer(&self, portion: &Portion, ends: &[(u32, JobId, u32)], waited: bool) -> Planned {
-        let ends = ends
-            .iter()
-            .map(|&(first, job, index)| End {
-                first,
-                count: 1,
-                outcome: Outcome::Reused { job, index, waited },
-            })
-            .collect();
-        let data = DoneData {
-            v: FORMAT,
-            job: self.job.id,
-            run: portion.run,
-            past: portion.past,
-            node: None,
-            busy_us: 0,
-            ends,
-        };
-        self.planned(portion, Place::Done, znode::encode(&data))
-    }
-
-    fn planned(&self, portion: &Portion, place: Place, data: Vec<u8>) -> Planned {
-        let spec = &self.job.spec;
-        let (priority, dataset, spot) = (spec.priority, spec.dataset.clone(), self.spot(portion));
-        let entry = NewEntry {
-            priority,
-            dataset,
-            spot,
-            place,
-            data,
-        };
-        Planned {
-            turn: self.turn(),
-            run: portion.run,
-            entry,
-        }
     }
 }

@@ -12,7 +12,9 @@ mod census;
 mod feeding;
 mod following;
 mod leading;
+mod portions;
 mod reuse;
+mod rooms;
 mod takeover;
 
 use std::time::Duration;
