@@ -1,5 +1,7 @@
 //! One term of a worker: look, claim, run, finish.
 
+mod finishing;
+
 use std::{
     collections::{HashMap, HashSet},
     panic::AssertUnwindSafe,
@@ -7,19 +9,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use coordination::{Claimed, Finished, Worker};
+use coordination::{Claimed, Worker};
 use engine::Engine;
 use futures::{FutureExt, future::BoxFuture};
 use model::{
-    EntryName, Outcome, Requirement,
+    EntryName, Requirement,
     claim::{Admission, admit},
     health::{Health, TIME_OUT},
     znode::{self, DoneData, EntryData, OwnedData},
 };
 use storage::Store;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::finishing::FinishReply;
 use crate::{Config, Error, execute, report::Reporter, shelf::Shelf};
 
 /// A slow full look stands behind every watch.
@@ -30,12 +33,6 @@ const IDLE_LOOK: Duration = Duration::from_secs(5);
 const READ_AHEAD: usize = 4;
 /// Pause after ZooKeeper did not answer; the term's own clock decides how often.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// Batches of finished entries under way at once.
-const FINISHERS: usize = 4;
-/// Longest wait for the last finishes when leaving.
-const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
-
-type FinishReply = (Vec<(EntryName, DoneData)>, Result<Finished, coordination::Error>);
 
 struct Held {
     stop: CancellationToken,
@@ -122,35 +119,6 @@ impl Shift {
         Ok(())
     }
 
-    /// Hands back what runs, once the grace is over, and leaves ZooKeeper without a trace.
-    pub(crate) async fn leave(mut self) -> Result<(), Error> {
-        let grace = Instant::now() + self.config.stop_grace;
-        while !self.running.is_empty() {
-            match tokio::time::timeout_at(grace.into(), self.running.join_next()).await {
-                Ok(Some(Ok((name, done)))) => self.to_finish.push((name, done)),
-                Ok(_) => {}
-                Err(_) => break,
-            }
-        }
-        self.held.values().for_each(|held| held.stop.cancel());
-        while let Some(ended) = self.running.join_next().await {
-            self.to_finish.extend(ended.ok());
-        }
-        let deadline = Instant::now() + LEAVE_DEADLINE;
-        while (!self.to_finish.is_empty() || !self.finishing.is_empty()) && Instant::now() < deadline {
-            self.finish();
-            if let Ok(Some(reply)) =
-                tokio::time::timeout_at(deadline.into(), self.finishing.join_next()).await
-            {
-                self.finished(reply)?;
-            }
-        }
-        self.woken = None;
-        self.worker.resign().await?;
-        tracing::info!(node = %self.config.node, "compute stopped, nothing left behind");
-        Ok(())
-    }
-
     async fn wait(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         if self.look_now && self.room() > 0 {
             return Ok(());
@@ -200,74 +168,6 @@ impl Shift {
             return 0;
         }
         (self.config.slots as usize).saturating_sub(self.running.len())
-    }
-
-    fn ended(&mut self, ended: Result<(EntryName, DoneData), JoinError>) {
-        match ended {
-            Ok((name, done)) => {
-                for end in &done.ends {
-                    match end.outcome {
-                        Outcome::Failed(_) | Outcome::Dead(_) => self.health.note(done.job, true),
-                        Outcome::Ok { .. } => self.health.note(done.job, false),
-                        _ => {}
-                    }
-                }
-                self.to_finish.push((name, done));
-            }
-            // Panics are caught inside the task, and nothing aborts one.
-            Err(failure) => tracing::error!("a task of this worker was lost: {failure}"),
-        }
-        self.look_now = true;
-    }
-
-    /// Starts finishing what has ended.
-    fn finish(&mut self) {
-        if self.to_finish.is_empty() || self.finishing.len() >= FINISHERS {
-            return;
-        }
-        let batch = std::mem::take(&mut self.to_finish);
-        let worker = self.worker.clone();
-        self.finishing.spawn(async move {
-            let reply = worker.finish(batch.clone()).await;
-            (batch, reply)
-        });
-    }
-
-    fn finished(&mut self, reply: Result<FinishReply, JoinError>) -> Result<(), Error> {
-        let (batch, reply) = match reply.map_err(JoinError::try_into_panic) {
-            Ok(reply) => reply,
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            // Cancelled: the runtime is going down, and the leader recovers what is held.
-            Err(Err(_)) => return Ok(()),
-        };
-        match reply {
-            Ok(finished) => {
-                for name in &finished.gone {
-                    tracing::info!(entry = %name, "was taken from this worker before it ended here");
-                }
-                let stuck: HashSet<EntryName> = finished.stuck.into_iter().map(|(name, strange)| {
-                    tracing::error!(entry = %name, path = %strange.path, "can't finish, trying again: {}", strange.why);
-                    name
-                }).collect();
-                for (name, done) in batch {
-                    if stuck.contains(&name) {
-                        self.stuck.push((name, done));
-                    } else {
-                        self.held.remove(&name);
-                    }
-                }
-                // What must run alone waits until nothing is held.
-                self.look_now = true;
-                Ok(())
-            }
-            Err(failure) if failure.is_retryable() => {
-                tracing::debug!("finishing got no answer, repeating: {failure}");
-                self.to_finish.extend(batch);
-                self.look_at = Instant::now() + RETRY_PAUSE;
-                Ok(())
-            }
-            Err(failure) => Err(failure.into()),
-        }
     }
 
     async fn look_and_check(&mut self) -> Result<(), coordination::Error> {
