@@ -32,6 +32,40 @@ async fn compute_node_killed_in_mid_batch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_over_parts_of_datasets_survives_its_leader_and_a_node() {
+    let mut mill = Mill::new().await;
+    mill.dataset("d", 30).await;
+    mill.dataset("e", 300).await;
+    mill.dispatcher("d1").await;
+    mill.dispatcher("d2").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 4).await;
+    mill.compute("b", 4).await;
+    let leader = mill.leader().await;
+    let whole = async |name: &str| mill.control.dataset(&name.parse().unwrap()).await.unwrap();
+    let chosen = vec![
+        (whole("d").await, vec![3..5, 9..20]),
+        (whole("e").await, vec![0..1, 70..90, 299..300]),
+    ];
+    let map = "sleep 0.2; echo $SAWMILL_DATASET $SAWMILL_BLOCK $(cat)";
+    let mut spec = spec(&"d".parse().unwrap(), command(map));
+    spec.also = vec!["e".parse().unwrap()];
+    let job = mill.control.submit_over(spec, chosen).await.unwrap();
+    mill.until_in_the_middle(job, 4).await;
+    mill.kill(&leader);
+    mill.kill("a");
+    let job = mill.succeeds(job).await;
+    assert!(job.counts.again > 0, "nothing was lost: the fault did not happen");
+    let d = (3..5).chain(9..20).map(|n| format!("d {n} {n}\n"));
+    let e = (0..1)
+        .chain(70..90)
+        .chain(299..300)
+        .map(|n| format!("e {n} {n}\n"));
+    assert_eq!(mill.output(&job).await, d.chain(e).collect::<String>());
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn leader_killed_in_mid_feed() {
     let mut mill = Mill::new().await;
     let data = mill.dataset("d", 40_000).await;

@@ -37,6 +37,7 @@ pub(crate) async fn entry(
 ) -> DoneData {
     let begun = Instant::now();
     let mut ended = Vec::with_capacity(entry.run.count as usize);
+    let at = entry.at();
     for (position, index) in entry.run.indexes().enumerate() {
         if stop.is_cancelled() {
             break;
@@ -44,6 +45,8 @@ pub(crate) async fn entry(
         let subtask = Subtask {
             job: entry.job,
             dataset: &name.dataset,
+            table: at.table,
+            block: at.block + position as u32,
             index,
             attempt: entry.run.attempt,
         };
@@ -60,7 +63,7 @@ pub(crate) async fn entry(
             Ok(product) => {
                 let fingerprint = block
                     .filter(|_| entry.reuse)
-                    .map(|block| Fingerprint::of(&entry.processor, 0, block).to_string());
+                    .map(|block| Fingerprint::of(&entry.processor, at.table as usize, block).to_string());
                 ended.push(Ended::Product { product, fingerprint });
             }
             Err(Stop::Failed(failure)) => ended.push(Ended::Other(unsuccessful(&entry, failure))),
@@ -264,6 +267,7 @@ mod tests {
             max_attempts: 2,
             reuse: false,
             avoid: Vec::new(),
+            at: None,
             blocks: vec![Block::inline("a"), Block::inline("b")],
         };
         let done = panicked(&entry, &node);

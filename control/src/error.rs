@@ -1,6 +1,6 @@
 //! What can't be done, in words that say what was wrong, where, and what to do.
 
-use model::{JobId, JobState, Name, processor::BadProcessor};
+use model::{JobId, JobState, Name, parts::BadParts, processor::BadProcessor};
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,9 @@ pub enum Error {
     /// A command that can't be accepted.
     #[error(transparent)]
     BadProcessor(#[from] BadProcessor),
+    /// More blocks than a job can run over.
+    #[error(transparent)]
+    BadParts(#[from] BadParts),
     /// A dataset that nobody added.
     #[error("no such dataset: {name}; `sawmill dataset list` shows all, `sawmill dataset add` makes one")]
     NoSuchDataset {

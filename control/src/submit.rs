@@ -2,10 +2,11 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use model::{Counts, Fingerprint, Job, JobId, JobSpec, JobState, Name};
+use model::{Counts, Fingerprint, Job, JobId, JobSpec, JobState, Name, Parts, parts::Source};
 use storage::Dataset;
 use uuid::Uuid;
 
@@ -25,7 +26,7 @@ pub(crate) fn now_ms() -> i64 {
 }
 
 impl Control {
-    /// Submits a job over the blocks that its dataset has now.
+    /// Submits a job over the blocks that its datasets have now.
     ///
     /// Dropping it half-way leaves the job submitted or not.
     ///
@@ -36,13 +37,36 @@ impl Control {
         Ok(ids[0])
     }
 
-    /// The job that has answered the same question over the same blocks, where its answer is still kept.
+    /// The job that has answered the same question over the same blocks, where its answer is still kept. The datasets
+    /// are those of the question, in their order.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub async fn answered(&self, question: &str, dataset: &Dataset) -> Result<Option<Job>, Error> {
-        let answer = Fingerprint::of_answer(question, dataset.id, dataset.blocks);
+    pub async fn answered(&self, question: &str, datasets: &[Dataset]) -> Result<Option<Job>, Error> {
+        let sources: Vec<Source> = datasets.iter().map(source).collect();
+        let answer = Fingerprint::of_answer(question, &sources);
         Ok(self.store().answered(&answer).await?)
+    }
+
+    /// Submits a job over some blocks: `chosen` has the datasets of the job in their order, as they were when their blocks
+    /// were chosen, each with the ranges of its blocks that take part. Of many small ranges the gaps may be closed.
+    ///
+    /// Dropping it half-way leaves the job submitted or not.
+    ///
+    /// # Errors
+    /// [`Error::BadProcessor`], [`Error::BadParts`], [`Error::Storage`].
+    pub async fn submit_over(
+        &self,
+        spec: JobSpec,
+        chosen: Vec<(Dataset, Vec<Range<u32>>)>,
+    ) -> Result<JobId, Error> {
+        spec.processor.check()?;
+        let (datasets, ranges): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
+        let parts = Parts::selected(datasets.iter().map(source).collect(), ranges)?;
+        let job = new_job(parts, spec, now_ms());
+        let id = job.id;
+        self.store().submit(vec![job]).await?;
+        Ok(id)
     }
 
     /// Submits jobs in batches, in this order; each dataset is looked up once.
@@ -54,15 +78,20 @@ impl Control {
         let mut datasets: HashMap<Name, Dataset> = HashMap::new();
         for spec in &specs {
             spec.processor.check()?;
-            if !datasets.contains_key(&spec.dataset) {
-                datasets.insert(spec.dataset.clone(), self.dataset(&spec.dataset).await?);
+            for name in spec.datasets() {
+                if !datasets.contains_key(name) {
+                    datasets.insert(name.clone(), self.dataset(name).await?);
+                }
             }
         }
         let submitted_ms = now_ms();
         let jobs: Vec<Job> = specs
             .into_iter()
-            .map(|spec| new_job(&datasets[&spec.dataset], spec, submitted_ms))
-            .collect();
+            .map(|spec| {
+                let sources = spec.datasets().map(|name| source(&datasets[name])).collect();
+                Ok(new_job(Parts::whole(sources)?, spec, submitted_ms))
+            })
+            .collect::<Result<_, Error>>()?;
         let ids = jobs.iter().map(|job| job.id).collect();
         let mut jobs = jobs.into_iter();
         loop {
@@ -75,12 +104,19 @@ impl Control {
     }
 }
 
-fn new_job(dataset: &Dataset, spec: JobSpec, submitted_ms: i64) -> Job {
+fn source(dataset: &Dataset) -> Source {
+    Source {
+        id: dataset.id,
+        blocks: dataset.blocks,
+    }
+}
+
+fn new_job(parts: Parts, spec: JobSpec, submitted_ms: i64) -> Job {
     Job {
         id: new_job_id(),
         spec,
-        dataset_id: dataset.id,
-        blocks: dataset.blocks,
+        blocks: parts.blocks(),
+        parts,
         state: JobState::Pending,
         counts: Counts::default(),
         low_water: 0,

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{Block, Job, JobId, JobState, Priority, Spot, ledger::Ledger, ledger::Portion};
+use model::{
+    Block, Job, JobId, JobState, Name, Priority, Spot, ledger::Ledger, ledger::Portion, parts::Source,
+};
 use storage::Store;
 use uuid::Uuid;
 
@@ -48,19 +50,24 @@ const SMALL_DATASETS: usize = 256;
 pub(crate) struct SmallDatasets(HashMap<Uuid, Vec<Block>>);
 
 impl SmallDatasets {
-    async fn blocks(&mut self, store: &Store, job: &Job, range: Range<u32>) -> Result<Vec<Block>, Error> {
+    async fn blocks(
+        &mut self,
+        store: &Store,
+        source: Source,
+        range: Range<u32>,
+    ) -> Result<Vec<Block>, Error> {
+        let Source { id, blocks } = source;
         let known = self
             .0
-            .get(&job.dataset_id)
-            .is_some_and(|blocks| blocks.len() >= job.blocks as usize);
+            .get(&id)
+            .is_some_and(|known| known.len() >= blocks as usize);
         if !known {
             if self.0.len() >= SMALL_DATASETS {
                 self.0.clear();
             }
-            let blocks = store.blocks(job.dataset_id, 0..job.blocks).await?;
-            self.0.insert(job.dataset_id, blocks);
+            self.0.insert(id, store.blocks(id, 0..blocks).await?);
         }
-        let blocks = self.0.get(&job.dataset_id).map(Vec::as_slice).unwrap_or_default();
+        let blocks = self.0.get(&id).map(Vec::as_slice).unwrap_or_default();
         Ok(blocks
             .get(range.start as usize..range.end as usize)
             .unwrap_or_default()
@@ -70,6 +77,7 @@ impl SmallDatasets {
 
 #[derive(Default)]
 struct Ahead {
+    dataset: Uuid,
     first: u32,
     blocks: Vec<Block>,
 }
@@ -91,48 +99,55 @@ impl Active {
         (Reverse(self.job.spec.priority), self.job.id)
     }
 
-    /// The blocks of a portion; none for the merge. Reads ahead, since portions mostly follow one another.
+    /// The blocks of a portion within one part; none for the merge. Reads ahead, since portions mostly follow one another.
     pub(crate) async fn blocks(
         &mut self,
         store: &Store,
         small: &mut SmallDatasets,
         portion: &Portion,
     ) -> Result<Vec<Block>, Error> {
-        let run = portion.run;
-        if run.first == self.job.blocks {
+        let Some(place) = self.job.parts.at(portion.run.first) else {
             return Ok(Vec::new());
-        }
-        if self.job.blocks <= SMALL_BLOCKS {
-            return small.blocks(store, &self.job, run.indexes()).await;
+        };
+        let (first, end) = (place.block, place.block + portion.run.count);
+        let source = self.job.parts.sources()[place.table as usize];
+        if source.blocks <= SMALL_BLOCKS {
+            return small.blocks(store, source, first..end).await;
         }
         let held = self.ahead.first..self.ahead.first + self.ahead.blocks.len() as u32;
-        if !(held.contains(&run.first) && run.end() <= held.end) {
-            let last = run
-                .first
-                .saturating_add(READ_AHEAD)
-                .max(run.end())
-                .min(self.job.blocks);
-            let blocks = store.blocks(self.job.dataset_id, run.first..last).await?;
+        if self.ahead.dataset != place.dataset || !held.contains(&first) || end > held.end {
+            let last = first.saturating_add(READ_AHEAD).max(end).min(source.blocks);
+            let blocks = store.blocks(place.dataset, first..last).await?;
             self.ahead = Ahead {
-                first: run.first,
+                dataset: place.dataset,
+                first,
                 blocks,
             };
         }
-        let from = (run.first - self.ahead.first) as usize;
+        let from = (first - self.ahead.first) as usize;
         Ok(self
             .ahead
             .blocks
-            .get(from..from + run.count as usize)
+            .get(from..from + portion.run.count as usize)
             .unwrap_or_default()
             .to_vec())
     }
 
-    /// What the entry of a portion is about.
-    pub(crate) fn spot(&self, portion: &Portion) -> Spot {
-        if portion.run.first == self.job.blocks {
-            Spot::Merge
-        } else {
-            Spot::Block(portion.run.first)
+    /// Which dataset the blocks of a portion are of.
+    pub(crate) fn table(&self, portion: &Portion) -> usize {
+        let place = self.job.parts.at(portion.run.first);
+        place.map_or(0, |place| place.table as usize)
+    }
+
+    /// What the entry of a portion is about: a dataset of the job, and a block of it. The merge is the first one's.
+    pub(crate) fn subject(&self, portion: &Portion) -> (Name, Spot) {
+        let spec = &self.job.spec;
+        match self.job.parts.at(portion.run.first) {
+            Some(place) => {
+                let name = spec.datasets().nth(place.table as usize);
+                (name.unwrap_or(&spec.dataset).clone(), Spot::Block(place.block))
+            }
+            None => (spec.dataset.clone(), Spot::Merge),
         }
     }
 

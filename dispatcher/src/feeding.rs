@@ -82,6 +82,7 @@ impl Leading {
                 let Some(portion) = active.ledger.next(now, bundle) else {
                     break;
                 };
+                let portion = active.within_part(portion);
                 let blocks = active.blocks(&self.store, &mut self.small, &portion).await?;
                 if !active.is_complete(&portion, &blocks) {
                     break;
@@ -90,9 +91,10 @@ impl Leading {
                 let fresh = portion.run.attempt == 1 && !blocks.is_empty();
                 if active.job.spec.reuse && fresh {
                     let processor = &active.job.spec.processor;
+                    let table = active.table(&portion);
                     let fingerprints: Vec<_> = blocks
                         .iter()
-                        .map(|block| Fingerprint::of(processor, 0, block))
+                        .map(|block| Fingerprint::of(processor, table, block))
                         .collect();
                     looked_up += fingerprints.len();
                     candidates.push(Candidate {

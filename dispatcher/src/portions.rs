@@ -2,12 +2,12 @@
 
 use coordination::{NewEntry, Place};
 use model::{
-    Block, End, FORMAT, JobId, JobState, Name, Outcome,
+    Block, End, FORMAT, JobId, JobState, Name, Outcome, Spot,
     ledger::Portion,
     limits::{COMMAND_BYTES, ENTRY_BYTES},
     outcome::Run,
     znode,
-    znode::{DoneData, EntryData},
+    znode::{At, DoneData, EntryData},
 };
 
 use crate::{
@@ -29,20 +29,28 @@ impl Active {
     /// Whether all blocks of a portion are there; without them the job can't go on, and is ended with the reason.
     pub(crate) fn is_complete(&mut self, portion: &Portion, blocks: &[Block]) -> bool {
         let run = portion.run;
-        let is_merge = run.first == self.job.blocks;
-        if is_merge || blocks.len() == run.count as usize {
+        let (dataset, spot) = self.subject(portion);
+        let Spot::Block(first) = spot else {
+            return true;
+        };
+        if blocks.len() == run.count as usize {
             return true;
         }
-        let (first, last) = (run.first, run.end() - 1);
-        let error = format!(
-            "blocks {first} to {last} of dataset {} are gone from MongoDB",
-            self.job.spec.dataset
-        );
+        let last = first + run.count - 1;
+        let error = format!("blocks {first} to {last} of dataset {dataset} are gone from MongoDB");
         self.ending = Some(Ending {
             state: JobState::Failed,
             error: Some(error),
         });
         false
+    }
+
+    /// Shortens a portion that goes on behind the end of a part: the blocks of an entry follow one another in one dataset.
+    pub(crate) fn within_part(&mut self, portion: Portion) -> Portion {
+        match self.job.parts.at(portion.run.first) {
+            Some(place) if place.left < portion.run.count => self.shorten(portion, place.left),
+            _ => portion,
+        }
     }
 
     /// Shortens a portion whose blocks do not fit into one entry.
@@ -57,7 +65,11 @@ impl Active {
             return (portion, blocks);
         }
         blocks.truncate(count);
-        let count = count as u32;
+        (self.shorten(portion, count as u32), blocks)
+    }
+
+    /// The first `count` subtasks of a portion; the rest goes back into the book.
+    fn shorten(&mut self, portion: Portion, count: u32) -> Portion {
         let rest = Run {
             first: portion.run.first + count,
             count: portion.run.count - count,
@@ -67,18 +79,26 @@ impl Active {
             run: rest,
             ..portion.clone()
         });
-        (
-            Portion {
-                run: Run { count, ..portion.run },
-                ..portion
-            },
-            blocks,
-        )
+        Portion {
+            run: Run { count, ..portion.run },
+            ..portion
+        }
     }
 
     /// The entry of a portion, for `/unowned`.
     pub(crate) fn entry(&self, portion: &Portion, blocks: Vec<Block>, workers: usize) -> Planned {
         let avoid: Vec<Name> = portion.avoid.iter().filter(|_| workers > 1).cloned().collect();
+        let at = self.job.parts.at(portion.run.first).map(|place| At {
+            table: place.table,
+            block: place.block,
+        });
+        // Left out where it says nothing, as it always was.
+        let at = at.filter(|at| {
+            *at != At {
+                table: 0,
+                block: portion.run.first,
+            }
+        });
         let data = EntryData {
             v: FORMAT,
             job: self.job.id,
@@ -88,6 +108,7 @@ impl Active {
             max_attempts: self.job.spec.retry.max_attempts,
             reuse: self.job.spec.reuse,
             avoid,
+            at,
             blocks,
         };
         self.planned(portion, Place::Unowned, znode::encode(&data))
@@ -116,10 +137,9 @@ impl Active {
     }
 
     fn planned(&self, portion: &Portion, place: Place, data: Vec<u8>) -> Planned {
-        let spec = &self.job.spec;
-        let (priority, dataset, spot) = (spec.priority, spec.dataset.clone(), self.spot(portion));
+        let (dataset, spot) = self.subject(portion);
         let entry = NewEntry {
-            priority,
+            priority: self.job.spec.priority,
             dataset,
             spot,
             place,

@@ -18,7 +18,11 @@ pub struct Subtask<'a> {
     pub job: JobId,
     /// On which dataset.
     pub dataset: &'a Name,
-    /// Index of the block in the dataset; of the merge: the number of blocks.
+    /// Which of the datasets of the job that is, from 0.
+    pub table: u32,
+    /// Number of the block in the dataset; of no meaning for the merge.
+    pub block: u32,
+    /// Index of the subtask in its job; of the merge: the number of subtasks before it.
     pub index: u32,
     /// Which attempt, from 1.
     pub attempt: u32,
@@ -72,8 +76,8 @@ impl Engine {
             Processor::Query(query) => {
                 let block = crate::query::Block {
                     block,
-                    index: subtask.index,
-                    table: 0,
+                    number: subtask.block,
+                    table: subtask.table as usize,
                 };
                 return crate::query::run_block(query, block, blocks, &self.spool, cancel).await;
             }
@@ -84,7 +88,7 @@ impl Engine {
             source = blocks.open(block) => source?,
             () = cancel.cancelled() => return Err(Stop::Cancelled),
         };
-        let task = task(subtask, "map", &command.map, command, Spot::Block(subtask.index));
+        let task = task(subtask, "map", &command.map, command, Spot::Block(subtask.block));
         self.commands.run(&task, source, cancel).await
     }
 

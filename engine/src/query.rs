@@ -26,7 +26,7 @@ const MOST_BYTES: u64 = 1 << 30;
 /// A block and its number in the dataset.
 pub(crate) struct Block<'a> {
     pub(crate) block: &'a model::Block,
-    pub(crate) index: u32,
+    pub(crate) number: u32,
     /// Number of the dataset among those of the query.
     pub(crate) table: usize,
 }
@@ -48,11 +48,11 @@ pub(crate) async fn run_block(
         Content::Object { start, .. } => start == 0,
         Content::Inline(_) => true,
     };
-    let (query, index, table) = (query.clone(), block.index, block.table);
+    let (query, number, table) = (query.clone(), block.number, block.table);
     on_busy_thread(spool, cancel, async move {
         let bytes = read(source, MOST_BYTES).await?;
-        let done = sql::lower(&query, table, &bytes, index, begins_file).await;
-        done.map_err(|error| failure(format!("block {index}: {error}")))
+        let done = sql::lower(&query, table, &bytes, number, begins_file).await;
+        done.map_err(|error| failure(format!("block {number}: {error}")))
     })
     .await
 }

@@ -9,10 +9,10 @@ use std::{io::Write, path::Path};
 use engine::{Engine, Product, Stop, Subtask};
 use model::{
     Block, Counts, End, FORMAT, Failure, FailureKind, Job, JobId, JobSpec, JobState, Name, Outcome, Output,
-    Payload, Priority, Processor,
+    Parts, Payload, Processor,
     outcome::{Past, Run},
+    parts::Source,
     processor::Command,
-    retry::RetryPolicy,
     znode::DoneData,
 };
 use storage::{Config, DoneItem, Spill, Store};
@@ -54,6 +54,8 @@ impl Fresh {
         Subtask {
             job,
             dataset: &self.dataset,
+            table: 0,
+            block: index,
             index,
             attempt: 1,
         }
@@ -183,15 +185,12 @@ async fn blocks_are_fed_as_their_raw_lines() {
 fn job(blocks: u32, processor: Processor) -> Job {
     Job {
         id: JobId(Uuid::now_v7()),
-        spec: JobSpec {
-            dataset: "logs".parse().unwrap(),
-            processor,
-            priority: Priority::DEFAULT,
-            retry: RetryPolicy::default(),
-            reuse: false,
-            max_failed: 10,
-        },
-        dataset_id: Uuid::from_u128(1),
+        spec: JobSpec::new("logs".parse().unwrap(), processor),
+        parts: Parts::whole(vec![Source {
+            id: Uuid::from_u128(1),
+            blocks,
+        }])
+        .unwrap(),
         blocks,
         state: JobState::Pending,
         counts: Counts::default(),

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use uuid::Uuid;
-
-use crate::{block::Block, block::Content, processor::Processor};
+use crate::{block::Block, block::Content, parts::Source, processor::Processor};
 
 /// blake3 over the digest of what is done and the identity of what it is done to, shortened to 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,11 +44,15 @@ impl Fingerprint {
         Self::short(&hasher)
     }
 
-    /// The fingerprint of the answer to a question over the first so many blocks of an incarnation of a dataset.
-    pub fn of_answer(question: &str, dataset: Uuid, blocks: u32) -> Self {
+    /// The fingerprint of the answer to a question over datasets as they were at a time.
+    pub fn of_answer(question: &str, sources: &[Source]) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(b"answer\0").update(dataset.as_bytes());
-        hasher.update(&blocks.to_le_bytes()).update(question.as_bytes());
+        hasher.update(b"answer\0").update(question.as_bytes());
+        for source in sources {
+            hasher
+                .update(source.id.as_bytes())
+                .update(&source.blocks.to_le_bytes());
+        }
         Self::short(&hasher)
     }
 
@@ -69,6 +71,8 @@ impl fmt::Display for Fingerprint {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::block::Codec;
 
@@ -99,12 +103,13 @@ mod tests {
 
     #[test]
     fn an_answer_is_of_so_many_blocks_of_one_incarnation() {
-        let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let answer = Fingerprint::of_answer("q", one, 3);
-        assert_eq!(answer, Fingerprint::of_answer("q", one, 3));
-        for different in [("p", one, 3), ("q", other, 3), ("q", one, 4)] {
-            let (question, dataset, blocks) = different;
-            assert_ne!(answer, Fingerprint::of_answer(question, dataset, blocks));
+        let of = |question, id, blocks| {
+            let id = Uuid::from_u128(id);
+            Fingerprint::of_answer(question, &[Source { id, blocks }])
+        };
+        assert_eq!(of("q", 1, 3), of("q", 1, 3));
+        for different in [of("p", 1, 3), of("q", 2, 3), of("q", 1, 4)] {
+            assert_ne!(of("q", 1, 3), different);
         }
     }
 

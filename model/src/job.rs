@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    entry::Priority, fingerprint::Fingerprint, name::Name, processor::Processor, retry::RetryPolicy,
+    entry::Priority, fingerprint::Fingerprint, name::Name, parts::Parts, processor::Processor,
+    retry::RetryPolicy,
 };
 
 /// Identifies a job; ids made later sort later (UUID version 7).
@@ -104,6 +105,9 @@ impl FromStr for JobState {
 pub struct JobSpec {
     /// Over which dataset.
     pub dataset: Name,
+    /// Over which datasets besides, in the order in which a query counts its tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Name>,
     /// What to do with each block.
     pub processor: Processor,
     /// How urgent.
@@ -114,6 +118,30 @@ pub struct JobSpec {
     pub reuse: bool,
     /// Final failures of subtasks after which the rest is not run any more.
     pub max_failed: u32,
+    /// Whether a block that is gone or has changed counts as empty instead of failing the job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_missing: bool,
+}
+
+impl JobSpec {
+    /// A job with the defaults of everything but what to do.
+    pub fn new(dataset: Name, processor: Processor) -> Self {
+        Self {
+            dataset,
+            also: Vec::new(),
+            processor,
+            priority: Priority::DEFAULT,
+            retry: RetryPolicy::default(),
+            reuse: false,
+            max_failed: DEFAULT_MAX_FAILED,
+            skip_missing: false,
+        }
+    }
+
+    /// The datasets, in the order in which [`Part::table`](crate::parts::Part::table) counts them.
+    pub fn datasets(&self) -> impl Iterator<Item = &Name> {
+        std::iter::once(&self.dataset).chain(&self.also)
+    }
 }
 
 /// Default of [`JobSpec::max_failed`]: enough to see a pattern, few enough not to burn a cluster on a typing error.
@@ -168,9 +196,9 @@ pub struct Job {
     pub id: JobId,
     /// What was asked.
     pub spec: JobSpec,
-    /// The incarnation of the dataset it runs over: a removed and newly added dataset has another.
-    pub dataset_id: Uuid,
-    /// Blocks of the dataset when the job was submitted; later ones are not part of it.
+    /// The blocks it runs over.
+    pub parts: Parts,
+    /// How many these are: the number of subtasks before the merge.
     pub blocks: u32,
     /// Where it is in its life.
     pub state: JobState,
@@ -203,7 +231,11 @@ impl Job {
 
     /// Identifies its answer; none where the same question is to be computed again.
     pub fn answer_key(&self) -> Option<Fingerprint> {
-        let question = self.spec.processor.question()?;
-        Some(Fingerprint::of_answer(question, self.dataset_id, self.blocks))
+        let question = self
+            .spec
+            .processor
+            .question()
+            .filter(|_| !self.spec.skip_missing)?;
+        Some(Fingerprint::of_answer(question, self.parts.sources()))
     }
 }

@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod name;
 pub mod outcome;
+pub mod parts;
 pub mod payload;
 pub mod processor;
 pub mod rendezvous;
@@ -31,6 +32,7 @@ pub use fingerprint::Fingerprint;
 pub use job::{Counts, Job, JobId, JobSpec, JobState};
 pub use name::Name;
 pub use outcome::{End, Failure, FailureKind, Outcome, Run};
+pub use parts::Parts;
 pub use payload::{Output, Payload};
 pub use processor::{Processor, Requirement};
 

@@ -34,15 +34,40 @@ pub struct EntryData {
     /// Nodes that failed it, passed over while another fits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub avoid: Vec<Name>,
-    /// One block per subtask of the run; none for the merge.
+    /// Where the first of the blocks stands; none: in the first dataset, under the index of its subtask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<At>,
+    /// One block per subtask of the run, as they follow one another in their dataset; none for the merge.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<Block>,
+}
+
+/// Where the first block of an entry stands among the datasets of its job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct At {
+    /// Which dataset, as in [`Part::table`](crate::parts::Part::table).
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub table: u32,
+    /// Number of the block in the dataset.
+    pub block: u32,
+}
+
+fn is_first(table: &u32) -> bool {
+    *table == 0
 }
 
 impl EntryData {
     /// Whether this is the merge of its job.
     pub fn is_merge(&self) -> bool {
         self.blocks.is_empty()
+    }
+
+    /// Where the first block stands.
+    pub fn at(&self) -> At {
+        self.at.unwrap_or(At {
+            table: 0,
+            block: self.run.first,
+        })
     }
 }
 

@@ -7,10 +7,7 @@ mod progress;
 use anyhow::Context as _;
 use clap::Args;
 use control::Control;
-use model::{
-    Job, JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED, processor::Query,
-    processor::QueryTable, retry::RetryPolicy,
-};
+use model::{Job, JobSpec, JobState, Name, Priority, Processor, processor::Query, processor::QueryTable};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::progress::Watch;
@@ -91,19 +88,18 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
     let question = sql::question(&query).map_err(|error| usage(error.to_string()))?;
     let again = !args.no_reuse && args.into.is_none();
     if again
-        && let Some(job) = control.answered(&question, &dataset).await?
+        && let Some(job) = control
+            .answered(&question, std::slice::from_ref(&dataset))
+            .await?
         && answer_again(&args, &job, &control, context).await?
     {
         return Ok(Exit::Success);
     }
     plan(&mut query, Some(question).filter(|_| again)).await?;
     let spec = JobSpec {
-        dataset: name,
-        reuse: !args.no_reuse && query.is_reusable(),
-        processor: Processor::Query(query),
         priority: args.priority,
-        retry: RetryPolicy::default(),
-        max_failed: DEFAULT_MAX_FAILED,
+        reuse: !args.no_reuse && query.is_reusable(),
+        ..JobSpec::new(name, Processor::Query(query))
     };
     spec.processor.check().map_err(|error| usage(error.to_string()))?;
     let mut ctrl_c = signal(SignalKind::interrupt()).context("can't take over Ctrl-C")?;

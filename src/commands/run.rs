@@ -127,8 +127,6 @@ impl RunArgs {
             output_limit_bytes: self.output_limit,
         });
         JobSpec {
-            dataset: self.dataset.clone(),
-            processor,
             priority: self.priority,
             retry: RetryPolicy {
                 max_attempts: self.retries + 1,
@@ -136,6 +134,7 @@ impl RunArgs {
             },
             reuse: self.reuse,
             max_failed: self.max_failed,
+            ..JobSpec::new(self.dataset.clone(), processor)
         }
     }
 }

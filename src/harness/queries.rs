@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use control::Control;
-use model::{Block, JobSpec, Name, Priority, Processor, job::DEFAULT_MAX_FAILED, retry::RetryPolicy};
+use model::{Block, JobSpec, Name, Processor};
 use storage::{Progress, Store};
 use tracing::info;
 
@@ -74,12 +74,8 @@ pub(super) async fn put_and_wait(
 
 fn query(dataset: Name) -> JobSpec {
     JobSpec {
-        dataset,
-        processor: Processor::Noop,
-        priority: Priority::DEFAULT,
-        retry: RetryPolicy::default(),
         reuse: true,
-        max_failed: DEFAULT_MAX_FAILED,
+        ..JobSpec::new(dataset, Processor::Noop)
     }
 }
 

@@ -207,7 +207,10 @@ impl Store {
         let dataset = self.get(name).await?.ok_or_else(|| unknown(name))?;
         let unfinished = states(&[JobState::Pending, JobState::Staging, JobState::Running]);
         let id = bson::Uuid::from_uuid_1(dataset.id);
-        let using = doc! { "state": { "$in": unfinished }, "dataset_id": id };
+        let using = doc! {
+            "state": { "$in": unfinished },
+            "$or": [{ "dataset_id": id }, { "also_ids": id }],
+        };
         let jobs = self.documents(JOBS).count_documents(using.clone()).await;
         let jobs = jobs.map_err(self.failed("looking for jobs over it"))?;
         if jobs > 0 {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::{
     Error, Store,
     error::DUPLICATE_KEY,
+    extent::Extent,
     rows::Query,
     schema::{self, JOBS},
 };
@@ -110,7 +111,8 @@ impl Store {
             wanted.insert("state", doc! { "$in": states(&filter.states) });
         }
         if let Some(dataset) = &filter.dataset {
-            wanted.insert("dataset", dataset.as_str());
+            let name = dataset.as_str();
+            wanted.insert("$or", vec![doc! { "dataset": name }, doc! { "also": name }]);
         }
         let limit = filter.limit.map_or(0, |limit| limit as usize);
         if filter.limit == Some(0) {
@@ -219,6 +221,14 @@ struct JobDocument {
     v: u32,
     dataset: Name,
     dataset_id: bson::Uuid,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    also: Vec<Name>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    also_ids: Vec<bson::Uuid>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    of_blocks: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parts: Option<Vec<u32>>,
     processor: Processor,
     merges: bool,
     priority: Priority,
@@ -230,6 +240,8 @@ struct JobDocument {
     /// Absent where nobody may be answered from it, which keeps its sparse index small.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answer: Option<bson::Binary>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    skip_missing: bool,
     blocks: u32,
     state: JobState,
     #[serde(default)]
@@ -255,11 +267,17 @@ fn default_max_failed() -> u32 {
 }
 
 fn encode(job: &Job) -> Result<RawDocumentBuf, Error> {
+    let first = job.parts.sources().first();
+    let extent = Extent::of(&job.parts);
     let document = JobDocument {
         id: schema::uuid(job.id),
         v: FORMAT,
         dataset: job.spec.dataset.clone(),
-        dataset_id: bson::Uuid::from_uuid_1(job.dataset_id),
+        dataset_id: bson::Uuid::from_uuid_1(first.map_or(Uuid::nil(), |source| source.id)),
+        also: job.spec.also.clone(),
+        also_ids: extent.also_ids,
+        of_blocks: extent.of_blocks,
+        parts: extent.parts,
         processor: job.spec.processor.clone(),
         merges: job.has_merge(),
         priority: job.spec.priority,
@@ -267,6 +285,7 @@ fn encode(job: &Job) -> Result<RawDocumentBuf, Error> {
         reuse: job.spec.reuse,
         max_failed: job.spec.max_failed,
         answer: job.answer_key().map(|key| schema::key(&key.0)),
+        skip_missing: job.spec.skip_missing,
         blocks: job.blocks,
         state: job.state,
         counts: job.counts,
@@ -296,17 +315,30 @@ pub(crate) fn decode(raw: &RawDocument) -> Result<Job, Error> {
             what: what(),
             why: error.to_string(),
         })?;
+    let extent = Extent {
+        also_ids: document.also_ids,
+        of_blocks: document.of_blocks,
+        parts: document.parts,
+    };
+    let parts = extent
+        .read(document.dataset_id, document.blocks)
+        .map_err(|why| Error::Decode {
+            what: what(),
+            why: why.to_string(),
+        })?;
     Ok(Job {
         id: JobId(document.id.to_uuid_1()),
         spec: JobSpec {
             dataset: document.dataset,
+            also: document.also,
             processor: document.processor,
             priority: document.priority,
             retry: document.retry,
             reuse: document.reuse,
             max_failed: document.max_failed,
+            skip_missing: document.skip_missing,
         },
-        dataset_id: document.dataset_id.to_uuid_1(),
+        parts,
         blocks: document.blocks,
         state: document.state,
         counts: document.counts,

@@ -16,6 +16,7 @@ mod config;
 mod connect;
 mod datasets;
 mod error;
+mod extent;
 mod failures;
 mod fence;
 mod files;

@@ -7,10 +7,8 @@ use std::{
 };
 
 use control::Control;
-use model::{
-    Block, Job, JobId, JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED,
-    processor::Command, retry::RetryPolicy,
-};
+use futures::TryStreamExt;
+use model::{Block, Job, JobId, JobSpec, JobState, Name, Processor, processor::Command, retry::RetryPolicy};
 use testkit::{
     Space,
     process::{self, Process, Seen},
@@ -237,6 +235,19 @@ impl Mill {
         job
     }
 
+    /// The result of a successful job.
+    pub(crate) async fn output(&self, job: &Job) -> String {
+        let chunks: Vec<Vec<u8>> = self
+            .control
+            .output(job)
+            .await
+            .unwrap()
+            .try_collect()
+            .await
+            .unwrap();
+        String::from_utf8(chunks.concat()).unwrap()
+    }
+
     /// The tree holds nothing of any job, the audit is clean, and nothing that the dead started is left.
     pub(crate) async fn is_clean(&self) {
         wait::until_ok("an empty tree", SOON, async || {
@@ -263,16 +274,12 @@ impl Mill {
 /// A job with quick retries.
 pub(crate) fn spec(dataset: &Name, processor: Processor) -> JobSpec {
     JobSpec {
-        dataset: dataset.clone(),
-        processor,
-        priority: Priority::DEFAULT,
         retry: RetryPolicy {
             max_attempts: 3,
             initial_ms: 50,
             max_ms: 200,
         },
-        reuse: false,
-        max_failed: DEFAULT_MAX_FAILED,
+        ..JobSpec::new(dataset.clone(), processor)
     }
 }
 

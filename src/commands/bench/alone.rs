@@ -10,6 +10,7 @@ use model::{
     block::Content,
     limits::RECORD_DOCUMENTS,
     outcome::Past,
+    parts::Source,
     znode::{self, CandidateData, DoneData, EntryData, OwnedData, WorkerData},
 };
 use serde::Serialize;
@@ -120,6 +121,7 @@ impl Load {
             max_attempts: 3,
             reuse: false,
             avoid: Vec::new(),
+            at: None,
             blocks: vec![workload::block(index, self.payload)],
         };
         let data = znode::encode(&data);
@@ -253,7 +255,11 @@ pub(super) fn job(dataset: &Name, subtasks: u32) -> Job {
     Job {
         id: JobId(Uuid::now_v7()),
         spec: workload::noop(dataset),
-        dataset_id: Uuid::nil(),
+        parts: model::Parts::whole(vec![Source {
+            id: Uuid::nil(),
+            blocks: subtasks,
+        }])
+        .expect("one dataset is never too large"),
         blocks: subtasks,
         state: JobState::Pending,
         counts: Counts::default(),

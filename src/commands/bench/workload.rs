@@ -4,10 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 use control::Control;
-use model::{
-    Block, Counts, Job, JobId, JobSpec, JobState, Name, Priority, Processor, job::DEFAULT_MAX_FAILED,
-    retry::RetryPolicy,
-};
+use model::{Block, Counts, Job, JobId, JobSpec, JobState, Name, Processor};
 use storage::Store;
 
 use crate::ends;
@@ -55,14 +52,7 @@ pub(super) fn noop(dataset: &Name) -> JobSpec {
 
 /// A job with the defaults of everything but what to do.
 pub(super) fn spec(dataset: &Name, processor: Processor) -> JobSpec {
-    JobSpec {
-        dataset: dataset.clone(),
-        processor,
-        priority: Priority::DEFAULT,
-        retry: RetryPolicy::default(),
-        reuse: false,
-        max_failed: DEFAULT_MAX_FAILED,
-    }
+    JobSpec::new(dataset.clone(), processor)
 }
 
 /// Submits a job and waits for its end.

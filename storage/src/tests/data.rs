@@ -98,7 +98,9 @@ async fn a_dataset_in_use_stays() {
         .await
         .unwrap();
     let mut user = job(1, false);
-    user.dataset_id = id;
+    // Of several datasets each counts, also one of which no block takes part.
+    let sources = [Uuid::from_u128(1), id].map(|id| Source { id, blocks: 1 });
+    user.parts = Parts::selected(sources.to_vec(), vec![vec![0..1], vec![]]).unwrap();
     store.submit(vec![user.clone(), job(1, false)]).await.unwrap();
     let error = store.remove(&logs).await.unwrap_err();
     assert!(error.to_string().contains(&user.id.to_string()), "{error}");

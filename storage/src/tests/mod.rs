@@ -2,11 +2,11 @@
 
 use futures::TryStreamExt;
 use model::{
-    Counts, End, Failure, FailureKind, Job, JobId, JobSpec, JobState, Name, Outcome, Output, Payload,
+    Counts, End, Failure, FailureKind, Job, JobId, JobSpec, JobState, Name, Outcome, Output, Parts, Payload,
     Priority, Processor,
     outcome::{Past, Run},
+    parts::Source,
     processor::Command,
-    retry::RetryPolicy,
     znode::DoneData,
 };
 use tempfile::TempDir;
@@ -100,6 +100,11 @@ fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
+/// All of a dataset.
+fn whole(id: Uuid, blocks: u32) -> Parts {
+    Parts::whole(vec![Source { id, blocks }]).unwrap()
+}
+
 fn job(blocks: u32, merges: bool) -> Job {
     let reduce = merges.then(|| "cat".to_string());
     let command = Command {
@@ -111,14 +116,11 @@ fn job(blocks: u32, merges: bool) -> Job {
     Job {
         id: JobId(Uuid::now_v7()),
         spec: JobSpec {
-            dataset: name("logs"),
-            processor: Processor::Command(command),
-            priority: Priority::DEFAULT,
-            retry: RetryPolicy::default(),
             reuse: true,
             max_failed: 7,
+            ..JobSpec::new(name("logs"), Processor::Command(command))
         },
-        dataset_id: Uuid::from_u128(1),
+        parts: whole(Uuid::from_u128(1), blocks),
         blocks,
         state: JobState::Pending,
         counts: Counts::default(),
