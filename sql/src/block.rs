@@ -1,21 +1,18 @@
 //! The rows of one block.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use datafusion::arrow::{
-    array::{RecordBatch, RecordBatchOptions},
-    buffer::Buffer,
+    array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions},
     datatypes::SchemaRef,
 };
-use memchr::memchr;
-use model::table::{ColumnType, EVERYWHERE, Format, Table};
+use model::table::{BLOCK, EVERYWHERE, LINE, Table};
 
 use crate::{
     Error, Tally,
-    columns::Builder,
-    parse::parser,
+    decode::{Column, Decoded, decode},
     schema::schema,
-    time::{DAY_US, Style},
+    time::DAY_US,
 };
 
 /// Rows of one batch, as DataFusion likes them.
@@ -47,91 +44,83 @@ impl BlockRows {
     /// # Errors
     /// [`Error::BadFormat`]; never for what the lines are.
     pub fn parse(table: &Table, bytes: &[u8], projection: &[usize], origin: Origin) -> Result<Self, Error> {
-        let buffer = Buffer::from(bytes);
-        let own = table.columns.len();
-        let all = schema(table);
-        let schema: SchemaRef = all.project(projection)?.into();
-        let mut wanted = vec![false; own];
-        for &column in projection.iter().filter(|&&column| column < own) {
-            wanted[column] = true;
-        }
-        // Whether a line parses shows only when all its values are looked at.
-        let wants_errors = projection.iter().any(|&column| column == own + 3);
-        let looked_at = if wants_errors { vec![true; own] } else { wanted };
-        let mut parser = parser(table, &looked_at)?;
-        let style = match table.format {
-            Format::Access => Style::Access,
-            Format::Syslog => Style::Bsd {
-                now_us: begin_of_day(origin.now_us),
-            },
-            _ => Style::Iso,
+        let wanted: Vec<usize> = projection.iter().copied().filter(|&place| is_in_lines(table, place)).collect();
+        let decoded = decode(table, bytes, &wanted, origin)?;
+        let columns: Vec<(usize, Column)> = wanted.into_iter().zip(decoded.columns).collect();
+        let lines = Lines { rows: decoded.rows, broken: decoded.broken };
+        Self::assemble(table, projection, &lines, &columns, origin.block)
+    }
+
+    /// Puts the columns of a block side by side; `columns` holds, by place, those of the projection that stand in the lines.
+    pub(crate) fn assemble(
+        table: &Table,
+        projection: &[usize],
+        lines: &Lines,
+        columns: &[(usize, Column)],
+        block: u32,
+    ) -> Result<Self, Error> {
+        let rows = lines.rows as usize;
+        let arrays = projection.iter().map(|&place| {
+            let known = columns.iter().find(|(known, _)| *known == place);
+            match (known, everywhere(table, place)) {
+                (Some((_, column)), _) => Ok(column.array.clone()),
+                (None, Some(LINE)) => Ok(Arc::new(Int64Array::from_iter_values(1..=i64::from(lines.rows))) as ArrayRef),
+                (None, Some(BLOCK)) => Ok(Arc::new(Int64Array::from_value(block.into(), rows)) as ArrayRef),
+                (None, _) => Err(Error::Query(format!("column {place} of a block was not decoded"))),
+            }
+        });
+        let arrays: Vec<ArrayRef> = arrays.collect::<Result<_, _>>()?;
+        let projected: SchemaRef = schema(table).project(projection)?.into();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let whole = RecordBatch::try_new_with_options(projected, arrays, &options)?;
+        let batches = (0..rows)
+            .step_by(BATCH_ROWS)
+            .map(|from| whole.slice(from, BATCH_ROWS.min(rows - from)))
+            .collect();
+        let misfits = columns.iter().map(|(_, column)| &column.misfits);
+        let tally = Tally {
+            rows: lines.rows.into(),
+            errors: different(std::iter::once(&lines.broken).chain(misfits)),
         };
-        let kind = |column: usize| match column.checked_sub(own) {
-            None => table.columns[column].kind,
-            Some(place) => EVERYWHERE[place].1,
-        };
-        let new_builders = || {
-            let builders = projection
-                .iter()
-                .map(|&column| Builder::new(kind(column), style, &buffer));
-            builders.collect::<Vec<Builder>>()
-        };
-        let mut builders = new_builders();
-        let mut batches = Vec::new();
-        let (mut tally, mut in_batch) = (Tally::default(), 0);
-        let mut row = vec![None; own];
-        let mut rest = &buffer[..];
-        if origin.begins_file {
-            rest = rest.strip_prefix("\u{feff}".as_bytes()).unwrap_or(rest);
-            if matches!(table.format, Format::Separated { .. }) {
-                rest = &rest[memchr(b'\n', rest).map_or(rest.len(), |end| end + 1)..];
-            }
-        }
-        let mut number = 0;
-        while !rest.is_empty() {
-            let end = memchr(b'\n', rest).unwrap_or(rest.len());
-            let line = &rest[..end];
-            rest = &rest[(end + 1).min(rest.len())..];
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            number += 1;
-            row.fill(None);
-            let mut problem = parser.parse(line, &mut row).err();
-            if wants_errors && problem.is_none() {
-                problem = misfit(table, &row, style);
-            }
-            for (builder, &column) in builders.iter_mut().zip(projection) {
-                match column.checked_sub(own) {
-                    None => match &row[column] {
-                        Some(value) => {
-                            if !builder.value(value) && problem.is_none() {
-                                problem = Some(misfit_of(table, column, value));
-                            }
-                        }
-                        None => builder.null(),
-                    },
-                    Some(0) => drop(builder.value(line)),
-                    Some(1) => builder.integer(number),
-                    Some(2) => builder.integer(origin.block.into()),
-                    Some(_) => match &problem {
-                        Some(problem) => drop(builder.value(problem.as_bytes())),
-                        None => builder.null(),
-                    },
-                }
-            }
-            tally.rows += 1;
-            tally.errors += u64::from(problem.is_some());
-            in_batch += 1;
-            if in_batch == BATCH_ROWS {
-                let full = std::mem::replace(&mut builders, new_builders());
-                batches.push(batch(&schema, full, in_batch)?);
-                in_batch = 0;
-            }
-        }
-        if in_batch > 0 {
-            batches.push(batch(&schema, builders, in_batch)?);
-        }
         Ok(Self { batches, tally })
     }
+}
+
+/// What is known of the lines of a block beside their values.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines {
+    /// How many there are.
+    pub(crate) rows: u32,
+    /// Those that are not of the format, from 0, in order.
+    pub(crate) broken: Arc<[u32]>,
+}
+
+impl From<&Decoded> for Lines {
+    fn from(decoded: &Decoded) -> Self {
+        Self { rows: decoded.rows, broken: decoded.broken.clone() }
+    }
+}
+
+/// The name of a column that every table has.
+fn everywhere(table: &Table, place: usize) -> Option<&'static str> {
+    let place = place.checked_sub(table.columns.len())?;
+    EVERYWHERE.get(place).map(|(name, _)| *name)
+}
+
+/// Whether a column is read out of the lines; the others follow from where these are.
+pub(crate) fn is_in_lines(table: &Table, place: usize) -> bool {
+    !matches!(everywhere(table, place), Some(LINE | BLOCK))
+}
+
+/// How many different numbers there are in ascending lists.
+fn different<'a>(lists: impl Iterator<Item = &'a Arc<[u32]>>) -> u64 {
+    let mut lists = lists.filter(|list| !list.is_empty());
+    let Some(first) = lists.next() else { return 0 };
+    let Some(second) = lists.next() else { return first.len() as u64 };
+    let mut all: Vec<u32> = first.iter().chain(second.iter()).chain(lists.flat_map(|list| list.iter())).copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    all.len() as u64
 }
 
 /// The midnight before a moment: what a block gives is to be the same for a whole day.
@@ -139,53 +128,10 @@ pub(crate) fn begin_of_day(now_us: i64) -> i64 {
     now_us - now_us.rem_euclid(DAY_US)
 }
 
-fn batch(schema: &SchemaRef, builders: Vec<Builder>, rows: usize) -> Result<RecordBatch, Error> {
-    let columns = builders.into_iter().map(Builder::finish).collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(
-        schema.clone(),
-        columns,
-        &options,
-    )?)
-}
-
-/// The first value of a row that is not of the type of its column.
-fn misfit(table: &Table, row: &[Option<Cow<'_, [u8]>>], style: Style) -> Option<String> {
-    table
-        .columns
-        .iter()
-        .zip(row)
-        .enumerate()
-        .find_map(|(place, (column, value))| {
-            let value = value.as_ref()?;
-            if column.kind == ColumnType::Text {
-                return None;
-            }
-            let mut one = Builder::new(column.kind, style, &Buffer::from(&b""[..]));
-            (!one.value(value)).then(|| misfit_of(table, place, value))
-        })
-}
-
-fn misfit_of(table: &Table, column: usize, value: &[u8]) -> String {
-    let column = &table.columns[column];
-    let kind = match column.kind {
-        ColumnType::Text => "text",
-        ColumnType::Integer => "an integer",
-        ColumnType::Float => "a number",
-        ColumnType::Boolean => "true or false",
-        ColumnType::Timestamp => "a time",
-    };
-    format!(
-        "{}: {:?} is not {kind}",
-        column.name,
-        String::from_utf8_lossy(value)
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use datafusion::arrow::util::pretty::pretty_format_batches;
-    use model::table::{Column, Format};
+    use model::table::{Column, ColumnType, Format};
 
     use super::*;
     use crate::{named, parse::fixed_columns};

@@ -1,133 +1,146 @@
-//! Values into Arrow columns. Text that stands in the block is pointed at, not copied.
+//! Values into Arrow columns, straight from the bytes of the lines and without an allocation per line.
 
 use std::sync::Arc;
 
 use datafusion::arrow::{
-    array::{
-        ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, StringViewBuilder,
-        TimestampMicrosecondBuilder,
-    },
-    buffer::Buffer,
+    array::{ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, TimestampMicrosecondArray},
+    buffer::ScalarBuffer,
 };
 use model::table::ColumnType;
 
+use self::{nulls::Nulls, text::Text};
 use crate::{schema::UTC, time::Style};
+
+pub(crate) mod numbers;
+mod nulls;
+mod text;
 
 /// A column that grows.
 pub(crate) enum Builder {
-    Text {
-        builder: StringViewBuilder,
-        bytes: Buffer,
-        /// Number of the block's bytes among the buffers of the builder.
-        buffer: u32,
-    },
-    Integer(Int64Builder),
-    Float(Float64Builder),
-    Boolean(BooleanBuilder),
-    Timestamp(TimestampMicrosecondBuilder, Style),
+    Text(Text),
+    Integer(Vec<i64>, Nulls),
+    Float(Vec<f64>, Nulls),
+    Boolean(BooleanBufferBuilder, Nulls),
+    Timestamp(Vec<i64>, Nulls, Style),
 }
 
 impl Builder {
-    pub(crate) fn new(kind: ColumnType, style: Style, bytes: &Buffer) -> Self {
+    /// `rows` is how many are expected; `style` is how the lines write times.
+    pub(crate) fn new(kind: ColumnType, style: Style, rows: usize) -> Self {
         match kind {
-            ColumnType::Text => {
-                let mut builder = StringViewBuilder::new();
-                let buffer = builder.append_block(bytes.clone());
-                Self::Text {
-                    builder,
-                    bytes: bytes.clone(),
-                    buffer,
-                }
-            }
-            ColumnType::Integer => Self::Integer(Int64Builder::new()),
-            ColumnType::Float => Self::Float(Float64Builder::new()),
-            ColumnType::Boolean => Self::Boolean(BooleanBuilder::new()),
-            ColumnType::Timestamp => {
-                Self::Timestamp(TimestampMicrosecondBuilder::new().with_timezone(UTC), style)
-            }
+            ColumnType::Text => Self::Text(Text::new(rows)),
+            ColumnType::Integer => Self::Integer(Vec::with_capacity(rows), Nulls::default()),
+            ColumnType::Float => Self::Float(Vec::with_capacity(rows), Nulls::default()),
+            ColumnType::Boolean => Self::Boolean(BooleanBufferBuilder::new(rows), Nulls::default()),
+            ColumnType::Timestamp => Self::Timestamp(Vec::with_capacity(rows), Nulls::default(), style),
         }
     }
 
+    #[inline]
     pub(crate) fn null(&mut self) {
         match self {
-            Self::Text { builder, .. } => builder.append_null(),
-            Self::Integer(builder) => builder.append_null(),
-            Self::Float(builder) => builder.append_null(),
-            Self::Boolean(builder) => builder.append_null(),
-            Self::Timestamp(builder, _) => builder.append_null(),
+            Self::Text(text) => text.null(),
+            Self::Integer(values, nulls) => {
+                values.push(0);
+                nulls.null(values.len());
+            }
+            Self::Float(values, nulls) => {
+                values.push(0.0);
+                nulls.null(values.len());
+            }
+            Self::Boolean(values, nulls) => {
+                values.append(false);
+                nulls.null(values.len());
+            }
+            Self::Timestamp(values, nulls, _) => {
+                values.push(0);
+                nulls.null(values.len());
+            }
         }
     }
 
+    #[inline]
     pub(crate) fn integer(&mut self, value: i64) {
-        if let Self::Integer(builder) = self {
-            builder.append_value(value);
+        if let Self::Integer(values, nulls) = self {
+            values.push(value);
+            nulls.valid();
+        }
+    }
+
+    /// Appends a point in time in microseconds since 1970 UTC.
+    #[inline]
+    pub(crate) fn timestamp(&mut self, value: i64) {
+        if let Self::Timestamp(values, nulls, _) = self {
+            values.push(value);
+            nulls.valid();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn text(&mut self, value: &str) {
+        if let Self::Text(text) = self {
+            text.push(value);
         }
     }
 
     /// Appends a value, null for one that is not of this type; whether it was.
+    #[inline]
     pub(crate) fn value(&mut self, value: &[u8]) -> bool {
-        let text = || std::str::from_utf8(value).ok().map(str::trim);
         match self {
-            Self::Text {
-                builder,
-                bytes,
-                buffer,
-            } => {
-                append_text(builder, bytes, *buffer, value);
-                true
+            Self::Text(text) => {
+                text.push_bytes(value);
+                return true;
             }
-            Self::Integer(builder) => {
-                let value = text().and_then(|text| text.parse().ok());
-                builder.append_option(value);
-                value.is_some()
+            Self::Integer(values, nulls) => {
+                if let Some(value) = numbers::integer(value) {
+                    values.push(value);
+                    nulls.valid();
+                    return true;
+                }
             }
-            Self::Float(builder) => {
-                let value = text().and_then(|text| text.parse().ok());
-                builder.append_option(value);
-                value.is_some()
+            Self::Float(values, nulls) => {
+                if let Some(value) = numbers::float(value) {
+                    values.push(value);
+                    nulls.valid();
+                    return true;
+                }
             }
-            Self::Boolean(builder) => {
-                let value = match value {
-                    b"true" => Some(true),
-                    b"false" => Some(false),
-                    _ => None,
-                };
-                builder.append_option(value);
-                value.is_some()
+            Self::Boolean(values, nulls) => {
+                if let Some(value) = boolean(value) {
+                    values.append(value);
+                    nulls.valid();
+                    return true;
+                }
             }
-            Self::Timestamp(builder, style) => {
-                let value = style.read(value);
-                builder.append_option(value);
-                value.is_some()
+            Self::Timestamp(values, nulls, style) => {
+                if let Some(value) = style.read(value) {
+                    values.push(value);
+                    nulls.valid();
+                    return true;
+                }
             }
         }
+        self.null();
+        false
     }
 
     pub(crate) fn finish(self) -> ArrayRef {
         match self {
-            Self::Text { mut builder, .. } => Arc::new(builder.finish()),
-            Self::Integer(mut builder) => Arc::new(builder.finish()),
-            Self::Float(mut builder) => Arc::new(builder.finish()),
-            Self::Boolean(mut builder) => Arc::new(builder.finish()),
-            Self::Timestamp(mut builder, _) => Arc::new(builder.finish()),
+            Self::Text(text) => Arc::new(text.finish()),
+            Self::Integer(values, nulls) => Arc::new(Int64Array::new(ScalarBuffer::from(values), nulls.finish())),
+            Self::Float(values, nulls) => Arc::new(Float64Array::new(ScalarBuffer::from(values), nulls.finish())),
+            Self::Boolean(mut values, nulls) => Arc::new(BooleanArray::new(values.finish(), nulls.finish())),
+            Self::Timestamp(values, nulls, _) => Arc::new(
+                TimestampMicrosecondArray::new(ScalarBuffer::from(values), nulls.finish()).with_timezone(UTC),
+            ),
         }
     }
 }
 
-fn append_text(builder: &mut StringViewBuilder, bytes: &Buffer, buffer: u32, value: &[u8]) {
-    if let Some((offset, length)) = position(bytes, value)
-        && builder.try_append_view(buffer, offset, length).is_ok()
-    {
-        return;
+fn boolean(value: &[u8]) -> Option<bool> {
+    match value {
+        b"true" => Some(true),
+        b"false" => Some(false),
+        _ => None,
     }
-    builder.append_value(String::from_utf8_lossy(value));
-}
-
-/// Where `part` stands in `bytes`; none for one that stands elsewhere, as what was unescaped does.
-fn position(bytes: &Buffer, part: &[u8]) -> Option<(u32, u32)> {
-    let offset = (part.as_ptr() as usize).checked_sub(bytes.as_ptr() as usize)?;
-    if offset + part.len() > bytes.len() {
-        return None;
-    }
-    Some((u32::try_from(offset).ok()?, u32::try_from(part.len()).ok()?))
 }

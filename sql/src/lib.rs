@@ -10,6 +10,7 @@
 
 mod block;
 mod columns;
+mod decode;
 mod detect;
 mod error;
 mod half;

@@ -6,7 +6,7 @@ use model::table::{Format, Table};
 
 use crate::Error;
 
-mod access;
+pub(crate) mod access;
 pub(crate) mod json;
 pub(crate) mod logfmt;
 pub(crate) mod pattern;

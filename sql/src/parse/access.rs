@@ -1,10 +1,14 @@
 //! Access logs of Apache and nginx: `%h %l %u %t "%r" %>s %b`, then `"%{Referer}i" "%{User-agent}i"` (combined), then a
 //! request time in seconds. See <https://httpd.apache.org/docs/2.4/logs.html#accesslog>.
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 use model::table::ColumnType;
 
+pub(crate) use self::scan::scan;
 use super::{Parser, Value, put};
+
+mod marks;
+mod scan;
 
 pub(crate) const COLUMNS: [(&str, ColumnType); 12] = [
     ("host", ColumnType::Text),
@@ -94,17 +98,27 @@ impl Parser for Access {
 
 /// A request that is no `METHOD PATH PROTOCOL` is all path, as it was sent.
 fn put_request<'a>(row: &mut [Value<'a>], request: &'a [u8]) {
+    let (method, path, protocol) = request_parts(request);
+    if let Some(method) = method {
+        put(row, 4, method);
+        put(row, 5, path);
+    } else {
+        put_given(row, 5, path);
+    }
+    if let Some(protocol) = protocol {
+        put(row, 6, protocol);
+    }
+}
+
+/// Method, path and protocol.
+fn request_parts(request: &[u8]) -> (Option<&[u8]>, &[u8], Option<&[u8]>) {
     let method = word(request)
         .filter(|(method, _)| !method.is_empty() && method.iter().all(|byte| byte.is_ascii_alphabetic()));
     let Some((method, rest)) = method else {
-        return put_given(row, 5, request);
+        return (None, request, None);
     };
-    put(row, 4, method);
-    match memchr::memrchr(b' ', rest).filter(|&at| rest[at + 1..].starts_with(b"HTTP/")) {
-        Some(at) => {
-            put(row, 5, &rest[..at]);
-            put(row, 6, &rest[at + 1..]);
-        }
-        None => put(row, 5, rest),
+    match memrchr(b' ', rest).filter(|&at| rest[at + 1..].starts_with(b"HTTP/")) {
+        Some(at) => (Some(method), &rest[..at], Some(&rest[at + 1..])),
+        None => (Some(method), rest, None),
     }
 }

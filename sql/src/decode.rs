@@ -1,0 +1,304 @@
+//! From the bytes of a block to columns of values.
+//!
+//! Which lines are broken does not depend on the columns that are wanted, so that columns of one block that were decoded
+//! at different times fit together.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use datafusion::arrow::array::ArrayRef;
+use memchr::memchr;
+use model::table::{ColumnType, ERROR, EVERYWHERE, Format, RAW, Table};
+
+use crate::{
+    Error,
+    block::{Origin, begin_of_day},
+    columns::Builder,
+    parse::{Parser, Value, access, parser},
+    time::Style,
+};
+
+/// The values of one column of a block, one for each line.
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    pub(crate) array: ArrayRef,
+    /// Lines, from 0 and in order, of which the value is not of the type of the column.
+    pub(crate) misfits: Arc<[u32]>,
+}
+
+/// What was read of a block.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// How many lines there are.
+    pub(crate) rows: u32,
+    /// Those that are not of the format, from 0, in order.
+    pub(crate) broken: Arc<[u32]>,
+    /// The wanted columns, in the order in which they were wanted.
+    pub(crate) columns: Vec<Column>,
+}
+
+/// A line is rarely shorter; room for values is made by it.
+const LINE_BYTES: usize = 96;
+
+/// Reads the wanted columns, by their places in the schema of the table, out of a block.
+///
+/// # Errors
+/// [`Error::BadFormat`]; never for what the lines are.
+pub(crate) fn decode(table: &Table, bytes: &[u8], wanted: &[usize], origin: Origin) -> Result<Decoded, Error> {
+    let mut lines = bytes;
+    if origin.begins_file {
+        lines = lines.strip_prefix("\u{feff}".as_bytes()).unwrap_or(lines);
+        if matches!(table.format, Format::Separated { .. }) {
+            lines = &lines[memchr(b'\n', lines).map_or(lines.len(), |end| end + 1)..];
+        }
+    }
+    let mut sink = Sink::new(table, wanted, lines.len(), origin)?;
+    match table.format {
+        Format::Access => access::scan(lines, &mut sink),
+        _ => {
+            let mut row = vec![None; table.columns.len()];
+            for line in Split(lines) {
+                sink.line(line, &mut row);
+            }
+        }
+    }
+    Ok(sink.finish(wanted))
+}
+
+/// The lines of a text, without their ends.
+struct Split<'a>(&'a [u8]);
+
+impl<'a> Iterator for Split<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let end = memchr(b'\n', self.0).unwrap_or(self.0.len());
+        let line = &self.0[..end];
+        self.0 = &self.0[(end + 1).min(self.0.len())..];
+        Some(without_return(line))
+    }
+}
+
+/// A line without the carriage return at its end.
+pub(crate) fn without_return(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// Takes up lines, one after the other.
+pub(crate) struct Sink<'t> {
+    table: &'t Table,
+    style: Style,
+    parser: Box<dyn Parser>,
+    /// The table's own columns that are looked at, by place.
+    pub(crate) own: Vec<Option<Builder>>,
+    /// The lines themselves.
+    pub(crate) raw: Option<Builder>,
+    /// Why lines did not parse, by line, when that is asked for.
+    problems: Option<BTreeMap<u32, String>>,
+    rows: u32,
+    broken: Vec<u32>,
+    misfits: Vec<Vec<u32>>,
+}
+
+impl<'t> Sink<'t> {
+    fn new(table: &'t Table, wanted: &[usize], bytes: usize, origin: Origin) -> Result<Self, Error> {
+        let own = table.columns.len();
+        let wants = |name: &str| {
+            let place = EVERYWHERE.iter().position(|(known, _)| *known == name);
+            place.is_some_and(|place| wanted.contains(&(own + place)))
+        };
+        let style = match table.format {
+            Format::Access => Style::Access,
+            Format::Syslog => Style::Bsd { now_us: begin_of_day(origin.now_us) },
+            _ => Style::Iso,
+        };
+        // Whether a line parses shows only when all its values are looked at.
+        let typed = |kind| wants(ERROR) && kind != ColumnType::Text;
+        let looked_at: Vec<bool> = (0..)
+            .zip(&table.columns)
+            .map(|(place, column)| wanted.contains(&place) || typed(column.kind))
+            .collect();
+        let rows = bytes / LINE_BYTES;
+        let builders = table.columns.iter().zip(&looked_at).map(|(column, &looked_at)| {
+            looked_at.then(|| Builder::new(column.kind, style, rows))
+        });
+        Ok(Self {
+            table,
+            style,
+            parser: parser(table, &looked_at)?,
+            own: builders.collect(),
+            raw: wants(RAW).then(|| Builder::new(ColumnType::Text, style, rows)),
+            problems: wants(ERROR).then(BTreeMap::new),
+            rows: 0,
+            broken: Vec::new(),
+            misfits: vec![Vec::new(); own],
+        })
+    }
+
+    /// Whether a column of the table is looked at.
+    pub(crate) fn looks_at(&self, place: usize) -> bool {
+        self.own[place].is_some()
+    }
+
+    /// Takes up a line by the parser of the format; `row` is used again for each line, and has a place for each column.
+    pub(crate) fn line<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) {
+        row.fill(None);
+        if let Err(problem) = self.parser.parse(line, row) {
+            self.broken.push(self.rows);
+            if let Some(problems) = &mut self.problems {
+                problems.insert(self.rows, problem);
+            }
+        }
+        for (place, value) in row.iter().enumerate() {
+            match value {
+                Some(value) => self.value(place, value),
+                None => {
+                    if let Some(builder) = &mut self.own[place] {
+                        builder.null();
+                    }
+                }
+            }
+        }
+        self.end_of_line(line);
+    }
+
+    /// Takes up the value of a column of the line that is being read.
+    #[inline]
+    pub(crate) fn value(&mut self, place: usize, value: &[u8]) {
+        if let Some(builder) = &mut self.own[place]
+            && !builder.value(value)
+        {
+            self.misfit(place, value);
+        }
+    }
+
+    /// Notes that the value of a column is not of its type.
+    #[cold]
+    pub(crate) fn misfit(&mut self, place: usize, value: &[u8]) {
+        self.misfits[place].push(self.rows);
+        if let Some(problems) = &mut self.problems {
+            let column = &self.table.columns[place];
+            problems.entry(self.rows).or_insert_with(|| misfit(column, value));
+        }
+    }
+
+    /// The line that was read is complete.
+    #[inline]
+    pub(crate) fn end_of_line(&mut self, line: &[u8]) {
+        if let Some(raw) = &mut self.raw {
+            raw.value(line);
+        }
+        self.rows += 1;
+    }
+
+    fn finish(mut self, wanted: &[usize]) -> Decoded {
+        let (own, none): (usize, Arc<[u32]>) = (self.own.len(), Arc::default());
+        let columns = wanted.iter().map(|&place| {
+            let (builder, misfits) = match place.checked_sub(own) {
+                None => (self.own[place].take(), std::mem::take(&mut self.misfits[place]).into()),
+                Some(place) if EVERYWHERE[place].0 == RAW => (self.raw.take(), none.clone()),
+                Some(_) => (Some(self.errors()), none.clone()),
+            };
+            let builder = builder.unwrap_or_else(|| Builder::new(ColumnType::Text, self.style, 0));
+            Column { array: builder.finish(), misfits }
+        });
+        Decoded {
+            columns: columns.collect(),
+            rows: self.rows,
+            broken: self.broken.into(),
+        }
+    }
+
+    fn errors(&self) -> Builder {
+        let mut builder = Builder::new(ColumnType::Text, self.style, self.rows as usize);
+        let none = BTreeMap::new();
+        let mut problems = self.problems.as_ref().unwrap_or(&none).iter().peekable();
+        for line in 0..self.rows {
+            match problems.next_if(|(known, _)| **known == line) {
+                Some((_, problem)) => builder.text(problem),
+                None => builder.null(),
+            }
+        }
+        builder
+    }
+}
+
+fn misfit(column: &model::table::Column, value: &[u8]) -> String {
+    let kind = match column.kind {
+        ColumnType::Text => "text",
+        ColumnType::Integer => "an integer",
+        ColumnType::Float => "a number",
+        ColumnType::Boolean => "true or false",
+        ColumnType::Timestamp => "a time",
+    };
+    format!("{}: {:?} is not {kind}", column.name, String::from_utf8_lossy(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+    use super::*;
+    use crate::parse::fixed_columns;
+
+    const LINES: [&str; 6] = [
+        "1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] \"GET /index.html HTTP/1.0\" 200 2326\n",
+        "::1 - al ice [10/Oct/2000:13:55:37 -0700] \"POST /some/longer/path?x=1 HTTP/1.1\" 404 - \"-\" \"curl/8\" 0.25\r\n",
+        "host.example - - [11/Oct/2000:00:00:01 +0000] \"GET /a \\\"b\\\" HTTP/1.0\" 500 12 \"http://ex\u{e4}mple.org/\" \"a \\\\\"\n",
+        "1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] \"-\" 408 - \"-\" \"-\"\n",
+        "10.1.2.3 - - [17/May/2015:10:05:03 +0000] \"GET /p HTTP/1.1\" 200 9 \"https://a.example/b\" \"Mozilla/5.0 (X11)\" 1.5\n",
+        "\n",
+    ];
+
+    /// Lines as they are, and with bytes taken away, doubled or replaced by such as matter.
+    fn garbled(random: &mut StdRng) -> Vec<u8> {
+        let mut text = Vec::new();
+        for _ in 0..random.random_range(1..12) {
+            let mut line = LINES[random.random_range(0..LINES.len())].as_bytes().to_vec();
+            for _ in 0..random.random_range(0..3) {
+                let at = random.random_range(0..line.len());
+                match random.random_range(0..3) {
+                    0 => drop(line.remove(at)),
+                    1 => line.insert(at, line[at]),
+                    _ => line[at] = b"\"\\[] \n-x\xff0.:"[random.random_range(0..12)],
+                }
+                if line.is_empty() {
+                    break;
+                }
+            }
+            text.extend(line);
+        }
+        text
+    }
+
+    #[test]
+    fn the_fast_way_through_access_logs_gives_what_the_slow_one_does() {
+        let columns = fixed_columns(&Format::Access).unwrap();
+        let table = Table { format: Format::Access, columns };
+        let origin = Origin { block: 0, begins_file: false, now_us: 0 };
+        let all: Vec<usize> = (0..table.columns.len() + EVERYWHERE.len()).collect();
+        let mut random = StdRng::seed_from_u64(7);
+        for round in 0..3000 {
+            let text = garbled(&mut random);
+            let wanted: Vec<usize> = match round % 3 {
+                0 => all.iter().copied().filter(|&place| place != 13 && place != 14).collect(),
+                1 => vec![7],
+                _ => (0..12).collect(),
+            };
+            let sink = || Sink::new(&table, &wanted, text.len(), origin).unwrap();
+            let (mut fast, mut slow) = (sink(), sink());
+            access::scan(&text, &mut fast);
+            let mut row = vec![None; table.columns.len()];
+            Split(&text).for_each(|line| slow.line(line, &mut row));
+            let (fast, slow) = (fast.finish(&wanted), slow.finish(&wanted));
+            let shown = String::from_utf8_lossy(&text);
+            assert_eq!((fast.rows, &fast.broken), (slow.rows, &slow.broken), "{shown}");
+            for ((place, fast), slow) in wanted.iter().zip(&fast.columns).zip(&slow.columns) {
+                assert_eq!(fast.array.as_ref(), slow.array.as_ref(), "column {place} of {shown}");
+                assert_eq!(fast.misfits, slow.misfits, "column {place} of {shown}");
+            }
+        }
+    }
+}
