@@ -125,6 +125,9 @@ pub struct DevArgs {
     /// How many entries a node runs at once [default: the number of cores]
     #[arg(long, value_name = "N")]
     pub slots: Option<String>,
+    /// Memory for columns that queries have read, of each node: a part of the machine's, or bytes [default: 25%]
+    #[arg(long, value_name = "SIZE")]
+    pub cache: Option<String>,
     /// How many compute nodes to run
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub nodes: u32,
@@ -136,6 +139,9 @@ pub struct ComputeArgs {
     /// How many entries it runs at once [default: the number of cores]
     #[arg(long, value_name = "N")]
     slots: Option<String>,
+    /// Memory for columns that queries have read: a part of the machine's, or bytes [default: 25%]
+    #[arg(long, value_name = "SIZE")]
+    cache: Option<String>,
     /// Name of this node [default: the name of the host]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -161,9 +167,13 @@ impl Cli {
         add("mongodb", "--mongodb", mongodb);
         add("store", "--store", store);
         match &self.command {
-            Command::Dev(args) => add("slots", "--slots", &args.slots),
+            Command::Dev(args) => {
+                add("slots", "--slots", &args.slots);
+                add("cache", "--cache", &args.cache);
+            }
             Command::Compute(args) => {
                 add("slots", "--slots", &args.slots);
+                add("cache", "--cache", &args.cache);
                 add("node", "--name", &args.name);
                 add(
                     "allow_exec",

@@ -29,7 +29,7 @@ use model::Name;
 pub use self::{
     keys::{KEYS, Key, Kind},
     secret::Secret,
-    value::{Size, Span},
+    value::{Share, Size, Span},
 };
 
 /// Files that are read when no `--config` is given, the stronger last.
@@ -127,6 +127,8 @@ pub struct Settings {
     pub allow_exec: bool,
     /// How long an entry is left to the worker nearest to its data.
     pub locality_wait: Duration,
+    /// What this node may keep in memory of the columns that queries have read.
+    pub cache: Share,
     /// How long a stopping role waits for what runs before it hands it back.
     pub stop_grace: Duration,
     /// Directory for temporary files of this node.

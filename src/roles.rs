@@ -96,6 +96,7 @@ impl Role {
             guard: engine::Guard::default(),
             scratch: settings.scratch.clone(),
             locality_wait: settings.locality_wait,
+            cache_bytes: settings.cache.of(memory()),
             stop_grace: settings.stop_grace,
             host: host(),
         })
@@ -146,6 +147,18 @@ impl Role {
 }
 
 /// The name of this machine, told to others.
+/// Memory that this process may use, in bytes: that of the machine, or less where a control group limits it.
+fn memory() -> u64 {
+    let Ok(mut system) = sysinfo::System::new() else {
+        return 0;
+    };
+    system.refresh_memory();
+    let all = system.total_memory();
+    system
+        .cgroup_limits()
+        .map_or(all, |limits| limits.total_memory.min(all))
+}
+
 fn host() -> String {
     sysinfo::System::host_name().unwrap_or_else(|_| "localhost".to_owned())
 }

@@ -31,6 +31,8 @@ pub struct Config {
     pub scratch: PathBuf,
     /// How long an entry is left to the worker nearest to its data.
     pub locality_wait: Duration,
+    /// Most bytes that columns of blocks may take which queries have read.
+    pub cache_bytes: u64,
     /// How long running work may still finish after a stop was asked; what is not done by then is handed back.
     pub stop_grace: Duration,
     /// Host name told to others.
@@ -95,15 +97,19 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
         path: config.scratch.clone(),
         source,
     })?;
+    // What it keeps in memory outlives its sessions.
+    let engine = engine::Engine::new(config.guard.clone(), &config.scratch, config.cache_bytes);
     terms::serve(&parts.zookeeper, &stop, "compute", |term| {
-        let (config, store, stop) = (config.clone(), parts.store.clone(), stop.clone());
-        async move { serve_term(config, store, term, stop).await }
+        let (config, engine) = (config.clone(), engine.clone());
+        let (store, stop) = (parts.store.clone(), stop.clone());
+        async move { serve_term(config, engine, store, term, stop).await }
     })
     .await
 }
 
 async fn serve_term(
     config: Config,
+    engine: engine::Engine,
     store: storage::Store,
     term: Term,
     stop: CancellationToken,
@@ -120,7 +126,7 @@ async fn serve_term(
     };
     let worker = Worker::register(&term, data).await?;
     tracing::info!(node = %config.node, worker = worker.number().0, slots = config.slots, "compute started");
-    let mut shift = shift::Shift::new(config, store, worker);
+    let mut shift = shift::Shift::new(config, engine, store, worker);
     shift.work(&stop).await?;
     shift.leave().await
 }

@@ -71,8 +71,7 @@ pub(crate) struct Shift {
 }
 
 impl Shift {
-    pub(crate) fn new(config: Config, store: Store, worker: Worker) -> Self {
-        let engine = Engine::new(config.guard.clone(), &config.scratch);
+    pub(crate) fn new(config: Config, engine: Engine, store: Store, worker: Worker) -> Self {
         let now = Instant::now();
         let reporter = Reporter::new(&config, worker.number(), store.clone());
         Self {

@@ -33,7 +33,20 @@ pub struct Subtask<'a> {
 pub struct Engine {
     commands: Runner,
     #[cfg(feature = "sql")]
-    spool: PathBuf,
+    queries: crate::query::Shared,
+}
+
+/// How the columns that an engine keeps are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheUse {
+    /// Most bytes that they may take.
+    pub most_bytes: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Columns of blocks that were found, since the start.
+    pub hits: u64,
+    /// Columns of blocks that had to be read and parsed.
+    pub misses: u64,
 }
 
 #[cfg(not(feature = "sql"))]
@@ -45,14 +58,36 @@ fn without_sql() -> Stop {
 }
 
 impl Engine {
-    /// Runs commands under `guard`, and keeps large outputs in unnamed files in the folder `spool`.
-    pub fn new(guard: Guard, spool: impl Into<PathBuf>) -> Self {
+    /// Runs commands under `guard`, keeps large outputs in unnamed files in the folder `spool`, and columns of blocks that
+    /// queries have read in memory, up to `cache_bytes`.
+    pub fn new(guard: Guard, spool: impl Into<PathBuf>, cache_bytes: u64) -> Self {
         let spool = spool.into();
+        #[cfg(not(feature = "sql"))]
+        let _ = cache_bytes;
         Self {
             commands: Runner::new(guard, &spool),
             #[cfg(feature = "sql")]
-            spool,
+            queries: crate::query::Shared {
+                spool,
+                cache: sql::ColumnCache::new(cache_bytes),
+            },
         }
+    }
+
+    /// How the columns that queries have read are used.
+    pub fn cache_use(&self) -> CacheUse {
+        #[cfg(feature = "sql")]
+        {
+            let used = self.queries.cache.usage();
+            CacheUse {
+                most_bytes: used.most_bytes,
+                bytes: used.bytes,
+                hits: used.hits,
+                misses: used.misses,
+            }
+        }
+        #[cfg(not(feature = "sql"))]
+        CacheUse::default()
     }
 
     /// Runs the processor on a block.
@@ -79,7 +114,7 @@ impl Engine {
                     number: subtask.block,
                     table: subtask.table as usize,
                 };
-                return crate::query::run_block(query, block, blocks, &self.spool, cancel).await;
+                return crate::query::run_block(query, block, blocks, &self.queries, cancel).await;
             }
             #[cfg(not(feature = "sql"))]
             Processor::Query(_) => return Err(without_sql()),
@@ -107,7 +142,7 @@ impl Engine {
     ) -> Result<Product, Stop> {
         #[cfg(feature = "sql")]
         if let Processor::Query(query) = processor {
-            return crate::query::run_merge(query, subtask, store, &self.spool, cancel).await;
+            return crate::query::run_merge(query, subtask, store, &self.queries.spool, cancel).await;
         }
         #[cfg(not(feature = "sql"))]
         if let Processor::Query(_) = processor {

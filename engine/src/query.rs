@@ -1,16 +1,19 @@
 //! The halves of a query, on a thread that may be busy for a while.
 
 use std::{
+    cell::Cell,
     io::{self, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use futures::TryStreamExt;
 use model::{
-    Content, Failure, FailureKind,
+    Content, Failure, FailureKind, Fingerprint,
     answer::{KEPT_BYTES, KEPT_ROWS},
     processor::Query,
 };
+use sql::{BlockAt, ColumnCache, LowerHalf};
 use storage::MergeRun;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -31,30 +34,69 @@ pub(crate) struct Block<'a> {
     pub(crate) table: usize,
 }
 
-/// The lower half over a block. A half that runs when `cancel` is cancelled or the future dropped runs to its end, and
-/// its result is thrown away: it has no effects.
+/// What queries on a node share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    /// Large outputs go to unnamed files in this folder.
+    pub(crate) spool: PathBuf,
+    pub(crate) cache: Arc<ColumnCache>,
+}
+
+/// The lower half over a block, which is opened only when columns of it are not in the cache. A half that runs when `cancel`
+/// is cancelled or the future dropped runs to its end, and its result is thrown away: it has no effects.
 pub(crate) async fn run_block(
     query: &Query,
     block: Block<'_>,
     blocks: &impl Blocks,
-    spool: &Path,
+    shared: &Shared,
     cancel: &CancellationToken,
 ) -> Result<Product, Stop> {
-    let source = tokio::select! {
-        source = blocks.open(block.block) => source?,
-        () = cancel.cancelled() => return Err(Stop::Cancelled),
+    let (number, table, at) = (block.number, block.table, at(&block));
+    let failed = move |error: sql::Error| failure(format!("block {number}: {error}"));
+    let (query, cache) = (Arc::new(query.clone()), shared.cache.clone());
+    let planned = async move { LowerHalf::new(query, table, at, cache).await.map_err(failed) };
+    let mut half = on_busy_thread(cancel, planned).await?;
+    let source = if half.needs_bytes() {
+        Some(tokio::select! {
+            source = blocks.open(block.block) => source?,
+            () = cancel.cancelled() => return Err(Stop::Cancelled),
+        })
+    } else {
+        None
     };
-    let begins_file = match block.block.content {
-        Content::Object { start, .. } => start == 0,
-        Content::Inline(_) => true,
-    };
-    let (query, number, table) = (query.clone(), block.number, block.table);
-    on_busy_thread(spool, cancel, async move {
-        let bytes = read(source, MOST_BYTES).await?;
-        let done = sql::lower(&query, table, &bytes, number, begins_file).await;
-        done.map_err(|error| failure(format!("block {number}: {error}")))
+    let spool = shared.spool.clone();
+    on_busy_thread(cancel, async move {
+        if let Some(source) = source {
+            let mut bytes = LAST.take();
+            read(source, MOST_BYTES, &mut bytes).await?;
+            half.read(&bytes).map_err(failed)?;
+            if bytes.capacity() <= USED_AGAIN_BYTES {
+                LAST.set(bytes);
+            }
+        }
+        product(half.run().await.map_err(failed)?, &spool)
     })
     .await
+}
+
+/// Memory up to this size is used for the next block again: fresh pages cost a good part of reading into them.
+const USED_AGAIN_BYTES: usize = 32 << 20;
+
+thread_local! {
+    /// The memory of the last block that was read on this thread.
+    static LAST: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+fn at(block: &Block<'_>) -> BlockAt {
+    let (begins_file, is_kept) = match block.block.content {
+        Content::Object { start, .. } => (start == 0, true),
+        Content::Inline(_) => (true, false),
+    };
+    BlockAt {
+        number: block.number,
+        begins_file,
+        contents: is_kept.then(|| Fingerprint::of_contents(block.block).0),
+    }
 }
 
 /// The upper half over all partial results. Its answer is kept as rows too, where it is small or a collection is named.
@@ -71,8 +113,10 @@ pub(crate) async fn run_merge(
         attempt: subtask.attempt,
     };
     let (query, store) = (query.clone(), store.clone());
-    on_busy_thread(spool, cancel, async move {
-        let bytes = read(Source::Stream(partials), MOST_BYTES).await?;
+    let spool = spool.to_path_buf();
+    on_busy_thread(cancel, async move {
+        let mut bytes = Vec::new();
+        read(Source::Stream(partials), MOST_BYTES, &mut bytes).await?;
         let done = sql::upper(&query, &bytes[..]).await;
         let answer = done.map_err(|error| failure(error.to_string()))?;
         drop(bytes);
@@ -81,7 +125,7 @@ pub(crate) async fn run_merge(
         if into.is_some() || (answer.len() <= KEPT_BYTES && rows()?.1 <= KEPT_ROWS) {
             store.keep(run, into, || rows().map(|(rows, _)| rows)).await?;
         }
-        Ok(answer)
+        product(answer, &spool)
     })
     .await
 }
@@ -90,49 +134,49 @@ fn failure(message: String) -> Failure {
     Failure::new(FailureKind::Query, message)
 }
 
-async fn on_busy_thread(
-    spool: &Path,
+async fn on_busy_thread<T: Send + 'static>(
     cancel: &CancellationToken,
-    work: impl Future<Output = Result<Vec<u8>, Failure>> + Send + 'static,
-) -> Result<Product, Stop> {
-    let (runtime, spool) = (Handle::current(), spool.to_path_buf());
-    let task = tokio::task::spawn_blocking(move || {
-        let bytes = runtime.block_on(work)?;
-        product(bytes, &spool).map_err(|error| {
-            let message = format!("keeping a result in {}: {error}", spool.display());
-            Failure::new(FailureKind::Store, message)
-        })
-    });
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Stop> {
+    let runtime = Handle::current();
+    let task = tokio::task::spawn_blocking(move || runtime.block_on(work));
     tokio::select! {
         done = task => match done {
-            Ok(product) => Ok(product?),
+            Ok(done) => Ok(done?),
             Err(error) => Err(failure(format!("the query failed in the node: {error}")).into()),
         },
         () = cancel.cancelled() => Err(Stop::Cancelled),
     }
 }
 
-fn product(bytes: Vec<u8>, spool: &Path) -> io::Result<Product> {
+fn product(bytes: Vec<u8>, spool: &Path) -> Result<Product, Failure> {
     if bytes.len() <= MEMORY_BYTES {
         return Ok(Product::Memory(bytes));
     }
-    let mut file = tempfile::tempfile_in(spool)?;
-    file.write_all(&bytes)?;
-    io::Seek::rewind(&mut file)?;
+    let file = tempfile::tempfile_in(spool).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        io::Seek::rewind(&mut file)?;
+        Ok(file)
+    });
+    let file = file.map_err(|error| {
+        let message = format!("keeping a result in {}: {error}", spool.display());
+        Failure::new(FailureKind::Store, message)
+    })?;
     Ok(Product::File {
         file,
         length: bytes.len() as u64,
     })
 }
 
-/// All of an input in memory.
-async fn read(source: Source, most: u64) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
+/// All of an input in memory, in place of what `bytes` held.
+async fn read(source: Source, most: u64, bytes: &mut Vec<u8>) -> Result<(), Failure> {
+    bytes.clear();
     match source {
-        Source::Bytes(all) => bytes = all.into(),
+        Source::Bytes(all) => bytes.extend_from_slice(&all),
         Source::File { file, length, name } => {
             let wanted = length.min(most + 1);
-            let read = file.take(wanted).read_to_end(&mut bytes);
+            bytes.reserve(usize::try_from(wanted).unwrap_or_default());
+            let read = file.take(wanted).read_to_end(bytes);
             let read = read.map_err(|error| read_failure(&name, &error))?;
             if (read as u64) < wanted {
                 let error = io::Error::from(io::ErrorKind::UnexpectedEof);
@@ -140,7 +184,7 @@ async fn read(source: Source, most: u64) -> Result<Vec<u8>, Failure> {
             }
         }
         Source::Reader { reader, name } => {
-            let read = reader.take(most + 1).read_to_end(&mut bytes);
+            let read = reader.take(most + 1).read_to_end(bytes);
             read.map_err(|error| read_failure(&name, &error))?;
         }
         Source::Stream(mut stream) => {
@@ -157,7 +201,7 @@ async fn read(source: Source, most: u64) -> Result<Vec<u8>, Failure> {
              or have the query let fewer rows through with WHERE, GROUP BY or LIMIT"
         )));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -178,17 +222,19 @@ mod tests {
             let stream = Source::stream(stream::iter(pieces.map(Ok)));
             [reader, stream, Source::Bytes(Bytes::from_static(b"xxxxxxxxxx"))]
         };
+        let mut bytes = vec![1; 30];
         for source in sources() {
-            assert_eq!(read(source, 10).await.unwrap().len(), 10);
+            read(source, 10, &mut bytes).await.unwrap();
+            assert_eq!(bytes, b"xxxxxxxxxx");
         }
         for source in sources() {
-            let refused = read(source, 9).await.unwrap_err();
+            let refused = read(source, 9, &mut bytes).await.unwrap_err();
             assert_eq!(refused.kind, FailureKind::Query);
         }
         let endless = Source::Reader {
             reader: Box::new(io::repeat(b'x')),
             name: "x".into(),
         };
-        assert!(read(endless, 9).await.is_err());
+        assert!(read(endless, 9, &mut bytes).await.is_err());
     }
 }

@@ -40,6 +40,7 @@ impl Fresh {
         let engine = Engine::new(
             engine::Guard::new(env!("CARGO_BIN_EXE_engine-guard")),
             folder.path(),
+            0,
         );
         Self {
             store,

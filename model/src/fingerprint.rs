@@ -16,31 +16,15 @@ impl Fingerprint {
     pub fn of(processor: &Processor, table: usize, block: &Block) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&processor.digest(table));
-        match (&block.checksum, &block.content) {
-            (Some(checksum), _) => {
-                hasher.update(b"checksum\0").update(checksum.as_bytes());
-            }
-            (None, Content::Inline(payload)) => {
-                hasher.update(b"inline\0").update(&payload.0);
-            }
-            (
-                None,
-                Content::Object {
-                    url,
-                    start,
-                    end,
-                    codec: _,
-                    size,
-                    mtime_ms,
-                },
-            ) => {
-                hasher.update(b"object\0");
-                for number in [*start, *end, *size, mtime_ms.cast_unsigned()] {
-                    hasher.update(&number.to_le_bytes());
-                }
-                hasher.update(url.as_bytes());
-            }
-        }
+        identify(block, &mut hasher);
+        Self::short(&hasher)
+    }
+
+    /// The fingerprint of the contents of a block alone, as [`Fingerprint::of`] takes it.
+    pub fn of_contents(block: &Block) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"contents\0");
+        identify(block, &mut hasher);
         Self::short(&hasher)
     }
 
@@ -60,6 +44,34 @@ impl Fingerprint {
         let mut short = [0; 16];
         short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         Self(short)
+    }
+}
+
+fn identify(block: &Block, hasher: &mut blake3::Hasher) {
+    match (&block.checksum, &block.content) {
+        (Some(checksum), _) => {
+            hasher.update(b"checksum\0").update(checksum.as_bytes());
+        }
+        (None, Content::Inline(payload)) => {
+            hasher.update(b"inline\0").update(&payload.0);
+        }
+        (
+            None,
+            Content::Object {
+                url,
+                start,
+                end,
+                codec: _,
+                size,
+                mtime_ms,
+            },
+        ) => {
+            hasher.update(b"object\0");
+            for number in [*start, *end, *size, mtime_ms.cast_unsigned()] {
+                hasher.update(&number.to_le_bytes());
+            }
+            hasher.update(url.as_bytes());
+        }
     }
 }
 

@@ -44,10 +44,17 @@ impl BlockRows {
     /// # Errors
     /// [`Error::BadFormat`]; never for what the lines are.
     pub fn parse(table: &Table, bytes: &[u8], projection: &[usize], origin: Origin) -> Result<Self, Error> {
-        let wanted: Vec<usize> = projection.iter().copied().filter(|&place| is_in_lines(table, place)).collect();
+        let wanted: Vec<usize> = projection
+            .iter()
+            .copied()
+            .filter(|&place| is_in_lines(table, place))
+            .collect();
         let decoded = decode(table, bytes, &wanted, origin)?;
         let columns: Vec<(usize, Column)> = wanted.into_iter().zip(decoded.columns).collect();
-        let lines = Lines { rows: decoded.rows, broken: decoded.broken };
+        let lines = Lines {
+            rows: decoded.rows,
+            broken: decoded.broken,
+        };
         Self::assemble(table, projection, &lines, &columns, origin.block)
     }
 
@@ -64,7 +71,9 @@ impl BlockRows {
             let known = columns.iter().find(|(known, _)| *known == place);
             match (known, everywhere(table, place)) {
                 (Some((_, column)), _) => Ok(column.array.clone()),
-                (None, Some(LINE)) => Ok(Arc::new(Int64Array::from_iter_values(1..=i64::from(lines.rows))) as ArrayRef),
+                (None, Some(LINE)) => {
+                    Ok(Arc::new(Int64Array::from_iter_values(1..=i64::from(lines.rows))) as ArrayRef)
+                }
                 (None, Some(BLOCK)) => Ok(Arc::new(Int64Array::from_value(block.into(), rows)) as ArrayRef),
                 (None, _) => Err(Error::Query(format!("column {place} of a block was not decoded"))),
             }
@@ -97,7 +106,10 @@ pub(crate) struct Lines {
 
 impl From<&Decoded> for Lines {
     fn from(decoded: &Decoded) -> Self {
-        Self { rows: decoded.rows, broken: decoded.broken.clone() }
+        Self {
+            rows: decoded.rows,
+            broken: decoded.broken.clone(),
+        }
     }
 }
 
@@ -116,8 +128,15 @@ pub(crate) fn is_in_lines(table: &Table, place: usize) -> bool {
 fn different<'a>(lists: impl Iterator<Item = &'a Arc<[u32]>>) -> u64 {
     let mut lists = lists.filter(|list| !list.is_empty());
     let Some(first) = lists.next() else { return 0 };
-    let Some(second) = lists.next() else { return first.len() as u64 };
-    let mut all: Vec<u32> = first.iter().chain(second.iter()).chain(lists.flat_map(|list| list.iter())).copied().collect();
+    let Some(second) = lists.next() else {
+        return first.len() as u64;
+    };
+    let mut all: Vec<u32> = first
+        .iter()
+        .chain(second.iter())
+        .chain(lists.flat_map(|list| list.iter()))
+        .copied()
+        .collect();
     all.sort_unstable();
     all.dedup();
     all.len() as u64

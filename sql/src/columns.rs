@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use datafusion::arrow::{
-    array::{ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, TimestampMicrosecondArray},
+    array::{
+        ArrayRef, BooleanArray, BooleanBufferBuilder, Float64Array, Int64Array, TimestampMicrosecondArray,
+    },
     buffer::ScalarBuffer,
 };
 use model::table::ColumnType;
@@ -11,8 +13,8 @@ use model::table::ColumnType;
 use self::{nulls::Nulls, text::Text};
 use crate::{schema::UTC, time::Style};
 
-pub(crate) mod numbers;
 mod nulls;
+pub(crate) mod numbers;
 mod text;
 
 /// A column that grows.
@@ -127,8 +129,12 @@ impl Builder {
     pub(crate) fn finish(self) -> ArrayRef {
         match self {
             Self::Text(text) => Arc::new(text.finish()),
-            Self::Integer(values, nulls) => Arc::new(Int64Array::new(ScalarBuffer::from(values), nulls.finish())),
-            Self::Float(values, nulls) => Arc::new(Float64Array::new(ScalarBuffer::from(values), nulls.finish())),
+            Self::Integer(values, nulls) => {
+                Arc::new(Int64Array::new(ScalarBuffer::from(values), nulls.finish()))
+            }
+            Self::Float(values, nulls) => {
+                Arc::new(Float64Array::new(ScalarBuffer::from(values), nulls.finish()))
+            }
             Self::Boolean(mut values, nulls) => Arc::new(BooleanArray::new(values.finish(), nulls.finish())),
             Self::Timestamp(values, nulls, _) => Arc::new(
                 TimestampMicrosecondArray::new(ScalarBuffer::from(values), nulls.finish()).with_timezone(UTC),

@@ -43,7 +43,12 @@ const LINE_BYTES: usize = 96;
 ///
 /// # Errors
 /// [`Error::BadFormat`]; never for what the lines are.
-pub(crate) fn decode(table: &Table, bytes: &[u8], wanted: &[usize], origin: Origin) -> Result<Decoded, Error> {
+pub(crate) fn decode(
+    table: &Table,
+    bytes: &[u8],
+    wanted: &[usize],
+    origin: Origin,
+) -> Result<Decoded, Error> {
     let mut lines = bytes;
     if origin.begins_file {
         lines = lines.strip_prefix("\u{feff}".as_bytes()).unwrap_or(lines);
@@ -111,7 +116,9 @@ impl<'t> Sink<'t> {
         };
         let style = match table.format {
             Format::Access => Style::Access,
-            Format::Syslog => Style::Bsd { now_us: begin_of_day(origin.now_us) },
+            Format::Syslog => Style::Bsd {
+                now_us: begin_of_day(origin.now_us),
+            },
             _ => Style::Iso,
         };
         // Whether a line parses shows only when all its values are looked at.
@@ -121,9 +128,11 @@ impl<'t> Sink<'t> {
             .map(|(place, column)| wanted.contains(&place) || typed(column.kind))
             .collect();
         let rows = bytes / LINE_BYTES;
-        let builders = table.columns.iter().zip(&looked_at).map(|(column, &looked_at)| {
-            looked_at.then(|| Builder::new(column.kind, style, rows))
-        });
+        let builders = table
+            .columns
+            .iter()
+            .zip(&looked_at)
+            .map(|(column, &looked_at)| looked_at.then(|| Builder::new(column.kind, style, rows)));
         Ok(Self {
             table,
             style,
@@ -197,12 +206,18 @@ impl<'t> Sink<'t> {
         let (own, none): (usize, Arc<[u32]>) = (self.own.len(), Arc::default());
         let columns = wanted.iter().map(|&place| {
             let (builder, misfits) = match place.checked_sub(own) {
-                None => (self.own[place].take(), std::mem::take(&mut self.misfits[place]).into()),
+                None => (
+                    self.own[place].take(),
+                    std::mem::take(&mut self.misfits[place]).into(),
+                ),
                 Some(place) if EVERYWHERE[place].0 == RAW => (self.raw.take(), none.clone()),
                 Some(_) => (Some(self.errors()), none.clone()),
             };
             let builder = builder.unwrap_or_else(|| Builder::new(ColumnType::Text, self.style, 0));
-            Column { array: builder.finish(), misfits }
+            Column {
+                array: builder.finish(),
+                misfits,
+            }
         });
         Decoded {
             columns: columns.collect(),
@@ -233,7 +248,11 @@ fn misfit(column: &model::table::Column, value: &[u8]) -> String {
         ColumnType::Boolean => "true or false",
         ColumnType::Timestamp => "a time",
     };
-    format!("{}: {:?} is not {kind}", column.name, String::from_utf8_lossy(value))
+    format!(
+        "{}: {:?} is not {kind}",
+        column.name,
+        String::from_utf8_lossy(value)
+    )
 }
 
 #[cfg(test)]
@@ -276,14 +295,25 @@ mod tests {
     #[test]
     fn the_fast_way_through_access_logs_gives_what_the_slow_one_does() {
         let columns = fixed_columns(&Format::Access).unwrap();
-        let table = Table { format: Format::Access, columns };
-        let origin = Origin { block: 0, begins_file: false, now_us: 0 };
+        let table = Table {
+            format: Format::Access,
+            columns,
+        };
+        let origin = Origin {
+            block: 0,
+            begins_file: false,
+            now_us: 0,
+        };
         let all: Vec<usize> = (0..table.columns.len() + EVERYWHERE.len()).collect();
         let mut random = StdRng::seed_from_u64(7);
         for round in 0..3000 {
             let text = garbled(&mut random);
             let wanted: Vec<usize> = match round % 3 {
-                0 => all.iter().copied().filter(|&place| place != 13 && place != 14).collect(),
+                0 => all
+                    .iter()
+                    .copied()
+                    .filter(|&place| place != 13 && place != 14)
+                    .collect(),
                 1 => vec![7],
                 _ => (0..12).collect(),
             };
@@ -296,7 +326,11 @@ mod tests {
             let shown = String::from_utf8_lossy(&text);
             assert_eq!((fast.rows, &fast.broken), (slow.rows, &slow.broken), "{shown}");
             for ((place, fast), slow) in wanted.iter().zip(&fast.columns).zip(&slow.columns) {
-                assert_eq!(fast.array.as_ref(), slow.array.as_ref(), "column {place} of {shown}");
+                assert_eq!(
+                    fast.array.as_ref(),
+                    slow.array.as_ref(),
+                    "column {place} of {shown}"
+                );
                 assert_eq!(fast.misfits, slow.misfits, "column {place} of {shown}");
             }
         }

@@ -9,6 +9,7 @@
 //! line.
 
 mod block;
+mod cache;
 mod columns;
 mod decode;
 mod detect;
@@ -24,9 +25,10 @@ mod time;
 mod wire;
 
 pub use block::{BlockRows, Origin};
+pub use cache::{BlockAt, CacheUse, ColumnCache};
 pub use detect::{Detected, check_name, detect, named};
 pub use error::Error;
-pub use half::{lower, upper};
+pub use half::{LowerHalf, lower, upper};
 pub use plan::{check, fingerprints, is_repeatable, tables};
 pub use question::question;
 pub use render::{Rendering, render};

@@ -210,7 +210,11 @@ mod tests {
             "1/Jan/1960:00:00:02 +0000",
             "",
         ] {
-            assert_eq!(clock.read(text.as_bytes()), Style::Access.read(text.as_bytes()), "{text}");
+            assert_eq!(
+                clock.read(text.as_bytes()),
+                Style::Access.read(text.as_bytes()),
+                "{text}"
+            );
         }
     }
 

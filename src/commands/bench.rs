@@ -16,6 +16,8 @@ mod report;
 mod rig;
 mod sample;
 mod scan;
+#[cfg(feature = "sql")]
+mod sql;
 mod steps;
 mod workload;
 
@@ -36,6 +38,8 @@ pub async fn run(command: Command, settings: &Settings, format: Format) -> anyho
             Command::Queue(args) => queue::run(args, settings, format).await,
             Command::Latency(args) => latency::run(args, settings, format).await,
             Command::Scan(args) => scan::run(args, settings, format).await,
+            #[cfg(feature = "sql")]
+            Command::Sql(args) => sql::run(args, settings, format).await,
             Command::Growth(args) => growth::run(args, settings, format).await,
             Command::Log(args) => log::run(args),
         }

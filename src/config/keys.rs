@@ -13,6 +13,8 @@ pub enum Kind {
     Duration,
     /// A number of bytes with units: `8MiB`, `64kB`.
     Bytes,
+    /// A number of bytes with units, or a part of the machine's memory: `25%`.
+    Share,
     /// A whole number.
     Count,
     /// `true` or `false`.
@@ -78,6 +80,7 @@ pub const KEYS: &[Key] = &[
     of_machine("slots", Kind::Count, || Some(cores().to_string())),
     key("allow_exec", Kind::Flag, || some("false")),
     key("locality_wait", Kind::Duration, || some("50ms")),
+    key("cache", Kind::Share, || some("25%")),
     key("stop_grace", Kind::Duration, || some("0s")),
     of_machine("scratch", Kind::Path, || {
         Some(std::env::temp_dir().display().to_string())

@@ -82,6 +82,61 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+/// A part of the memory of a machine: so many bytes, or so many hundredths of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Bytes.
+    Bytes(u64),
+    /// 0 to 100.
+    Percent(u8),
+}
+
+impl Share {
+    /// Bytes of `memory`.
+    pub fn of(self, memory: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => memory / 100 * u64::from(percent),
+        }
+    }
+}
+
+impl FromStr for Share {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(percent) = text.trim().strip_suffix('%') else {
+            return text.parse().map(|Size(bytes)| Self::Bytes(bytes));
+        };
+        match percent.trim().parse() {
+            Ok(percent @ 0..=100) => Ok(Self::Percent(percent)),
+            _ => Err(format!(
+                "{text:?} is no part of the memory: write it as 25% or 4GiB"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => Size(*bytes).fmt(f),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match SizeText::deserialize(deserializer) {
+            Ok(SizeText::Number(bytes)) => Ok(Self::Bytes(bytes)),
+            Ok(SizeText::Text(text)) => text.parse().map_err(de::Error::custom),
+            Err(_) => Err(de::Error::custom(
+                "a part of the memory is a number of bytes or a text such as \"25%\" or \"4GiB\"",
+            )),
+        }
+    }
+}
+
 /// The settings as they stand in the files.
 #[derive(Deserialize)]
 pub(super) struct Raw {
@@ -105,6 +160,7 @@ pub(super) struct Raw {
     slots: u32,
     allow_exec: bool,
     locality_wait: Span,
+    cache: Share,
     stop_grace: Span,
     scratch: PathBuf,
     block_size: Size,
@@ -153,6 +209,7 @@ impl Raw {
             slots: self.slots,
             allow_exec: self.allow_exec,
             locality_wait: self.locality_wait.0,
+            cache: self.cache,
             stop_grace: self.stop_grace.0,
             scratch: self.scratch,
             block_size: self.block_size.0,
@@ -208,6 +265,7 @@ impl Settings {
             "slots" => Some(self.slots.to_string()),
             "allow_exec" => Some(self.allow_exec.to_string()),
             "locality_wait" => span(self.locality_wait),
+            "cache" => Some(self.cache.to_string()),
             "stop_grace" => span(self.stop_grace),
             "scratch" => Some(self.scratch.display().to_string()),
             "block_size" => Some(Size(self.block_size).to_string()),

@@ -83,7 +83,18 @@ mod tests {
 
     #[test]
     fn floats_are_those_of_the_standard_library() {
-        for text in ["0.001", "12", "0.1", "123456789.12345", "1.5e3", "-2.5", ".5", "5.", " 7.25 ", "inf"] {
+        for text in [
+            "0.001",
+            "12",
+            "0.1",
+            "123456789.12345",
+            "1.5e3",
+            "-2.5",
+            ".5",
+            "5.",
+            " 7.25 ",
+            "inf",
+        ] {
             assert_eq!(float(text.as_bytes()), text.trim().parse().ok(), "{text}");
         }
         for milli in 0..20_000 {

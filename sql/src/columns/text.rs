@@ -95,13 +95,20 @@ impl Text {
 
     pub(crate) fn finish(mut self) -> StringViewArray {
         self.bytes.shrink_to_fit();
-        let buffers = if self.bytes.is_empty() { Vec::new() } else { vec![Buffer::from_vec(self.bytes)] };
+        let buffers = if self.bytes.is_empty() {
+            Vec::new()
+        } else {
+            vec![Buffer::from_vec(self.bytes)]
+        };
         let views = ScalarBuffer::from(self.views);
         let nulls = self.nulls.finish();
         // SAFETY: each view was made of a whole `&str`: short ones hold it themselves, padded with zeros; long ones tell
         // its length, its first four bytes and where it stands in `bytes`, which is buffer 0 and was never shortened. A
         // null has the view of an empty text.
-        #[expect(unsafe_code, reason = "checking all values again costs as much as parsing them")]
+        #[expect(
+            unsafe_code,
+            reason = "checking all values again costs as much as parsing them"
+        )]
         unsafe {
             StringViewArray::new_unchecked(views, buffers, nulls)
         }
@@ -144,7 +151,13 @@ mod tests {
 
     #[test]
     fn values_come_back_and_are_stored_once() {
-        let values = ["", "short", "just 12 byte", "thirteen byte", "ein längerer Wert, mit Umlaut"];
+        let values = [
+            "",
+            "short",
+            "just 12 byte",
+            "thirteen byte",
+            "ein längerer Wert, mit Umlaut",
+        ];
         let mut text = Text::new(10);
         for _ in 0..3 {
             values.iter().for_each(|value| text.push(value));
@@ -165,7 +178,9 @@ mod tests {
     #[test]
     fn what_collides_is_stored_again() {
         let mut text = Text::new(1);
-        let values: Vec<String> = (0..500).map(|number| format!("a value with number {number}")).collect();
+        let values: Vec<String> = (0..500)
+            .map(|number| format!("a value with number {number}"))
+            .collect();
         for value in values.iter().chain(&values) {
             text.push(value);
         }
@@ -182,6 +197,9 @@ mod tests {
         text.push_bytes(b"a\xff");
         text.push_bytes("thirteen byt\u{e9}".as_bytes());
         let array = text.finish();
-        assert_eq!((array.value(0), array.value(1)), ("a\u{fffd}", "thirteen byt\u{e9}"));
+        assert_eq!(
+            (array.value(0), array.value(1)),
+            ("a\u{fffd}", "thirteen byt\u{e9}")
+        );
     }
 }

@@ -15,6 +15,9 @@ pub enum Command {
     Latency(LatencyArgs),
     /// Raw scan of files with a command, beside GNU parallel
     Scan(ScanArgs),
+    /// Questions in SQL over an access log, beside awk, DuckDB and chDB
+    #[cfg(feature = "sql")]
+    Sql(SqlArgs),
     /// Whether a long job and many nodes keep the tree, the memory and the requests small
     Growth(GrowthArgs),
     /// Print a made-up access log
@@ -102,6 +105,33 @@ pub struct ScanArgs {
     pub servers: ServerArgs,
 }
 
+/// What `bench sql` may be told.
+#[cfg(feature = "sql")]
+#[derive(Clone, Debug, Args)]
+pub struct SqlArgs {
+    /// Size of the made-up access log
+    #[arg(long, value_name = "BYTES", default_value = "1GiB")]
+    pub bytes: Size,
+    /// Bytes of a block
+    #[arg(long, value_name = "BYTES", default_value = "8MiB")]
+    pub block: Size,
+    /// Blocks worked on at once, threads of the others
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub slots: u32,
+    /// Memory for columns that were read
+    #[arg(long, value_name = "SIZE", default_value = "2GiB")]
+    pub cache: Size,
+    /// How often each is measured, in turns
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// A Python that has the packages duckdb and chdb; what it lacks is left out
+    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
+    pub python: PathBuf,
+    /// Where to measure.
+    #[command(flatten)]
+    pub servers: ServerArgs,
+}
+
 /// What `bench growth` may be told.
 #[derive(Clone, Debug, Args)]
 pub struct GrowthArgs {
@@ -128,6 +158,9 @@ pub struct LogArgs {
     /// Instead of a number of lines: about so many bytes
     #[arg(long, value_name = "BYTES")]
     pub bytes: Option<Size>,
+    /// As of a busy site: 10,000 hosts, 2,000 paths of which few are asked for often, request times
+    #[arg(long)]
+    pub busy: bool,
     /// Another seed gives another log
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,

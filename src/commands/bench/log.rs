@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write as _};
 
 use super::{
-    access_log::{self, Until},
+    access_log::{self, Site, Until},
     args::LogArgs,
 };
 
@@ -12,8 +12,9 @@ pub(super) fn run(args: &LogArgs) -> anyhow::Result<()> {
     let until = args
         .bytes
         .map_or(Until::Lines(args.lines), |bytes| Until::Bytes(bytes.0));
+    let site = if args.busy { Site::Busy } else { Site::Small };
     let mut to = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    match access_log::write(&mut to, until, args.seed).and_then(|_| to.flush()) {
+    match access_log::write(&mut to, until, args.seed, site).and_then(|_| to.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }

@@ -16,7 +16,7 @@ use model::{Name, Processor, processor::Command, processor::DEFAULT_OUTPUT_LIMIT
 use serde::Serialize;
 
 use super::{
-    access_log::{self, Until},
+    access_log::{self, Site, Until},
     args::ScanArgs,
     report::{self, Line, Report, line, step},
     rig::{Rig, Shape, with_mill},
@@ -267,7 +267,7 @@ async fn files(args: &ScanArgs, dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let (to, until) = (path.clone(), Until::Bytes(args.bytes.0));
     let write = move || {
         let mut to = BufWriter::with_capacity(1 << 20, File::create(to)?);
-        access_log::write(&mut to, until, 1)?;
+        access_log::write(&mut to, until, 1, Site::Small)?;
         to.flush()
     };
     tokio::task::spawn_blocking(write)

@@ -17,7 +17,11 @@ pub(super) struct Marks<'a> {
 
 impl<'a> Marks<'a> {
     pub(super) fn new(text: &'a [u8]) -> Self {
-        Self { text, base: 0, left: window(text, 0) }
+        Self {
+            text,
+            base: 0,
+            left: window(text, 0),
+        }
     }
 
     /// Place of the next mark; the length of the text at its end.
@@ -39,7 +43,10 @@ impl<'a> Marks<'a> {
 
 #[inline]
 fn window(text: &[u8], base: usize) -> u64 {
-    if let Some(bytes) = text.get(base..base + WINDOW).and_then(|bytes| bytes.first_chunk::<WINDOW>()) {
+    if let Some(bytes) = text
+        .get(base..base + WINDOW)
+        .and_then(|bytes| bytes.first_chunk::<WINDOW>())
+    {
         return marks(bytes);
     }
     let rest = text.get(base..).unwrap_or_default();
@@ -68,10 +75,15 @@ mod tests {
     #[test]
     fn all_marks_are_found_wherever_they_stand() {
         for length in [0, 1, 15, 16, 63, 64, 65, 200] {
-            let text: Vec<u8> = (0..length).map(|at| [b'x', b'"', 0xff, b'\n', 0][at * 7 % 5]).collect();
-            let expected: Vec<usize> = (0..length).filter(|&at| matches!(text[at], b'"' | b'\n')).collect();
+            let text: Vec<u8> = (0..length)
+                .map(|at| [b'x', b'"', 0xff, b'\n', 0][at * 7 % 5])
+                .collect();
+            let expected: Vec<usize> = (0..length)
+                .filter(|&at| matches!(text[at], b'"' | b'\n'))
+                .collect();
             let mut marks = Marks::new(&text);
-            let found: Vec<usize> = std::iter::from_fn(|| Some(marks.next()).filter(|&at| at < length)).collect();
+            let found: Vec<usize> =
+                std::iter::from_fn(|| Some(marks.next()).filter(|&at| at < length)).collect();
             assert_eq!(found, expected, "{length}");
             assert_eq!(marks.next(), length);
         }

@@ -119,16 +119,25 @@ impl<'a> Scan<'a, '_, '_> {
             (ident, (ident + 1, time - 1), time + 1)
         };
         // A bracket within the time would end it.
-        if head[time..].iter().fold(false, |found, &byte| found | (byte == b']')) {
+        if head[time..]
+            .iter()
+            .fold(false, |found, &byte| found | (byte == b']'))
+        {
             return None;
         }
         // ` 200 ` behind the request.
-        let [b' ', a, b, c, b' ', ..] = *lines.get(closed + 1..end)? else { return None };
+        let [b' ', a, b, c, b' ', ..] = *lines.get(closed + 1..end)? else {
+            return None;
+        };
         if ![a, b, c].iter().all(u8::is_ascii_digit) {
             return None;
         }
         let bytes = closed + 6;
-        let length = lines.get(bytes..end)?.iter().position(|&byte| byte == b' ').unwrap_or(end - bytes);
+        let length = lines
+            .get(bytes..end)?
+            .iter()
+            .position(|&byte| byte == b' ')
+            .unwrap_or(end - bytes);
         let bytes = (bytes, bytes + length);
         let request_time = if full {
             if quotes[2] != bytes.1 + 1 || quotes[4] != quotes[3] + 2 || lines[quotes[3] + 1] != b' ' {
@@ -156,7 +165,14 @@ impl<'a> Scan<'a, '_, '_> {
 
     #[inline]
     fn put(&mut self, begin: usize, places: &Places) {
-        let &Places { host, ident, user, quotes, bytes, request_time } = places;
+        let &Places {
+            host,
+            ident,
+            user,
+            quotes,
+            bytes,
+            request_time,
+        } = places;
         self.text(HOST, begin, host);
         self.text_given(IDENT, host + 1, ident);
         self.text_given(USER, user.0, user.1);
@@ -175,7 +191,8 @@ impl<'a> Scan<'a, '_, '_> {
             self.null(AGENT);
         }
         if request_time.0 < request_time.1 {
-            self.sink.value(REQUEST_TIME, &self.lines[request_time.0..request_time.1]);
+            self.sink
+                .value(REQUEST_TIME, &self.lines[request_time.0..request_time.1]);
         } else {
             self.null(REQUEST_TIME);
         }
@@ -219,7 +236,9 @@ impl<'a> Scan<'a, '_, '_> {
 
     #[inline]
     fn time(&mut self, from: usize, to: usize) {
-        let Some(builder) = &mut self.sink.own[TIME] else { return };
+        let Some(builder) = &mut self.sink.own[TIME] else {
+            return;
+        };
         let text = &self.lines[from..to];
         match self.clock.read(text) {
             Some(time) => builder.timestamp(time),

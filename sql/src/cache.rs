@@ -1,0 +1,192 @@
+//! Decoded columns that a node keeps, so that the next query over the same blocks reads and parses nothing.
+//!
+//! Each is kept by the contents of its block and by what it was decoded to: a file that has changed, or a column of
+//! another type, is another one. Bounded by the bytes that the columns take; what is used often stays longest.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use datafusion::arrow::array::Array as _;
+use model::table::{EVERYWHERE, Format, Table};
+use quick_cache::{Weighter, sync::Cache};
+
+use crate::{
+    block::{Lines, begin_of_day},
+    decode::Column,
+};
+
+/// What a cache is expected to hold one column in; it grows with what it holds.
+const COLUMN_BYTES: u64 = 512 * 1024;
+/// What a column takes beside its values.
+const FRAME_BYTES: u64 = 256;
+
+/// Columns of blocks in memory. Shared by all that works on a node.
+#[derive(Debug)]
+pub struct ColumnCache {
+    kept: Cache<Key, Kept, ByBytes>,
+    bytes: u64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// How a cache is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheUse {
+    /// Most bytes that it may hold.
+    pub most_bytes: u64,
+    /// Bytes that it holds.
+    pub bytes: u64,
+    /// Columns of blocks that were found, since the node started.
+    pub hits: u64,
+    /// Columns of blocks that had to be read and parsed.
+    pub misses: u64,
+}
+
+/// Which block, for the cache: what is in it, and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockAt {
+    /// Its number in the dataset.
+    pub number: u32,
+    /// Whether it is the first one of its file, where a header or a byte order mark may stand.
+    pub begins_file: bool,
+    /// The fingerprint of its contents; none for a block of which nothing is to be kept.
+    pub contents: Option<[u8; 16]>,
+}
+
+type Key = [u8; 16];
+
+#[derive(Clone, Debug)]
+enum Kept {
+    Lines(Lines),
+    Column(Column),
+}
+
+#[derive(Clone, Debug)]
+struct ByBytes;
+
+impl Weighter<Key, Kept> for ByBytes {
+    fn weight(&self, _key: &Key, kept: &Kept) -> u64 {
+        let bytes = match kept {
+            Kept::Lines(lines) => size_of_val(&*lines.broken),
+            Kept::Column(column) => column.array.get_array_memory_size() + size_of_val(&*column.misfits),
+        };
+        bytes as u64 + FRAME_BYTES
+    }
+}
+
+impl ColumnCache {
+    /// One that holds at most so many bytes; 0: nothing is kept.
+    pub fn new(most_bytes: u64) -> Arc<Self> {
+        let columns = usize::try_from(most_bytes / COLUMN_BYTES)
+            .unwrap_or(usize::MAX)
+            .clamp(64, 1 << 20);
+        Arc::new(Self {
+            kept: Cache::with_weighter(columns, most_bytes, ByBytes),
+            bytes: most_bytes,
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        })
+    }
+
+    /// How it is used.
+    pub fn usage(&self) -> CacheUse {
+        CacheUse {
+            most_bytes: self.bytes,
+            bytes: self.kept.weight(),
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn lines(&self, keys: &Keys) -> Option<Lines> {
+        match self.kept.get(&keys.of(LINES)?)? {
+            Kept::Lines(lines) => Some(lines),
+            Kept::Column(_) => None,
+        }
+    }
+
+    pub(crate) fn column(&self, keys: &Keys, place: usize) -> Option<Column> {
+        let found = keys.of(place).and_then(|key| self.kept.get(&key));
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        match found? {
+            Kept::Column(column) => Some(column),
+            Kept::Lines(_) => None,
+        }
+    }
+
+    pub(crate) fn keep_lines(&self, keys: &Keys, lines: &Lines) {
+        self.keep(keys.of(LINES), Kept::Lines(lines.clone()));
+    }
+
+    pub(crate) fn keep_column(&self, keys: &Keys, place: usize, column: &Column) {
+        self.keep(keys.of(place), Kept::Column(column.clone()));
+    }
+
+    fn keep(&self, key: Option<Key>, kept: Kept) {
+        if let Some(key) = key.filter(|_| self.bytes > 0) {
+            self.kept.insert(key, kept);
+        }
+    }
+}
+
+/// Stands for the lines in the place of a column.
+const LINES: usize = usize::MAX;
+
+/// The keys of the columns of one block.
+pub(crate) struct Keys<'t> {
+    table: &'t Table,
+    /// All that the values depend on beside the column.
+    base: Option<blake3::Hasher>,
+}
+
+impl<'t> Keys<'t> {
+    pub(crate) fn new(table: &'t Table, block: BlockAt, now_us: i64) -> Self {
+        let base = block.contents.map(|contents| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&contents).update(&[u8::from(block.begins_file)]);
+            hasher.update(format!("{:?}\0", table.format).as_bytes());
+            let positional = matches!(table.format, Format::Separated { .. } | Format::Regex { .. });
+            if positional {
+                // Which value is meant depends on the names before it.
+                for column in &table.columns {
+                    hasher.update(column.name.as_bytes()).update(b"\0");
+                }
+            }
+            if table.format == Format::Syslog {
+                hasher.update(&begin_of_day(now_us).to_le_bytes());
+            }
+            hasher
+        });
+        Self { table, base }
+    }
+
+    fn of(&self, place: usize) -> Option<Key> {
+        let mut hasher = self.base.clone()?;
+        let own = self.table.columns.len();
+        match (
+            self.table.columns.get(place),
+            place.checked_sub(own).and_then(|place| EVERYWHERE.get(place)),
+        ) {
+            (Some(column), _) => {
+                hasher
+                    .update(column.name.as_bytes())
+                    .update(b"\0")
+                    .update(column.kind.name().as_bytes());
+            }
+            (None, Some((name, _))) => {
+                // Why a line does not parse depends on the types of all columns.
+                hasher.update(b"\0").update(name.as_bytes());
+                hasher.update(format!("{:?}", self.table.columns).as_bytes());
+            }
+            (None, None) => {
+                hasher.update(b"\0\0lines").update(&own.to_le_bytes());
+            }
+        }
+        let mut key = [0; 16];
+        key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Some(key)
+    }
+}
