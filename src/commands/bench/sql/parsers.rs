@@ -118,6 +118,7 @@ pub(super) async fn planning() -> anyhow::Result<Duration> {
             now_us: ORIGIN.now_us + round as i64,
             version: sql::VERSION.into(),
             question: None,
+            into: None,
         };
         let begin = Instant::now();
         sql::check(&query).await?;
