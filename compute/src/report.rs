@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use coordination::WorkerNumber;
-use storage::{NodeReport, Store};
+use engine::Engine;
+use storage::{CacheReport, NodeReport, Store};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::task::JoinSet;
 
@@ -16,12 +17,13 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) struct Reporter {
     store: Store,
     report: NodeReport,
+    engine: Engine,
     at: Option<Instant>,
     under_way: JoinSet<()>,
 }
 
 impl Reporter {
-    pub(crate) fn new(config: &Config, worker: WorkerNumber, store: Store) -> Self {
+    pub(crate) fn new(config: &Config, worker: WorkerNumber, store: Store, engine: Engine) -> Self {
         let report = NodeReport {
             node: config.node.clone(),
             worker: worker.0,
@@ -29,12 +31,14 @@ impl Reporter {
             running: 0,
             cpu: 0.0,
             memory_bytes: 0,
+            cache: CacheReport::default(),
             out: false,
             at_ms: 0,
         };
         Self {
             store,
             report,
+            engine,
             at: None,
             under_way: JoinSet::new(),
         }
@@ -50,6 +54,7 @@ impl Reporter {
         self.at = Some(Instant::now());
         self.report.running = u32::try_from(running).unwrap_or(u32::MAX);
         self.report.out = out;
+        self.report.cache = cache(&self.engine);
         let (store, mut report) = (self.store.clone(), self.report.clone());
         self.under_way.spawn(async move {
             if let Ok((cpu, memory_bytes)) = tokio::task::spawn_blocking(load).await {
@@ -61,6 +66,16 @@ impl Reporter {
                 tracing::debug!("the report of this node was not kept: {failure}");
             }
         });
+    }
+}
+
+fn cache(engine: &Engine) -> CacheReport {
+    let used = engine.cache_use();
+    CacheReport {
+        most_bytes: used.most_bytes,
+        bytes: used.bytes,
+        hits: used.hits,
+        misses: used.misses,
     }
 }
 

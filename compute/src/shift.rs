@@ -73,7 +73,7 @@ pub(crate) struct Shift {
 impl Shift {
     pub(crate) fn new(config: Config, engine: Engine, store: Store, worker: Worker) -> Self {
         let now = Instant::now();
-        let reporter = Reporter::new(&config, worker.number(), store.clone());
+        let reporter = Reporter::new(&config, worker.number(), store.clone(), engine.clone());
         Self {
             capabilities: config.capabilities(),
             config: Arc::new(config),

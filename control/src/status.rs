@@ -66,6 +66,10 @@ pub struct Worker {
     pub cpu: Option<f64>,
     /// Memory of its process, in bytes; none without a fresh report.
     pub memory_bytes: Option<u64>,
+    /// Bytes of columns that it keeps for queries; none without a fresh report.
+    pub cache_bytes: Option<u64>,
+    /// Part of the columns that queries found there, 0.0 to 1.0, since it started; none when nothing was looked for.
+    pub cache_hit_rate: Option<f64>,
 }
 
 /// Entries by place.
@@ -213,6 +217,8 @@ fn worker(view: &WorkerView, reports: &[NodeReport], now_ms: i64) -> Worker {
         entries: view.entries.len(),
         cpu: report.map(|report| report.cpu),
         memory_bytes: report.map(|report| report.memory_bytes),
+        cache_bytes: report.map(|report| report.cache.bytes),
+        cache_hit_rate: report.and_then(|report| report.cache.hit_rate()),
     }
 }
 

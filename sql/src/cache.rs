@@ -190,3 +190,87 @@ impl<'t> Keys<'t> {
         Some(key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::processor::{Query, QueryTable};
+
+    use super::*;
+    use crate::{LowerHalf, parse::fixed_columns, upper};
+
+    const LOG: &[u8] = b"1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] \"GET /index.html HTTP/1.0\" 200 2326\n\
+        1.2.3.4 - - [10/Oct/2000:13:55:37 -0700] \"GET /index.html HTTP/1.0\" 404 x\nno line\n";
+
+    fn query(text: &str) -> Arc<Query> {
+        let columns = fixed_columns(&Format::Access).unwrap();
+        Arc::new(Query {
+            sql: text.into(),
+            tables: vec![QueryTable {
+                name: "log".into(),
+                table: Table {
+                    format: Format::Access,
+                    columns,
+                },
+                lower_half: None,
+            }],
+            time_zone: "UTC".into(),
+            now_us: 0,
+            version: crate::VERSION.into(),
+            question: None,
+            into: None,
+        })
+    }
+
+    fn at(contents: u8) -> BlockAt {
+        BlockAt {
+            number: 0,
+            begins_file: true,
+            contents: Some([contents; 16]),
+        }
+    }
+
+    /// The answer, and whether the bytes of the block were needed.
+    async fn ask(cache: &Arc<ColumnCache>, text: &str, block: BlockAt) -> (Vec<u8>, bool) {
+        let query = query(text);
+        let mut half = LowerHalf::new(query.clone(), 0, block, cache.clone())
+            .await
+            .unwrap();
+        let needed = half.needs_bytes();
+        if needed {
+            half.read(LOG).unwrap();
+        }
+        let partial = half.run().await.unwrap();
+        (upper(&query, &partial[..]).await.unwrap(), needed)
+    }
+
+    #[tokio::test]
+    async fn what_was_read_once_is_not_read_again() {
+        let cache = ColumnCache::new(1 << 30);
+        let by_status = "SELECT status, count(*), max(_line) FROM log GROUP BY status ORDER BY status";
+        let first = ask(&cache, by_status, at(1)).await;
+        assert!(first.1);
+        let again = ask(&cache, by_status, at(1)).await;
+        assert_eq!(again, (first.0, false));
+        // Lines that do not parse are told of as before, whichever columns come from where.
+        let errors = ask(&cache, "SELECT status, bytes FROM log", at(1)).await;
+        assert!(errors.1);
+        let uncached = ask(&ColumnCache::new(0), "SELECT status, bytes FROM log", at(1)).await;
+        assert_eq!(errors, uncached);
+        assert!(ask(&cache, by_status, at(2)).await.1, "other contents");
+        let used = cache.usage();
+        assert_eq!((used.hits, used.misses), (2, 3));
+        assert!(used.bytes > 0);
+    }
+
+    #[tokio::test]
+    async fn no_more_is_kept_than_allowed() {
+        let cache = ColumnCache::new(64 * 1024);
+        for block in 0..200 {
+            ask(&cache, "SELECT host, path, status, bytes FROM log", at(block)).await;
+        }
+        assert!(cache.usage().bytes <= 64 * 1024, "{:?}", cache.usage());
+        let none = ColumnCache::new(0);
+        assert!(ask(&none, "SELECT host FROM log", at(1)).await.1);
+        assert!(ask(&none, "SELECT host FROM log", at(1)).await.1);
+    }
+}

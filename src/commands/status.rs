@@ -52,7 +52,7 @@ fn tell(status: &Status) -> anyhow::Result<()> {
         output::line("no workers")?;
     } else {
         let headings = [
-            "WORKER", "NODE", "HOST", ">PID", ">SLOTS", ">ENTRIES", ">CPU", ">MEMORY", "COMMANDS",
+            "WORKER", "NODE", "HOST", ">PID", ">SLOTS", ">ENTRIES", ">CPU", ">MEMORY", "CACHE", "COMMANDS",
         ];
         output::table(&headings, status.workers.iter().map(worker))?;
     }
@@ -121,7 +121,7 @@ fn candidate(candidate: &Candidate) -> String {
     )
 }
 
-fn worker(worker: &Worker) -> [String; 9] {
+fn worker(worker: &Worker) -> [String; 10] {
     let dead = if worker.alive { "" } else { " (dead)" };
     [
         format!("{}{dead}", worker.name),
@@ -135,6 +135,16 @@ fn worker(worker: &Worker) -> [String; 9] {
             .map(|cpu| format!("{:.0}%", cpu * 100.0))
             .unwrap_or_default(),
         worker.memory_bytes.map(output::size).unwrap_or_default(),
+        cache(worker),
         if worker.allow_exec { "yes" } else { "no" }.to_string(),
     ]
+}
+
+/// Bytes of columns that it keeps, and how often queries found theirs.
+fn cache(worker: &Worker) -> String {
+    let held = worker.cache_bytes.map(output::size).unwrap_or_default();
+    match worker.cache_hit_rate {
+        Some(rate) => format!("{held}, {:.0}% hits", rate * 100.0),
+        None => held,
+    }
 }

@@ -48,7 +48,7 @@ pub use error::Error;
 pub use failures::FailureRecord;
 pub use jobs::JobFilter;
 pub use leadership::{Epoch, Progress};
-pub use nodes::NodeReport;
+pub use nodes::{CacheReport, NodeReport};
 pub use record::{DoneItem, Recorded};
 pub use results::Partial;
 pub use retention::{Pruned, Retention};

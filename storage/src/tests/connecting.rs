@@ -178,6 +178,12 @@ async fn the_last_report_of_a_node_counts() {
         running,
         cpu: 0.25,
         memory_bytes: 1 << 33,
+        cache: crate::nodes::CacheReport {
+            most_bytes: 8,
+            bytes: 7,
+            hits: 3,
+            misses: 1,
+        },
         out: running == 3,
         at_ms: 1_700_000_000_000,
     };
