@@ -3,6 +3,7 @@
 mod finishing;
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     panic::AssertUnwindSafe,
     sync::Arc,
@@ -276,7 +277,7 @@ impl Shift {
         if known.count() < room.min(names.len()) {
             self.read(&names).await?;
         }
-        let claims = self.admit(names, room, now);
+        let claims = self.admit(self.held_first(names), room, now);
         if claims.is_empty() {
             return Ok(());
         }
@@ -327,6 +328,19 @@ impl Shift {
             }
         }
         Ok(())
+    }
+
+    /// Among entries of one priority those come first of which most blocks are in memory here.
+    fn held_first(&self, mut names: Vec<EntryName>) -> Vec<EntryName> {
+        let is_held = |name: &EntryName| {
+            self.shelf.data(name).is_some_and(|data| {
+                let table = data.at.map_or(0, |at| at.table as usize);
+                let held = self.engine.held(&data.processor, table, &data.blocks);
+                held > data.blocks.len() / 2
+            })
+        };
+        names.sort_by_cached_key(|name| (Reverse(name.priority), !is_held(name)));
+        names
     }
 
     /// What of `names` to claim now, at most `room`. A suspect runs alone: it is claimed when nothing runs, and until then nothing else.

@@ -74,6 +74,18 @@ impl Engine {
         }
     }
 
+    /// How many of these blocks, of the dataset with the number `table` among those of the job, have columns in memory.
+    pub fn held(&self, processor: &Processor, table: usize, blocks: &[Block]) -> usize {
+        match processor {
+            #[cfg(feature = "sql")]
+            Processor::Query(query) => crate::query::held(query, table, blocks, &self.queries.cache),
+            _ => {
+                let _ = (table, blocks);
+                0
+            }
+        }
+    }
+
     /// How the columns that queries have read are used.
     pub fn cache_use(&self) -> CacheUse {
         #[cfg(feature = "sql")]

@@ -87,6 +87,22 @@ thread_local! {
     static LAST: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// How many of these blocks, which follow one another in the dataset with the number `table`, have columns in the cache.
+pub(crate) fn held(query: &Query, table: usize, blocks: &[model::Block], cache: &ColumnCache) -> usize {
+    let Some(described) = query.tables.get(table) else {
+        return 0;
+    };
+    let held = blocks.iter().filter(|block| {
+        let at = at(&Block {
+            block,
+            number: 0,
+            table,
+        });
+        cache.holds(&described.table, at, query.now_us)
+    });
+    held.count()
+}
+
 fn at(block: &Block<'_>) -> BlockAt {
     let (begins_file, is_kept) = match block.block.content {
         Content::Object { start, .. } => (start == 0, true),

@@ -100,6 +100,12 @@ impl ColumnCache {
         }
     }
 
+    /// Whether anything of a block is held, for queries that take their table to be this one.
+    pub fn holds(&self, table: &Table, block: BlockAt, now_us: i64) -> bool {
+        let key = Keys::new(table, block, now_us).of(LINES);
+        key.is_some_and(|key| self.kept.contains_key(&key))
+    }
+
     pub(crate) fn lines(&self, keys: &Keys) -> Option<Lines> {
         match self.kept.get(&keys.of(LINES)?)? {
             Kept::Lines(lines) => Some(lines),
@@ -256,6 +262,8 @@ mod tests {
         assert!(errors.1);
         let uncached = ask(&ColumnCache::new(0), "SELECT status, bytes FROM log", at(1)).await;
         assert_eq!(errors, uncached);
+        let table = &query(by_status).tables[0].table.clone();
+        assert!(cache.holds(table, at(1), 0) && !cache.holds(table, at(2), 0));
         assert!(ask(&cache, by_status, at(2)).await.1, "other contents");
         let used = cache.usage();
         assert_eq!((used.hits, used.misses), (2, 3));
