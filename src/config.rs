@@ -129,6 +129,8 @@ pub struct Settings {
     pub locality_wait: Duration,
     /// What this node may keep in memory of the columns that queries have read.
     pub cache: Share,
+    /// Bytes of remote blocks of which this node may keep copies on its disk, under `scratch`.
+    pub block_copies: u64,
     /// How long a stopping role waits for what runs before it hands it back.
     pub stop_grace: Duration,
     /// Directory for temporary files of this node.

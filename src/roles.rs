@@ -97,6 +97,7 @@ impl Role {
             scratch: settings.scratch.clone(),
             locality_wait: settings.locality_wait,
             cache_bytes: settings.cache.of(memory()),
+            copies_bytes: settings.block_copies,
             stop_grace: settings.stop_grace,
             host: host(),
         })

@@ -33,6 +33,8 @@ pub struct Config {
     pub locality_wait: Duration,
     /// Most bytes that columns of blocks may take which queries have read.
     pub cache_bytes: u64,
+    /// Most bytes that copies of remote blocks may take on the disk.
+    pub copies_bytes: u64,
     /// How long running work may still finish after a stop was asked; what is not done by then is handed back.
     pub stop_grace: Duration,
     /// Host name told to others.
@@ -97,11 +99,13 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
         path: config.scratch.clone(),
         source,
     })?;
+    let copies = config.scratch.join("sawmill-blocks");
+    let store = parts.store.clone().with_copies(copies, config.copies_bytes);
     // What it keeps in memory outlives its sessions.
     let engine = engine::Engine::new(config.guard.clone(), &config.scratch, config.cache_bytes);
     terms::serve(&parts.zookeeper, &stop, "compute", |term| {
         let (config, engine) = (config.clone(), engine.clone());
-        let (store, stop) = (parts.store.clone(), stop.clone());
+        let (store, stop) = (store.clone(), stop.clone());
         async move { serve_term(config, engine, store, term, stop).await }
     })
     .await

@@ -7,7 +7,7 @@ use std::{
 
 use model::{Block, Codec, Content};
 
-use crate::{Error, Store, codec, files, objects};
+use crate::{Error, Store, codec, copies::Original, files, objects};
 
 /// The lines of a block, to be read off the async runtime.
 ///
@@ -100,11 +100,19 @@ impl Store {
         if was != is {
             return Err(files::changed(url, was, is));
         }
-        decoded(
-            *codec,
-            objects::fetch(&*store, &key, *start..*end, url).await?,
-            url,
-        )
+        let stored = match self.copies() {
+            Some(copies) => {
+                let original = Original {
+                    url,
+                    range: *start..*end,
+                    size: *size,
+                    mtime_ms: *mtime_ms,
+                };
+                copies.fetch(&*store, &key, original).await?
+            }
+            None => objects::fetch(&*store, &key, *start..*end, url).await?,
+        };
+        decoded(*codec, stored, url)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -15,12 +16,13 @@ use mongodb::{
 };
 use tokio::sync::OnceCell;
 
-use crate::{Config, Error, config::DEFAULT_DATABASE, objects::Root, sessions::Sessions};
+use crate::{Config, Error, config::DEFAULT_DATABASE, copies::Copies, objects::Root, sessions::Sessions};
 
 /// MongoDB and the block store. Cloning is cheap; all clones share their connections.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    copies: Option<Arc<Copies>>,
 }
 
 struct Inner {
@@ -89,10 +91,22 @@ impl Store {
         };
         let store = Self {
             inner: Arc::new(inner),
+            copies: None,
         };
         store.hello().await?;
         store.check_format().await?;
         Ok(store)
+    }
+
+    /// The same stores, with copies of the remote blocks that are read kept in `folder`, up to so many bytes.
+    #[must_use]
+    pub fn with_copies(mut self, folder: impl Into<PathBuf>, most_bytes: u64) -> Self {
+        self.copies = (most_bytes > 0).then(|| Arc::new(Copies::new(folder.into(), most_bytes)));
+        self
+    }
+
+    pub(crate) fn copies(&self) -> Option<&Copies> {
+        self.copies.as_deref()
     }
 
     /// Asks MongoDB for a sign of life.

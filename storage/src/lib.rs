@@ -14,6 +14,7 @@ mod blocks;
 mod codec;
 mod config;
 mod connect;
+mod copies;
 mod datasets;
 mod error;
 mod extent;

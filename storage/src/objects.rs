@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     io::{Seek, SeekFrom, Write},
     ops::Range,
     path::Path,
@@ -141,6 +142,17 @@ pub(crate) async fn fetch(
     range: Range<u64>,
     url: &str,
 ) -> Result<BlockReader, Error> {
+    fetch_into(store, key, range, url, tempfile::tempfile).await
+}
+
+/// The same, with the copy in the file that `new_file` makes.
+pub(crate) async fn fetch_into(
+    store: &dyn ObjectStore,
+    key: &Key,
+    range: Range<u64>,
+    url: &str,
+    new_file: impl FnOnce() -> std::io::Result<File>,
+) -> Result<BlockReader, Error> {
     if range.is_empty() {
         return Ok(BlockReader::bytes(Vec::new()));
     }
@@ -178,7 +190,7 @@ pub(crate) async fn fetch(
                 path: std::env::temp_dir(),
                 source,
             };
-            let mut file = tempfile::tempfile().map_err(failed)?;
+            let mut file = new_file().map_err(failed)?;
             while let Some(bytes) = stream
                 .try_next()
                 .await
