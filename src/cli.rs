@@ -110,6 +110,7 @@ impl Command {
         match self {
             #[cfg(feature = "sql")]
             Self::Query(_) => true,
+            Self::Dataset(command) => command.prints_answers(),
             Self::Job(command) => command.prints_answers(),
             _ => false,
         }

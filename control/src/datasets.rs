@@ -66,6 +66,51 @@ impl Control {
         found.ok_or_else(|| Error::NoSuchDataset { name: name.clone() })
     }
 
+    /// Splits files into blocks of about `block_size` bytes: those of each file by themselves.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] that names the file that is missing, no file or not readable.
+    pub async fn split(&self, sources: &[Source], block_size: u64) -> Result<Vec<Vec<Block>>, Error> {
+        let mut files = Vec::with_capacity(sources.len());
+        for source in sources {
+            files.push(self.store().split(source.as_str(), block_size).await?);
+        }
+        Ok(files)
+    }
+
+    /// Makes sure that there is a dataset of this name, and gives it.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn dataset_or_new(&self, name: &Name) -> Result<Dataset, Error> {
+        match self.store().create(name).await {
+            Ok(_) | Err(storage::Error::Exists { .. }) => self.dataset(name).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Appends the blocks of files to the dataset, a new one where there is none of this name.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn append(&self, name: &Name, files: Vec<Vec<Block>>) -> Result<AddReport, Error> {
+        let count = files.len();
+        let blocks: Vec<Block> = files.into_iter().flatten().collect();
+        let added = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
+        let bytes = blocks.iter().map(Block::stored_bytes).sum();
+        self.dataset_or_new(name).await?;
+        if !blocks.is_empty() {
+            self.store().append_blocks(name, blocks).await?;
+        }
+        let dataset = self.dataset(name).await?;
+        Ok(AddReport {
+            dataset,
+            files: count,
+            blocks: added,
+            bytes,
+        })
+    }
+
     /// Splits files into blocks of about `block_size` bytes and appends them to the dataset, a new one where there is
     /// none of this name. All files are split before anything is written.
     ///
@@ -77,26 +122,8 @@ impl Control {
         sources: &[Source],
         block_size: u64,
     ) -> Result<AddReport, Error> {
-        let mut blocks: Vec<Block> = Vec::new();
-        for source in sources {
-            blocks.extend(self.store().split(source.as_str(), block_size).await?);
-        }
-        let added = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
-        let bytes = blocks.iter().map(Block::stored_bytes).sum();
-        match self.store().create(name).await {
-            Ok(_) | Err(storage::Error::Exists { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if !blocks.is_empty() {
-            self.store().append_blocks(name, blocks).await?;
-        }
-        let dataset = self.dataset(name).await?;
-        Ok(AddReport {
-            dataset,
-            files: sources.len(),
-            blocks: added,
-            bytes,
-        })
+        let files = self.split(sources, block_size).await?;
+        self.append(name, files).await
     }
 
     /// Forgets a dataset; the files stay.

@@ -1,5 +1,7 @@
 //! How the lines of a dataset become rows of a table.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 /// How a line is written.
@@ -47,6 +49,20 @@ pub enum ColumnType {
 }
 
 impl ColumnType {
+    /// All types.
+    pub const ALL: [Self; 5] = [
+        Self::Text,
+        Self::Integer,
+        Self::Float,
+        Self::Boolean,
+        Self::Timestamp,
+    ];
+
+    /// Whether what is of type `other` can be read as this one without loss.
+    pub fn takes(self, other: Self) -> bool {
+        self == other || self == Self::Text || (self == Self::Float && other == Self::Integer)
+    }
+
     /// Its name for people.
     pub fn name(self) -> &'static str {
         match self {
@@ -56,6 +72,17 @@ impl ColumnType {
             Self::Boolean => "boolean",
             Self::Timestamp => "timestamp",
         }
+    }
+}
+
+impl FromStr for ColumnType {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == text);
+        found.ok_or_else(|| {
+            let all = Self::ALL.map(Self::name).join(", ");
+            format!("no such type {text:?}: it is one of {all}")
+        })
     }
 }
 
@@ -77,6 +104,9 @@ pub struct Table {
     pub format: Format,
     /// Its columns, in their order.
     pub columns: Vec<Column>,
+    /// How many values a line of separated values has at least: the columns behind came with later files. None: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least: Option<u32>,
 }
 
 /// The line as it is, without its line feed.
@@ -97,6 +127,16 @@ pub const EVERYWHERE: [(&str, ColumnType); 4] = [
 ];
 
 impl Format {
+    /// Whether its columns and their types are the same for all lines there are.
+    pub fn is_fixed(&self) -> bool {
+        matches!(self, Self::Access | Self::Syslog | Self::Syslog5424 | Self::Raw)
+    }
+
+    /// Whether a value is found by the name of its column, not by its place in the line.
+    pub fn finds_by_name(&self) -> bool {
+        matches!(self, Self::Json | Self::Logfmt)
+    }
+
     /// Its name on the command line.
     pub fn name(&self) -> String {
         match self {

@@ -169,6 +169,7 @@ mod tests {
         Table {
             columns: fixed_columns(&format).unwrap_or_else(|| given.collect()),
             format,
+            least: None,
         }
     }
 
@@ -294,6 +295,16 @@ mod tests {
         let text = "\u{feff}a,b\n1,\"x, \"\"y\"\"\"\n2,\n3\n";
         let (found, tally) = rows(&table, text.as_bytes(), &["a", "b"]);
         assert_eq!(found, "1|x, \"y\"\n2|\n3|");
+        assert_eq!((tally.rows, tally.errors), (3, 1));
+    }
+
+    #[test]
+    fn lines_of_older_files_lack_the_columns_that_came_later() {
+        let columns = [("a", ColumnType::Integer), ("b", ColumnType::Text)];
+        let mut table = table(Format::Separated { separator: ',' }, &columns);
+        table.least = Some(1);
+        let (found, tally) = rows(&table, b"a\n1\n2,x\n3,y,z\n", &["a", "b"]);
+        assert_eq!(found, "1|\n2|x\n3|y");
         assert_eq!((tally.rows, tally.errors), (3, 1));
     }
 

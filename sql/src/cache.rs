@@ -153,7 +153,7 @@ impl<'t> Keys<'t> {
         let base = block.contents.map(|contents| {
             let mut hasher = blake3::Hasher::new();
             hasher.update(&contents).update(&[u8::from(block.begins_file)]);
-            hasher.update(format!("{:?}\0", table.format).as_bytes());
+            hasher.update(format!("{:?}\0", (&table.format, table.least)).as_bytes());
             let positional = matches!(table.format, Format::Separated { .. } | Format::Regex { .. });
             if positional {
                 // Which value is meant depends on the names before it.
@@ -216,6 +216,7 @@ mod tests {
                 table: Table {
                     format: Format::Access,
                     columns,
+                    least: None,
                 },
                 lower_half: None,
             }],

@@ -298,6 +298,7 @@ mod tests {
         let table = Table {
             format: Format::Access,
             columns,
+            least: None,
         };
         let origin = Origin {
             block: 0,

@@ -21,9 +21,9 @@ pub struct Detected {
 }
 
 /// Of so many lines in a hundred a format must be able to make sense.
-const ENOUGH: usize = 80;
+pub(crate) const ENOUGH: usize = 80;
 
-fn lines(sample: &[u8]) -> Vec<&[u8]> {
+pub(crate) fn lines(sample: &[u8]) -> Vec<&[u8]> {
     let sample = sample.strip_prefix("\u{feff}".as_bytes()).unwrap_or(sample);
     // The last line may be cut off.
     let end = memchr::memrchr(b'\n', sample).unwrap_or(sample.len());
@@ -63,13 +63,17 @@ pub fn detect(sample: &[u8]) -> Detected {
     let table = Table {
         format: Format::Raw,
         columns: Vec::new(),
+        least: None,
     };
     let why = "no format fits the first lines: only _raw is known of them".to_string();
     Detected { table, why }
 }
 
 /// The format that a user names: `access`, `json`, `logfmt`, `syslog`, `syslog5424`, `csv`, `tsv`, `raw` or `regex:…`.
-fn format_of(name: &str) -> Result<Format, Error> {
+///
+/// # Errors
+/// [`Error::BadFormat`] that names the choices.
+pub fn format(name: &str) -> Result<Format, Error> {
     Ok(match name {
         "access" | "common" | "combined" => Format::Access,
         "json" => Format::Json,
@@ -95,20 +99,12 @@ fn format_of(name: &str) -> Result<Format, Error> {
     })
 }
 
-/// Checks the name of a format.
-///
-/// # Errors
-/// [`Error::BadFormat`] that names the choices.
-pub fn check_name(name: &str) -> Result<(), Error> {
-    format_of(name).map(drop)
-}
-
 /// The table of lines in a named format; some have columns that only their lines tell.
 ///
 /// # Errors
 /// [`Error::BadFormat`].
 pub fn named(name: &str, sample: &[u8]) -> Result<Detected, Error> {
-    let format = format_of(name)?;
+    let format = format(name)?;
     let lines = lines(sample);
     let table = table(&format, &lines).ok_or_else(|| {
         Error::BadFormat(format!(
@@ -122,14 +118,14 @@ pub fn named(name: &str, sample: &[u8]) -> Result<Detected, Error> {
 }
 
 /// The lines without a header.
-fn body<'l, 'a>(format: &Format, lines: &'l [&'a [u8]]) -> &'l [&'a [u8]] {
+pub(crate) fn body<'l, 'a>(format: &Format, lines: &'l [&'a [u8]]) -> &'l [&'a [u8]] {
     match format {
         Format::Separated { .. } => lines.get(1..).unwrap_or_default(),
         _ => lines,
     }
 }
 
-fn fitting(table: &Table, lines: &[&[u8]]) -> usize {
+pub(crate) fn fitting(table: &Table, lines: &[&[u8]]) -> usize {
     let Ok(mut parser) = parser(table, &vec![true; table.columns.len()]) else {
         return 0;
     };
@@ -161,10 +157,6 @@ impl Seen {
             _ => ColumnType::Text,
         });
     }
-
-    fn kind(self) -> ColumnType {
-        self.kind.unwrap_or(ColumnType::Text)
-    }
 }
 
 fn of_text(text: &[u8]) -> ColumnType {
@@ -192,26 +184,48 @@ fn of_bare(text: &[u8]) -> ColumnType {
 }
 
 fn table(format: &Format, lines: &[&[u8]]) -> Option<Table> {
-    let columns = match format {
-        Format::Json => json_columns(lines)?,
-        Format::Logfmt => logfmt_columns(lines)?,
-        Format::Separated { separator } => separated_columns(*separator, lines)?,
-        Format::Regex { pattern } => pattern_columns(pattern, lines)?,
-        fixed => fixed_columns(fixed)?,
+    let columns = match fixed_columns(format) {
+        Some(fixed) => fixed,
+        None => seen(format, lines)?.into_iter().map(Column::from).collect(),
     };
     Some(Table {
         format: format.clone(),
         columns,
+        least: None,
     })
 }
 
+/// A column as lines have it.
+pub(crate) struct SeenColumn {
+    pub(crate) name: String,
+    /// None where no line has a value in it.
+    pub(crate) kind: Option<ColumnType>,
+}
+
+impl From<SeenColumn> for Column {
+    fn from(seen: SeenColumn) -> Self {
+        Self {
+            name: seen.name,
+            kind: seen.kind.unwrap_or(ColumnType::Text),
+        }
+    }
+}
+
+/// The columns of lines, for formats that do not fix them; none where there are none to be seen.
+pub(crate) fn seen(format: &Format, lines: &[&[u8]]) -> Option<Vec<SeenColumn>> {
+    match format {
+        Format::Json => json_columns(lines),
+        Format::Logfmt => logfmt_columns(lines),
+        Format::Separated { separator } => separated_columns(*separator, lines),
+        Format::Regex { pattern } => pattern_columns(pattern, lines),
+        _ => None,
+    }
+}
+
 /// Columns that are found by their name: those named like what every table has are left to `_raw`.
-fn columns(seen: impl IntoIterator<Item = (String, Seen)>) -> Vec<Column> {
+fn columns(seen: impl IntoIterator<Item = (String, Seen)>) -> Vec<SeenColumn> {
     let free = |(name, _): &(String, Seen)| !is_everywhere(name);
-    let column = |(name, seen): (String, Seen)| Column {
-        name,
-        kind: seen.kind(),
-    };
+    let column = |(name, Seen { kind }): (String, Seen)| SeenColumn { name, kind };
     seen.into_iter().filter(free).map(column).collect()
 }
 
@@ -220,9 +234,9 @@ fn is_everywhere(name: &str) -> bool {
 }
 
 /// Columns that are found by their place: a name that is taken gets a number behind it.
-fn columns_in_place(seen: impl IntoIterator<Item = (String, Seen)>) -> Vec<Column> {
-    let mut columns: Vec<Column> = Vec::new();
-    for (given, seen) in seen {
+fn columns_in_place(seen: impl IntoIterator<Item = (String, Seen)>) -> Vec<SeenColumn> {
+    let mut columns: Vec<SeenColumn> = Vec::new();
+    for (given, Seen { kind }) in seen {
         let taken = |name: &str| is_everywhere(name) || columns.iter().any(|column| column.name == name);
         let mut name = given.clone();
         let mut number = 2;
@@ -230,15 +244,12 @@ fn columns_in_place(seen: impl IntoIterator<Item = (String, Seen)>) -> Vec<Colum
             name = format!("{given}_{number}");
             number += 1;
         }
-        columns.push(Column {
-            name,
-            kind: seen.kind(),
-        });
+        columns.push(SeenColumn { name, kind });
     }
     columns
 }
 
-fn json_columns(lines: &[&[u8]]) -> Option<Vec<Column>> {
+fn json_columns(lines: &[&[u8]]) -> Option<Vec<SeenColumn>> {
     fn visit(seen: &mut BTreeMap<String, Seen>, path: &str, object: &Map<String, Value>) {
         for (key, value) in object {
             let path = if path.is_empty() {
@@ -267,7 +278,7 @@ fn json_columns(lines: &[&[u8]]) -> Option<Vec<Column>> {
     (!seen.is_empty()).then(|| columns(seen))
 }
 
-fn logfmt_columns(lines: &[&[u8]]) -> Option<Vec<Column>> {
+fn logfmt_columns(lines: &[&[u8]]) -> Option<Vec<SeenColumn>> {
     let mut order: Vec<(String, Seen)> = Vec::new();
     for line in lines {
         let _ = logfmt::pairs(line, |key, value| {
@@ -287,7 +298,7 @@ fn logfmt_columns(lines: &[&[u8]]) -> Option<Vec<Column>> {
     (!order.is_empty()).then(|| columns(order))
 }
 
-fn separated_columns(separator: char, lines: &[&[u8]]) -> Option<Vec<Column>> {
+fn separated_columns(separator: char, lines: &[&[u8]]) -> Option<Vec<SeenColumn>> {
     let separated = Separated::new(separator).ok()?;
     let (header, rest) = lines.split_first()?;
     let mut seen = Vec::new();
@@ -311,7 +322,7 @@ fn separated_columns(separator: char, lines: &[&[u8]]) -> Option<Vec<Column>> {
     Some(columns_in_place(seen))
 }
 
-fn pattern_columns(pattern: &str, lines: &[&[u8]]) -> Option<Vec<Column>> {
+fn pattern_columns(pattern: &str, lines: &[&[u8]]) -> Option<Vec<SeenColumn>> {
     let mut parser = Pattern::new(pattern).ok()?;
     let mut seen: Vec<(String, Seen)> = parser
         .names()
@@ -328,7 +339,18 @@ fn pattern_columns(pattern: &str, lines: &[&[u8]]) -> Option<Vec<Column>> {
             }
         }
     }
-    Some(columns_in_place(seen))
+    let typed = seen.into_iter().map(|(name, seen)| match named_type(&name) {
+        Some((name, kind)) => (name.to_string(), Seen { kind: Some(kind) }),
+        None => (name, seen),
+    });
+    Some(columns_in_place(typed))
+}
+
+/// A group such as `took__float` names the type of its column.
+fn named_type(group: &str) -> Option<(&str, ColumnType)> {
+    let (name, kind) = group.rsplit_once("__")?;
+    let kind = kind.parse().ok()?;
+    (!name.is_empty()).then_some((name, kind))
 }
 
 #[cfg(test)]
@@ -397,6 +419,29 @@ mod tests {
         assert_eq!(names("a,a,_raw,a_2\n1,2,3,4\n"), ["a", "a_2", "_raw_2", "a_2_2"]);
         assert_eq!(names("{\"_line\":1,\"b\":2}\n"), ["b"]);
         assert_eq!(names("_error=x b=2\n"), ["b"]);
+    }
+
+    #[test]
+    fn a_group_may_name_its_type() {
+        let found = named(
+            "regex:^(?<code__text>\\d+) (?<took__float>\\d+) (?<n__x>\\d+)$",
+            b"1 2 3\n",
+        )
+        .unwrap();
+        let columns = found
+            .table
+            .columns
+            .into_iter()
+            .map(|column| (column.name, column.kind));
+        let expected = [
+            ("code", ColumnType::Text),
+            ("took", ColumnType::Float),
+            ("n__x", ColumnType::Integer),
+        ];
+        assert_eq!(
+            columns.collect::<Vec<_>>(),
+            expected.map(|(name, kind)| (name.to_string(), kind))
+        );
     }
 
     #[test]

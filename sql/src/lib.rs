@@ -14,6 +14,7 @@ mod columns;
 mod decode;
 mod detect;
 mod error;
+mod growth;
 mod half;
 mod parse;
 mod plan;
@@ -26,8 +27,9 @@ mod wire;
 
 pub use block::{BlockRows, Origin};
 pub use cache::{BlockAt, CacheUse, ColumnCache};
-pub use detect::{Detected, check_name, detect, named};
+pub use detect::{Detected, detect, format, named};
 pub use error::Error;
+pub use growth::{Changed, Growth, grow, retype};
 pub use half::{LowerHalf, lower, upper};
 pub use plan::{check, fingerprints, is_repeatable, tables};
 pub use question::question;

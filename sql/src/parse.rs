@@ -36,7 +36,10 @@ pub(crate) fn parser(table: &Table, wanted: &[bool]) -> Result<Box<dyn Parser>, 
         Format::Logfmt => Box::new(logfmt::Logfmt::new(&table.columns)),
         Format::Syslog => Box::new(syslog::Bsd),
         Format::Syslog5424 => Box::new(syslog::Rfc5424),
-        Format::Separated { separator } => Box::new(separated::Separated::new(*separator)?),
+        Format::Separated { separator } => {
+            let least = table.least.map(|least| least as usize);
+            Box::new(separated::Separated::new(*separator)?.with_least(least))
+        }
         Format::Regex { pattern } => Box::new(pattern::Pattern::new(pattern)?),
         Format::Raw => Box::new(Whole),
     })

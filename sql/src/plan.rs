@@ -39,7 +39,7 @@ use datafusion::{
 };
 use model::{
     processor::{Query, QueryTable},
-    table::{BLOCK, EVERYWHERE, Format},
+    table::{BLOCK, ERROR, EVERYWHERE, Format, Table},
 };
 
 use crate::{Error, VERSION, block::begin_of_day, schema::schema};
@@ -394,9 +394,9 @@ pub async fn is_repeatable(query: &Query) -> Result<bool, Error> {
 
 /// Identifies, for each dataset, what happens to its blocks: two queries of one fingerprint have the same partial results.
 ///
-/// blake3 over the version, the format of the lines, the columns and the lower half of the plan, in which literals are
-/// folded and names of columns resolved, with the day where times have no year. None for a half that gives another result
-/// each time, or for the same lines in another dataset.
+/// blake3 over the version, the format of the lines, the columns that are read and the lower half of the plan, in which
+/// literals are folded and names of columns resolved, with the day where times have no year. None for a half that gives
+/// another result each time, or for the same lines in another dataset.
 ///
 /// # Errors
 /// Those of [`check`].
@@ -428,15 +428,29 @@ pub async fn fingerprints(query: &Query) -> Result<Vec<Option<[u8; 32]>>, Error>
     };
     hasher.update(&day.to_be_bytes());
     hasher.update(format!("{:?}\0", halves.between.fields()).as_bytes());
-    let table = serde_json::to_string(table).map_err(|error| Error::Query(error.to_string()))?;
-    for part in [
-        VERSION,
-        &table,
-        &query.time_zone,
-        &format!("{:?}", halves.projection),
-    ] {
+    let read = read_of(table, &halves.projection)?;
+    for part in [VERSION, &read, &query.time_zone] {
         hasher.update(part.as_bytes());
         hasher.update(b"\0");
     }
     Ok(vec![Some(*hasher.finalize().as_bytes())])
+}
+
+/// The format and the columns that are read, as text: what else a table has, and gets later, makes no difference.
+fn read_of(table: &Table, projection: &[usize]) -> Result<String, Error> {
+    let own = table.columns.len();
+    let place = |name| EVERYWHERE.iter().position(|(known, _)| *known == name);
+    // Whether a line parses shows in all its values.
+    let reads_all = place(ERROR).is_some_and(|error| projection.contains(&(own + error)));
+    let columns = table.columns.iter().enumerate();
+    let columns: Vec<_> = columns
+        .filter(|(place, _)| reads_all || projection.contains(place))
+        .collect();
+    let everywhere: Vec<_> = projection
+        .iter()
+        .filter_map(|place| place.checked_sub(own))
+        .collect();
+    let least = table.least.filter(|_| reads_all);
+    let read = (&table.format, columns, everywhere, least);
+    serde_json::to_string(&read).map_err(|error| Error::Query(error.to_string()))
 }

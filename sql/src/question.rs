@@ -100,6 +100,7 @@ mod tests {
                 table: Table {
                     format,
                     columns: Vec::new(),
+                    least: None,
                 },
                 lower_half: None,
             }],

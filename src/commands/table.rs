@@ -1,64 +1,303 @@
-//! What the lines of a dataset are: detected once, then kept with the dataset.
+//! What the lines of a dataset are: detected once, then kept with the dataset, and extended by what later files have.
 
-use std::io::Read as _;
+use std::{borrow::Cow, io::Read as _};
 
 use anyhow::Context as _;
-use control::Control;
-use model::table::Table;
-use sql::Detected;
+use control::{Control, Source};
+use model::{
+    Block, Name,
+    table::{Column, ColumnType, Table},
+};
+use serde::Serialize;
+use storage::Dataset;
 
-use crate::exit::usage;
+use crate::{exit::usage, output};
 
 /// How much of a dataset is looked at to know its format.
 const SAMPLE_BYTES: u64 = 256 * 1024;
+/// How much of each file that is added later.
+const LATER_SAMPLE_BYTES: u64 = 64 * 1024;
+/// How often two who add to a dataset at once look again at what the other made of its table.
+const TRIES: u32 = 20;
 
-/// Detects the format of a dataset from its first lines, or takes the one that is named, and keeps it.
+/// What a user says of the lines.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    /// Name of the format.
+    pub(super) format: Option<String>,
+    /// Types of columns.
+    pub(super) types: Vec<(String, ColumnType)>,
+}
+
+/// What was learned from the first lines of files, besides what was known.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Lesson {
+    /// The format, where it was not known before.
+    format: Option<String>,
+    /// Why it was chosen.
+    why: Option<String>,
+    columns: Vec<NewColumn>,
+    changed: Vec<Misfit>,
+    unfit: Vec<Unfit>,
+}
+
+/// A column that the dataset did not have.
+#[derive(Debug, Serialize)]
+struct NewColumn {
+    name: String,
+    #[serde(rename = "type")]
+    kind: ColumnType,
+    file: String,
+}
+
+/// A column of another type in a file.
+#[derive(Debug, Serialize)]
+struct Misfit {
+    file: String,
+    column: String,
+    #[serde(rename = "type")]
+    known: ColumnType,
+    found: ColumnType,
+}
+
+/// A file whose first lines hardly are of the format.
+#[derive(Debug, Serialize)]
+struct Unfit {
+    file: String,
+    format: String,
+    fit: usize,
+    of: usize,
+}
+
+/// A table in the making.
+struct Draft {
+    table: Option<Table>,
+    why: String,
+    lesson: Lesson,
+}
+
+/// Makes the table of a dataset ready for files that are about to be added to it: detects it, or adds the columns that
+/// their first lines have beside those that are known. Makes the dataset where there is none, once all is well.
 ///
 /// # Errors
-/// A name of no format; a first block that can't be read.
+/// A format or a type that can't be; separated values with other columns; a file that can't be read. Then nothing was
+/// changed.
 pub(super) async fn learn(
     control: &Control,
-    dataset: &storage::Dataset,
-    named: Option<&str>,
-) -> anyhow::Result<Detected> {
-    let sample = sample(control, dataset).await?;
-    let detected = match named {
-        Some(name) => sql::named(name, &sample).map_err(|error| usage(error.to_string()))?,
-        None => sql::detect(&sample),
-    };
-    control.store().set_table(&dataset.name, &detected.table).await?;
-    Ok(detected)
+    name: &Name,
+    files: &[(&Source, &[Block])],
+    said: &Said,
+) -> anyhow::Result<Lesson> {
+    let mut samples = Vec::new();
+    for (source, blocks) in files {
+        let most = if samples.is_empty() {
+            SAMPLE_BYTES
+        } else {
+            LATER_SAMPLE_BYTES
+        };
+        if let Some(first) = blocks.first() {
+            let sample = sample(control, first, most).await;
+            let sample = sample.with_context(|| format!("can't read {}", source.as_str()))?;
+            samples.push((source.as_str(), sample));
+        }
+    }
+    for _ in 0..TRIES {
+        let before = control.store().get(name).await?;
+        let Draft { table, why, lesson } = draft(control, before.as_ref(), &samples, said).await?;
+        let dataset = control.dataset_or_new(name).await?;
+        let Some(table) = table else {
+            return Ok(lesson);
+        };
+        if dataset.table.as_ref() == Some(&table) || control.store().set_table(&dataset, &table, &why).await?
+        {
+            return Ok(lesson);
+        }
+    }
+    anyhow::bail!("others change dataset {name} all the time");
+}
+
+async fn draft(
+    control: &Control,
+    dataset: Option<&Dataset>,
+    samples: &[(&str, Vec<u8>)],
+    said: &Said,
+) -> anyhow::Result<Draft> {
+    let bad = |error: sql::Error| usage(error.to_string());
+    let known = dataset.filter(|dataset| dataset.blocks > 0);
+    let mut lesson = Lesson::default();
+    let mut table = known.and_then(|dataset| dataset.table.clone());
+    let mut why = known
+        .and_then(|dataset| dataset.table_why.clone())
+        .unwrap_or_default();
+    let named = said.format.as_deref().map(sql::format).transpose().map_err(bad)?;
+    let is_known = |table: &Table| named.as_ref().is_none_or(|named| *named == table.format);
+    if !table.as_ref().is_some_and(is_known) {
+        let of_dataset = match known {
+            Some(dataset) => first_lines(control, dataset).await?,
+            None => None,
+        };
+        if let Some(sample) = of_dataset.as_ref().or(samples.first().map(|(_, sample)| sample)) {
+            let detected = match &said.format {
+                Some(name) => sql::named(name, sample).map_err(bad)?,
+                None => sql::detect(sample),
+            };
+            lesson.format = Some(detected.table.format.name());
+            lesson.why = Some(detected.why.clone());
+            (table, why) = (Some(detected.table), detected.why);
+        }
+    }
+    if let Some(table) = &mut table {
+        let has = |name: &str| table.columns.iter().any(|column| column.name == name);
+        let ready = |(name, _): &&(String, _)| table.format.finds_by_name() || has(name);
+        let first: Vec<_> = said.types.iter().filter(ready).cloned().collect();
+        sql::retype(table, &first).map_err(bad)?;
+        for (file, sample) in samples {
+            let growth = sql::grow(table, sample).map_err(|error| usage(format!("{file}: {error}")))?;
+            lesson.note(file, &growth);
+            *table = growth.table;
+        }
+        // A file may have brought the others that were spoken of.
+        sql::retype(table, &said.types).map_err(bad)?;
+    }
+    Ok(Draft { table, why, lesson })
+}
+
+impl Lesson {
+    fn note(&mut self, file: &str, growth: &sql::Growth) {
+        let file = file.to_string();
+        // What the first file of a dataset has is no news.
+        self.columns
+            .extend(growth.added.iter().map(|Column { name, kind }| NewColumn {
+                name: name.clone(),
+                kind: *kind,
+                file: file.clone(),
+            }));
+        self.changed.extend(growth.changed.iter().map(|changed| Misfit {
+            file: file.clone(),
+            column: changed.name.clone(),
+            known: changed.known,
+            found: changed.found,
+        }));
+        // That nothing fits is why the format was chosen, or known to whoever named it.
+        if let (Some((fit, of)), None) = (growth.unfit, &self.format) {
+            let format = growth.table.format.name();
+            self.unfit.push(Unfit {
+                file,
+                format,
+                fit,
+                of,
+            });
+        }
+    }
+
+    /// Tells people.
+    pub(super) fn tell(&self, name: &Name) {
+        if let (Some(format), Some(why)) = (&self.format, &self.why) {
+            output::note(format_args!(
+                "dataset {name}: its lines are taken as {format} ({why}; --format says otherwise)"
+            ));
+        }
+        for NewColumn {
+            name: column,
+            kind,
+            file,
+        } in &self.columns
+        {
+            output::note(format_args!(
+                "dataset {name}: a new column {column} {}, from {file}",
+                kind.name()
+            ));
+        }
+        for Misfit {
+            file,
+            column,
+            known,
+            found,
+        } in &self.changed
+        {
+            let (known, found) = (known.name(), found.name());
+            output::note(format_args!(
+                "warning: column {column} is {found} in {file} and {known} in dataset {name}: what does not fit is null, \
+                 with the reason in _error and the line in _raw; `sawmill dataset set {name} --types {column}=text` takes all"
+            ));
+        }
+        for Unfit {
+            file,
+            format,
+            fit,
+            of,
+        } in &self.unfit
+        {
+            output::note(format_args!(
+                "warning: of the first {of} lines of {file} only {fit} are {format}, as those of dataset {name}: the others \
+                 are rows with _raw and _error alone"
+            ));
+        }
+    }
 }
 
 /// How the lines of a dataset become rows: what is kept of it, else what its first lines look like, which is kept then.
 ///
 /// # Errors
-/// A first block that can't be read.
-pub(super) async fn of(control: &Control, dataset: &storage::Dataset) -> anyhow::Result<Table> {
-    match &dataset.table {
-        Some(table) => Ok(table.clone()),
-        None => Ok(learn(control, dataset, None).await?.table),
+/// A dataset that is gone; a first block that can't be read.
+pub(super) async fn of(control: &Control, dataset: &Dataset) -> anyhow::Result<Table> {
+    let mut dataset = Cow::Borrowed(dataset);
+    for _ in 0..TRIES {
+        if let Some(table) = &dataset.table {
+            return Ok(table.clone());
+        }
+        let sample = first_lines(control, &dataset).await?.unwrap_or_default();
+        let detected = sql::detect(&sample);
+        let store = control.store();
+        if store.set_table(&dataset, &detected.table, &detected.why).await? {
+            return Ok(detected.table);
+        }
+        dataset = Cow::Owned(control.dataset(&dataset.name).await?);
     }
+    anyhow::bail!("others change dataset {} all the time", dataset.name);
 }
 
-/// The first bytes of a dataset.
+/// Gives columns of a dataset other types.
 ///
 /// # Errors
-/// A first block that can't be read.
-async fn sample(control: &Control, dataset: &storage::Dataset) -> anyhow::Result<Vec<u8>> {
+/// An unknown dataset or column; a format that fixes its types.
+pub(super) async fn retype(
+    control: &Control,
+    name: &Name,
+    types: &[(String, ColumnType)],
+) -> anyhow::Result<()> {
+    of(control, &control.dataset(name).await?).await?;
+    for _ in 0..TRIES {
+        let dataset = control.dataset(name).await?;
+        let Some(mut table) = dataset.table.clone() else {
+            continue;
+        };
+        sql::retype(&mut table, types).map_err(|error| usage(error.to_string()))?;
+        let why = dataset.table_why.as_deref().unwrap_or_default();
+        if control.store().set_table(&dataset, &table, why).await? {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("others change dataset {name} all the time");
+}
+
+/// The first bytes of a dataset; none where it is empty.
+async fn first_lines(control: &Control, dataset: &Dataset) -> anyhow::Result<Option<Vec<u8>>> {
     let blocks = control.store().blocks(dataset.id, 0..1).await?;
     let Some(first) = blocks.first() else {
-        return Ok(Vec::new());
+        return Ok(None);
     };
-    let reader = control.store().reader(first).await?;
-    let mut sample = Vec::new();
-    let read = match reader {
-        storage::BlockReader::File { file, remaining } => {
-            file.take(remaining.min(SAMPLE_BYTES)).read_to_end(&mut sample)
-        }
-        storage::BlockReader::Stream(reader) => reader.take(SAMPLE_BYTES).read_to_end(&mut sample),
-        storage::BlockReader::Bytes(bytes) => bytes.take(SAMPLE_BYTES).read_to_end(&mut sample),
-    };
-    read.with_context(|| format!("can't read the first block of dataset {}", dataset.name))?;
-    Ok(sample)
+    let sample = sample(control, first, SAMPLE_BYTES).await;
+    let sample = sample.with_context(|| format!("can't read the first block of dataset {}", dataset.name))?;
+    Ok(Some(sample))
+}
+
+/// The first bytes of a block.
+async fn sample(control: &Control, block: &Block, most: u64) -> anyhow::Result<Vec<u8>> {
+    let reader = control.store().reader(block).await?;
+    let read = tokio::task::spawn_blocking(move || {
+        let mut sample = Vec::new();
+        reader.take(most).read_to_end(&mut sample).map(|_| sample)
+    });
+    Ok(read.await??)
 }

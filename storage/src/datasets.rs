@@ -43,6 +43,10 @@ pub struct Dataset {
     pub created_ms: i64,
     /// How its lines become rows, once that is known.
     pub table: Option<Table>,
+    /// Why its lines were taken for that, for people.
+    pub table_why: Option<String>,
+    /// How often that has changed.
+    pub table_revision: u64,
 }
 
 impl Store {
@@ -163,24 +167,31 @@ impl Store {
         found.map(|dataset| decode(&dataset)).transpose()
     }
 
-    /// Keeps how the lines of a dataset become rows.
+    /// Keeps how the lines of a dataset become rows, and why, unless that has changed since `dataset` was read; whether
+    /// it did.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Mongo`], [`Error::Decode`] for what does not fit into a document.
-    pub async fn set_table(&self, name: &Name, table: &Table) -> Result<(), Error> {
+    /// [`Error::Mongo`], [`Error::Decode`] for what does not fit into a document.
+    pub async fn set_table(&self, dataset: &Dataset, table: &Table, why: &str) -> Result<bool, Error> {
+        let name = &dataset.name;
         let encoded = bson::serialize_to_document(table).map_err(|why| Error::Decode {
             what: format!("the table of dataset {name}"),
             why: why.to_string(),
         })?;
-        let change = doc! { "$set": { "table": encoded } };
+        let mut filter = doc! { "_id": name.as_str(), "id": bson::Uuid::from_uuid_1(dataset.id) };
+        let revision = match dataset.table_revision {
+            0 => doc! { "$exists": false }.into(),
+            revision => bson::Bson::Int64(signed(revision)),
+        };
+        filter.insert("table_revision", revision);
+        let change = doc! { "$set": {
+            "table": encoded, "table_why": why, "table_revision": signed(dataset.table_revision + 1),
+        } };
         let datasets = self.documents(DATASETS);
-        let keeping = datasets.update_one(doc! { "_id": name.as_str() }, change);
+        let keeping = datasets.update_one(filter, change);
         let kept = self.patiently(keeping.into_future()).await;
         let kept = kept.map_err(self.failed(format!("keeping the table of dataset {name}")))?;
-        if kept.matched_count == 0 {
-            return Err(unknown(name));
-        }
-        Ok(())
+        Ok(kept.matched_count > 0)
     }
 
     /// All datasets by name.
@@ -373,6 +384,8 @@ fn decode(document: &RawDocument) -> Result<Dataset, Error> {
             .get_datetime("created_at")
             .map_or(0, bson::DateTime::timestamp_millis),
         table: table(document).map_err(|why| bad(&why))?,
+        table_why: document.get_str("table_why").ok().map(str::to_owned),
+        table_revision: count(document, "table_revision"),
     })
 }
 

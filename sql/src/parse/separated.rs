@@ -9,16 +9,24 @@ use crate::Error;
 
 pub(crate) struct Separated {
     separator: u8,
+    /// Values that a line has at least; none: one for each column.
+    least: Option<usize>,
 }
 
 impl Separated {
     pub(crate) fn new(separator: char) -> Result<Self, Error> {
         match u8::try_from(separator) {
-            Ok(separator) if separator.is_ascii() && !matches!(separator, b'"' | b'\n' | b'\r') => {
-                Ok(Self { separator })
-            }
+            Ok(separator) if separator.is_ascii() && !matches!(separator, b'"' | b'\n' | b'\r') => Ok(Self {
+                separator,
+                least: None,
+            }),
             _ => Err(Error::BadFormat(format!("{separator:?} is no separator"))),
         }
+    }
+
+    /// Takes lines with fewer values than columns, of files from before those were there.
+    pub(crate) fn with_least(self, least: Option<usize>) -> Self {
+        Self { least, ..self }
     }
 
     /// Calls `each` with the values of a line, in their order.
@@ -72,7 +80,7 @@ impl Parser for Separated {
             }
             column += 1;
         })?;
-        if column == row.len() {
+        if (self.least.unwrap_or(row.len())..=row.len()).contains(&column) {
             Ok(())
         } else {
             Err(format!("it has {column} values, the header names {}", row.len()))

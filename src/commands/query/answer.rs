@@ -45,7 +45,8 @@ pub(super) fn show(answer: &[u8], format: Format) -> anyhow::Result<bool> {
     Ok(rows <= KEPT_ROWS && answer.len() <= KEPT_BYTES)
 }
 
-fn rendering(format: Format) -> sql::Rendering {
+/// The rendering that a format asks for.
+pub(crate) fn rendering(format: Format) -> sql::Rendering {
     match format {
         Format::Table => sql::Rendering::Table,
         Format::Json => sql::Rendering::Json,

@@ -1,0 +1,101 @@
+//! `sawmill dataset add`.
+
+use clap::Args;
+use control::Source;
+use model::Name;
+#[cfg(feature = "sql")]
+use model::table::ColumnType;
+
+use super::View;
+use crate::{cli, commands::Context, output};
+
+const HELP: &str = "\
+The files stay where they are and are not read through: a block is a byte range between two line ends. Compressed \
+files (gzip, zstd, bzip2, xz) are one block each. All nodes must see the files under the same path or URL. A file that \
+changes after it was added is noticed when it is read, and its subtasks fail.
+
+What the lines are is detected from the first of them. Files that are added later may have more columns: these are \
+null in what was there before. A column keeps its type; where a later file has another one, that is told, and values that do \
+not fit are null, with the reason in _error and the whole line in _raw.
+
+Examples:
+  sawmill dataset add access /var/log/nginx/access.log*
+  sawmill dataset add access --block-size 64MiB s3://logs/2024/access.log
+  sawmill dataset add app --types zip=text,took=float app.jsonl
+  sawmill dataset add zk --format 'regex:^(?<time>\\S+ \\S+) - (?<level>[A-Z]+) +(?<message>.*)$' zookeeper.log";
+
+/// `sawmill dataset add`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = HELP)]
+pub struct AddArgs {
+    /// Of the dataset: 1 to 64 characters of A-Z a-z 0-9 . _ -, the first a letter or digit
+    name: Name,
+    /// Files or URLs, in this order
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+    /// Bytes of a block [default: 8MiB]
+    #[arg(long, value_name = "SIZE", value_parser = cli::size)]
+    block_size: Option<u64>,
+    /// What the lines are: access, json, logfmt, syslog, syslog5424, csv, tsv, raw or regex:PATTERN with named groups
+    /// [default: what the first lines look like]
+    #[cfg(feature = "sql")]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Types of columns: text, integer, float, boolean or timestamp [default: what the first lines look like]
+    #[cfg(feature = "sql")]
+    #[arg(long, value_name = "COLUMN=TYPE,…", value_delimiter = ',', value_parser = super::typed)]
+    types: Vec<(String, ColumnType)>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What can't be read, reached or used, with its place; then nothing was changed.
+pub(super) async fn run(args: AddArgs, context: &Context) -> anyhow::Result<()> {
+    let block_size = args.block_size.unwrap_or(context.settings.block_size);
+    if block_size == 0 {
+        return Err(crate::exit::usage("--block-size must be at least 1 byte"));
+    }
+    let sources = args
+        .files
+        .iter()
+        .map(|file| Source::parse(file))
+        .collect::<Result<Vec<_>, _>>()?;
+    #[cfg(feature = "sql")]
+    if let Some(format) = &args.format {
+        sql::format(format).map_err(|error| crate::exit::usage(error.to_string()))?;
+    }
+    let control = context.control().await?;
+    control.store().init().await?;
+    let files = control.split(&sources, block_size).await?;
+    #[cfg(feature = "sql")]
+    let lesson = {
+        let said = crate::commands::table::Said {
+            format: args.format,
+            types: args.types,
+        };
+        let files: Vec<_> = sources.iter().zip(files.iter().map(Vec::as_slice)).collect();
+        crate::commands::table::learn(&control, &args.name, &files, &said).await?
+    };
+    let added = control.append(&args.name, files).await?;
+    if context.json() {
+        let mut told = serde_json::json!({
+            "dataset": View::from(&added.dataset),
+            "added": { "files": added.files, "blocks": added.blocks, "bytes": added.bytes },
+        });
+        #[cfg(feature = "sql")]
+        {
+            told["learned"] = serde_json::to_value(&lesson)?;
+        }
+        return output::json(&told);
+    }
+    #[cfg(feature = "sql")]
+    lesson.tell(&args.name);
+    let files = output::counted(added.files as u64, "file");
+    let blocks = output::counted(added.blocks.into(), "block");
+    let size = output::size(added.bytes);
+    output::line(format_args!(
+        "dataset {}: added {files}, {blocks}, {size}",
+        args.name
+    ))
+}

@@ -1,0 +1,166 @@
+//! `sawmill dataset head`: the first lines as rows, read here, without a job.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+
+use anyhow::Context as _;
+use clap::Args;
+use control::Control;
+use model::{
+    Content, Name,
+    processor::{Query, QueryTable},
+    table::{Format, Table},
+};
+use storage::{BlockReader, Dataset};
+
+use crate::{
+    commands::{Context, query::answer, table},
+    output,
+};
+
+/// Bytes of lines that are shown at most: a line may be of any length.
+const MOST_BYTES: u64 = 16 << 20;
+
+const HELP: &str = "\
+Reads the first blocks here, without a job. A line that does not parse is a row like any other: then there is a column \
+_error besides.
+
+Examples:
+  sawmill dataset head access
+  sawmill dataset head access -n 3 --output json";
+
+/// `sawmill dataset head`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = HELP)]
+pub struct HeadArgs {
+    /// Of the dataset
+    name: Name,
+    /// How many lines
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    lines: u32,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// An unknown dataset; what can't be reached or read.
+pub(super) async fn run(args: HeadArgs, context: &Context) -> anyhow::Result<()> {
+    let control = context.control().await?;
+    let dataset = control.dataset(&args.name).await?;
+    let table = table::of(&control, &dataset).await?;
+    let head = Head::read(&control, &dataset, &table, args.lines).await?;
+    let (mut shown, mut tally) = head.rows(&table, false, context).await?;
+    if tally.errors > 0 {
+        (shown, tally) = head.rows(&table, true, context).await?;
+    }
+    output::bytes(&shown)?;
+    if tally.rows == 0 {
+        output::note(format_args!("dataset {} has no lines", args.name));
+    }
+    Ok(())
+}
+
+/// The first lines, by block.
+struct Head {
+    dataset: Name,
+    lines: u32,
+    blocks: Vec<FirstLines>,
+}
+
+struct FirstLines {
+    block: u32,
+    begins_file: bool,
+    bytes: Vec<u8>,
+}
+
+impl Head {
+    async fn read(control: &Control, dataset: &Dataset, table: &Table, lines: u32) -> anyhow::Result<Self> {
+        let mut head = Self {
+            dataset: dataset.name.clone(),
+            lines,
+            blocks: Vec::new(),
+        };
+        let (mut left, mut bytes_left) = (lines as usize, MOST_BYTES);
+        for block in 0..dataset.blocks {
+            let found = control.store().blocks(dataset.id, block..block + 1).await?;
+            let Some(content) = found.first() else {
+                break;
+            };
+            let begins_file = match content.content {
+                Content::Object { start, .. } => start == 0,
+                Content::Inline(_) => true,
+            };
+            // The header of a file is no row.
+            let header = usize::from(begins_file && matches!(table.format, Format::Separated { .. }));
+            let wanted = left + header;
+            let reader = control.store().reader(content).await?;
+            let read = tokio::task::spawn_blocking(move || first_lines(reader, wanted, bytes_left));
+            let (bytes, count) = read
+                .await?
+                .with_context(|| format!("can't read block {block} of dataset {}", dataset.name))?;
+            bytes_left = bytes_left.saturating_sub(bytes.len() as u64);
+            head.blocks.push(FirstLines {
+                block,
+                begins_file,
+                bytes,
+            });
+            left = left.saturating_sub(count.saturating_sub(header));
+            if left == 0 || bytes_left == 0 {
+                break;
+            }
+        }
+        Ok(head)
+    }
+
+    /// The rows as text, and what was counted.
+    async fn rows(
+        &self,
+        table: &Table,
+        errors: bool,
+        context: &Context,
+    ) -> anyhow::Result<(Vec<u8>, sql::Tally)> {
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let mut columns: Vec<String> = table.columns.iter().map(|column| quoted(&column.name)).collect();
+        if columns.is_empty() || errors {
+            columns.push(quoted(model::table::RAW));
+        }
+        if errors {
+            columns.push(quoted(model::table::ERROR));
+        }
+        let question = Query {
+            sql: format!(
+                "SELECT {} FROM {} LIMIT {}",
+                columns.join(", "),
+                quoted(self.dataset.as_str()),
+                self.lines
+            ),
+            tables: vec![QueryTable {
+                name: self.dataset.to_string(),
+                table: table.clone(),
+                lower_half: None,
+            }],
+            time_zone: "UTC".into(),
+            now_us: jiff::Timestamp::now().as_microsecond(),
+            version: sql::VERSION.to_string(),
+            question: None,
+            into: None,
+        };
+        let mut partials = Vec::new();
+        for lines in &self.blocks {
+            partials.extend(sql::lower(&question, 0, &lines.bytes, lines.block, lines.begins_file).await?);
+        }
+        let answer = sql::upper(&question, &partials[..]).await?;
+        let mut shown = Vec::new();
+        let (tally, _) = sql::render(&answer, answer::rendering(context.format), &mut shown)?;
+        Ok((shown, tally))
+    }
+}
+
+/// At most so many lines, and whole ones unless they take too much; how many there were.
+fn first_lines(reader: BlockReader, wanted: usize, most: u64) -> std::io::Result<(Vec<u8>, usize)> {
+    let mut reader = BufReader::new(reader).take(most);
+    let (mut bytes, mut count) = (Vec::new(), 0);
+    while count < wanted && reader.read_until(b'\n', &mut bytes)? > 0 {
+        count += 1;
+    }
+    Ok((bytes, count))
+}
