@@ -131,6 +131,8 @@ pub struct Settings {
     pub cache: Share,
     /// Bytes of remote blocks of which this node may keep copies on its disk, under `scratch`.
     pub block_copies: u64,
+    /// Memory that the halves of queries share on this node.
+    pub query_memory: Share,
     /// How long a stopping role waits for what runs before it hands it back.
     pub stop_grace: Duration,
     /// Directory for temporary files of this node.

@@ -96,8 +96,11 @@ impl Role {
             guard: engine::Guard::default(),
             scratch: settings.scratch.clone(),
             locality_wait: settings.locality_wait,
-            cache_bytes: settings.cache.of(memory()),
             copies_bytes: settings.block_copies,
+            memory: engine::Memory {
+                cache_bytes: settings.cache.of(memory()),
+                query_bytes: settings.query_memory.of(memory()),
+            },
             stop_grace: settings.stop_grace,
             host: host(),
         })

@@ -31,10 +31,10 @@ pub struct Config {
     pub scratch: PathBuf,
     /// How long an entry is left to the worker nearest to its data.
     pub locality_wait: Duration,
-    /// Most bytes that columns of blocks may take which queries have read.
-    pub cache_bytes: u64,
     /// Most bytes that copies of remote blocks may take on the disk.
     pub copies_bytes: u64,
+    /// What queries may take; what does not fit spills into `scratch`, or fails.
+    pub memory: engine::Memory,
     /// How long running work may still finish after a stop was asked; what is not done by then is handed back.
     pub stop_grace: Duration,
     /// Host name told to others.
@@ -102,7 +102,7 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let copies = config.scratch.join("sawmill-blocks");
     let store = parts.store.clone().with_copies(copies, config.copies_bytes);
     // What it keeps in memory outlives its sessions.
-    let engine = engine::Engine::new(config.guard.clone(), &config.scratch, config.cache_bytes);
+    let engine = engine::Engine::new(config.guard.clone(), &config.scratch, config.memory);
     terms::serve(&parts.zookeeper, &stop, "compute", |term| {
         let (config, engine) = (config.clone(), engine.clone());
         let (store, stop) = (store.clone(), stop.clone());

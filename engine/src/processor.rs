@@ -36,6 +36,15 @@ pub struct Engine {
     queries: crate::query::Shared,
 }
 
+/// How much memory an engine may use for queries, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// For columns of blocks that queries have read.
+    pub cache_bytes: u64,
+    /// For the halves that run at the same time, together.
+    pub query_bytes: u64,
+}
+
 /// How the columns that an engine keeps are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheUse {
@@ -58,19 +67,16 @@ fn without_sql() -> Stop {
 }
 
 impl Engine {
-    /// Runs commands under `guard`, keeps large outputs in unnamed files in the folder `spool`, and columns of blocks that
-    /// queries have read in memory, up to `cache_bytes`.
-    pub fn new(guard: Guard, spool: impl Into<PathBuf>, cache_bytes: u64) -> Self {
+    /// Runs commands under `guard`, and keeps large outputs in unnamed files in the folder `spool`, where queries spill
+    /// what does not fit into `memory`.
+    pub fn new(guard: Guard, spool: impl Into<PathBuf>, memory: Memory) -> Self {
         let spool = spool.into();
         #[cfg(not(feature = "sql"))]
-        let _ = cache_bytes;
+        let _ = memory;
         Self {
             commands: Runner::new(guard, &spool),
             #[cfg(feature = "sql")]
-            queries: crate::query::Shared {
-                spool,
-                cache: sql::ColumnCache::new(cache_bytes),
-            },
+            queries: crate::query::Shared::new(spool, memory),
         }
     }
 
@@ -149,12 +155,12 @@ impl Engine {
         &self,
         subtask: Subtask<'_>,
         processor: &Processor,
-        store: &(impl Partials + Answers + Clone + Send + Sync + 'static),
+        store: &(impl Partials + Answers + Blocks + Clone + Send + Sync + 'static),
         cancel: &CancellationToken,
     ) -> Result<Product, Stop> {
         #[cfg(feature = "sql")]
         if let Processor::Query(query) = processor {
-            return crate::query::run_merge(query, subtask, store, &self.queries.spool, cancel).await;
+            return crate::query::run_merge(query, subtask, store, &self.queries, cancel).await;
         }
         #[cfg(not(feature = "sql"))]
         if let Processor::Query(_) = processor {

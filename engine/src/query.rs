@@ -11,15 +11,16 @@ use futures::TryStreamExt;
 use model::{
     Content, Failure, FailureKind, Fingerprint,
     answer::{KEPT_BYTES, KEPT_ROWS},
-    processor::Query,
+    processor::{Query, SMALL_TABLES_BYTES},
 };
-use sql::{BlockAt, ColumnCache, LowerHalf};
+use sql::{BlockAt, ColumnCache, LowerHalf, Runtime};
 use storage::MergeRun;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Answers, Blocks, Partials, Product, Source, Stop, Subtask, product::MEMORY_BYTES, source::read_failure,
+    Answers, Blocks, Memory, Partials, Product, Source, Stop, Subtask, product::MEMORY_BYTES,
+    source::read_failure,
 };
 
 /// Most bytes of a block, decompressed, or of all partial results of a query: they are in memory at once, and a query must
@@ -40,6 +41,32 @@ pub(crate) struct Shared {
     /// Large outputs go to unnamed files in this folder.
     pub(crate) spool: PathBuf,
     pub(crate) cache: Arc<ColumnCache>,
+    runtime: Runtime,
+}
+
+impl Shared {
+    pub(crate) fn new(spool: PathBuf, memory: Memory) -> Self {
+        let query_bytes = usize::try_from(memory.query_bytes).unwrap_or(usize::MAX);
+        Self {
+            runtime: Runtime::new(query_bytes, &spool),
+            cache: ColumnCache::new(memory.cache_bytes),
+            spool,
+        }
+    }
+
+    /// Brings the small tables of a query here that are not.
+    async fn fetch_small(&self, query: &Query, blocks: &impl Blocks) -> Result<(), Failure> {
+        for table in self.runtime.missing(query) {
+            let source = blocks.open(&table.block).await?;
+            let (runtime, table) = (self.runtime.clone(), table.clone());
+            let mut bytes = Vec::new();
+            read(source, SMALL_TABLES_BYTES, &mut bytes).await?;
+            let kept = tokio::task::spawn_blocking(move || runtime.keep(&table, &bytes)).await;
+            let kept = kept.map_err(|error| failure(format!("a table of the query: {error}")))?;
+            kept.map_err(|error| failure(error.to_string()))?;
+        }
+        Ok(())
+    }
 }
 
 /// The lower half over a block, which is opened only when columns of it are not in the cache. A half that runs when `cancel`
@@ -53,8 +80,16 @@ pub(crate) async fn run_block(
 ) -> Result<Product, Stop> {
     let (number, table, at) = (block.number, block.table, at(&block));
     let failed = move |error: sql::Error| failure(format!("block {number}: {error}"));
-    let (query, cache) = (Arc::new(query.clone()), shared.cache.clone());
-    let planned = async move { LowerHalf::new(query, table, at, cache).await.map_err(failed) };
+    tokio::select! {
+        fetched = shared.fetch_small(query, blocks) => fetched?,
+        () = cancel.cancelled() => return Err(Stop::Cancelled),
+    }
+    let (query, shared) = (Arc::new(query.clone()), shared.clone());
+    let spool = shared.spool.clone();
+    let planned = async move {
+        let half = LowerHalf::new(&shared.runtime, query, table, at, shared.cache).await;
+        half.map_err(failed)
+    };
     let mut half = on_busy_thread(cancel, planned).await?;
     let source = if half.needs_bytes() {
         Some(tokio::select! {
@@ -64,7 +99,6 @@ pub(crate) async fn run_block(
     } else {
         None
     };
-    let spool = shared.spool.clone();
     on_busy_thread(cancel, async move {
         if let Some(source) = source {
             let mut bytes = LAST.take();
@@ -119,21 +153,25 @@ fn at(block: &Block<'_>) -> BlockAt {
 pub(crate) async fn run_merge(
     query: &Query,
     subtask: Subtask<'_>,
-    store: &(impl Partials + Answers + Clone + Send + Sync + 'static),
-    spool: &Path,
+    store: &(impl Partials + Answers + Blocks + Clone + Send + Sync + 'static),
+    shared: &Shared,
     cancel: &CancellationToken,
 ) -> Result<Product, Stop> {
+    tokio::select! {
+        fetched = shared.fetch_small(query, store) => fetched?,
+        () = cancel.cancelled() => return Err(Stop::Cancelled),
+    }
     let partials = store.partials(subtask.job, subtask.index);
     let run = MergeRun {
         job: subtask.job,
         attempt: subtask.attempt,
     };
     let (query, store) = (query.clone(), store.clone());
-    let spool = spool.to_path_buf();
+    let Shared { spool, runtime, .. } = shared.clone();
     on_busy_thread(cancel, async move {
         let mut bytes = Vec::new();
         read(Source::Stream(partials), MOST_BYTES, &mut bytes).await?;
-        let done = sql::upper(&query, &bytes[..]).await;
+        let done = sql::upper(&runtime, &query, &bytes[..]).await;
         let answer = done.map_err(|error| failure(error.to_string()))?;
         drop(bytes);
         let into = query.into.as_deref();

@@ -40,7 +40,10 @@ impl Fresh {
         let engine = Engine::new(
             engine::Guard::new(env!("CARGO_BIN_EXE_engine-guard")),
             folder.path(),
-            0,
+            engine::Memory {
+                cache_bytes: 0,
+                query_bytes: 256 << 20,
+            },
         );
         Self {
             store,

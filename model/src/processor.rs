@@ -2,10 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{limits::COMMAND_BYTES, table::Table};
+use crate::{block::Block, limits::COMMAND_BYTES, table::Table};
 
 /// Default limit on what one subtask may print: 1 GiB.
 pub const DEFAULT_OUTPUT_LIMIT_BYTES: u64 = 1 << 30;
+
+/// How many rows a query may bring together when it is allowed to without a number: what takes a merge a few seconds and a
+/// few hundred megabytes.
+pub const DEFAULT_GATHER_ROWS: u64 = 1_000_000;
+/// Most bytes of all small tables of a query together: every node keeps them in memory.
+pub const SMALL_TABLES_BYTES: u64 = 16 << 20;
 
 /// What a job runs over each block, and how it merges the partial results.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +32,12 @@ pub struct Query {
     pub sql: String,
     /// The datasets that it reads. A block belongs to one of them, by its number here.
     pub tables: Vec<QueryTable>,
+    /// Small tables that it joins with them; they lie in the block store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<SmallTable>,
+    /// The most rows that may be brought together where blocks can't reduce them; none: a query that needs that is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gather_rows: Option<u64>,
     /// An IANA name or an offset: the zone in which times without one are meant.
     pub time_zone: String,
     /// What `now()` is, in microseconds since 1970 UTC.
@@ -50,6 +62,19 @@ pub struct QueryTable {
     /// Identifies what happens to its blocks, in hexadecimal digits; none for what differs from run to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lower_half: Option<String>,
+}
+
+/// A table that every node has as a whole while it works on a query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmallTable {
+    /// What the query calls it.
+    pub name: String,
+    /// How lines become rows.
+    pub table: Table,
+    /// blake3 of its bytes, in hexadecimal digits: what nodes know it by.
+    pub checksum: String,
+    /// Where its bytes are.
+    pub block: Block,
 }
 
 impl Query {

@@ -9,19 +9,46 @@ pub enum Error {
     #[error("{0}")]
     Query(String),
     /// It is right but can't be split.
-    #[error("this query can't be split over blocks: {why}; {hint}")]
+    #[error(
+        "this query can't be reduced on the blocks: {why}; have the query filter or group the rows first, or bring them \
+         together with --gather [ROWS]"
+    )]
     NotSplit {
         /// What stands in the way.
         why: String,
-        /// What to write instead.
-        hint: &'static str,
     },
+    /// More rows would be gathered than the query may.
+    #[error(
+        "more than {most} rows would be brought together: allow more with --gather ROWS, or have the query let fewer \
+         through with WHERE, GROUP BY or LIMIT"
+    )]
+    TooManyRows {
+        /// As many were allowed.
+        most: u64,
+    },
+    /// A half needs more memory than there is for queries.
+    #[error(
+        "the query needs more memory than the node has for queries: have it let fewer rows or groups through, use \
+         smaller blocks, or give the node more ({0})"
+    )]
+    Memory(String),
     /// A regular expression, or a separator, that can't be used.
     #[error("the format can't be used: {0}")]
     BadFormat(String),
     /// Bytes that are no partial result.
     #[error("a partial result can't be read: {0}")]
     BadPartial(String),
+    /// A small table whose rows are not at hand.
+    #[error("the rows of the table {0} are not at hand")]
+    Missing(String),
+    /// A small table that can't be used.
+    #[error("the table {name} can't be used: {why}")]
+    BadTable {
+        /// What the query calls it.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// The job is of a build whose halves do not fit this one's.
     #[error(
         "the query was planned by version {theirs}, this node runs {ours}: bring all nodes to one version"
@@ -36,7 +63,11 @@ pub enum Error {
 
 impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Self {
-        Self::Query(error.strip_backtrace())
+        let text = one_line(&error.find_root().strip_backtrace());
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => Self::Memory(text),
+            _ => Self::Query(text),
+        }
     }
 }
 
@@ -44,4 +75,33 @@ impl From<ArrowError> for Error {
     fn from(error: ArrowError) -> Self {
         Self::Query(error.to_string())
     }
+}
+
+/// What DataFusion says, in one line and without the kind of error in front.
+pub(crate) fn one_line(text: &str) -> String {
+    const KINDS: [&str; 7] = [
+        "Error during planning: ",
+        "Schema error: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "Resources exhausted: ",
+        "External error: ",
+        "This feature is not implemented: ",
+    ];
+    let mut text = text.trim();
+    while let Some(rest) = KINDS.iter().find_map(|kind| text.strip_prefix(kind)) {
+        text = rest;
+    }
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+/// The name that `wanted` is most likely meant to be; none when none is like it.
+pub(crate) fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = wanted.to_lowercase();
+    let distance = |name: &str| strsim::damerau_levenshtein(&wanted, &name.to_lowercase());
+    let near = known
+        .map(|name| (distance(name), name))
+        .min_by_key(|(distance, _)| *distance)?;
+    (near.0 <= wanted.chars().count().div_ceil(3)).then_some(near.1)
 }

@@ -6,15 +6,15 @@ use datafusion::physical_plan::collect;
 use model::processor::Query;
 
 use crate::{
-    BlockAt, BlockRows, ColumnCache, Error, Origin,
+    BlockAt, BlockRows, ColumnCache, Error, Origin, Runtime,
     block::{Lines, is_in_lines},
     cache::Keys,
     decode::{Column, decode},
-    plan::{Halves, halves, memory, table_of},
+    plan::{Halves, plan, table_of},
     wire,
 };
 
-/// The lower half of a query over one block, before it runs.
+/// The lower halves of a query over one block, before they run.
 pub struct LowerHalf {
     query: Arc<Query>,
     table: usize,
@@ -32,20 +32,20 @@ impl LowerHalf {
     /// Over a block of the dataset with the number `table`, as far as its columns are in the cache.
     ///
     /// # Errors
-    /// Those of planning.
+    /// Those of planning; [`Error::Missing`] for a small table that is to be [kept](Runtime::keep) first.
     pub async fn new(
+        runtime: &Runtime,
         query: Arc<Query>,
         table: usize,
         block: BlockAt,
         cache: Arc<ColumnCache>,
     ) -> Result<Self, Error> {
-        let halves = halves(&query).await?;
+        let halves = runtime.halves(&query).await?;
         let described = &table_of(&query, table)?.table;
         let keys = Keys::new(described, block, query.now_us);
         let lines = cache.lines(&keys);
         let (mut columns, mut missing) = (Vec::new(), Vec::new());
-        for &place in halves
-            .projection
+        for &place in halves.projections[table]
             .iter()
             .filter(|&&place| is_in_lines(described, place))
         {
@@ -95,30 +95,35 @@ impl LowerHalf {
         Ok(())
     }
 
-    /// Runs it: an Arrow IPC stream. Works on the calling task until it is done; it waits for nothing outside.
+    /// Runs them: what they gave, in frames. Works on the calling task until it is done; it waits for nothing outside.
     ///
     /// # Errors
     /// [`Error::Query`] for what fails on the data, such as a division by zero, and when bytes were needed and not given;
-    /// never for lines that do not parse.
+    /// never for lines that do not parse. [`Error::TooManyRows`], [`Error::Memory`].
     pub async fn run(self) -> Result<Vec<u8>, Error> {
         let Some(lines) = self.lines else {
             return Err(Error::Query("the block was not read".into()));
         };
         let table = &table_of(&self.query, self.table)?.table;
-        let projection = &self.halves.projection;
+        let projection = &self.halves.projections[self.table];
         let rows = BlockRows::assemble(table, projection, &lines, &self.columns, self.block.number)?;
-        let schema = crate::schema::schema(table).project(projection)?;
-        let plan = self.halves.lower(memory(schema.into(), rows.batches)?)?;
-        let batches = collect(plan, self.halves.context.clone()).await?;
-        wire::write(&self.halves.between, &batches, rows.tally)
+        let mut frames = wire::Frames::new(rows.tally);
+        for lower in self.halves.of_table(self.table) {
+            let plan = self.halves.lower_plan(lower, self.table, &rows.batches)?;
+            let batches = collect(plan, self.halves.context.clone()).await?;
+            within(lower.most_rows, wire::count(&batches))?;
+            frames.push(lower.number, &lower.between, &batches)?;
+        }
+        Ok(frames.finish())
     }
 }
 
-/// The lower half over the bytes of one block of the dataset with the number `table`, without a cache.
+/// The lower halves over the bytes of one block of the dataset with the number `table`, without a cache.
 ///
 /// # Errors
 /// As [`LowerHalf::run`].
 pub async fn lower(
+    runtime: &Runtime,
     query: &Query,
     table: usize,
     bytes: &[u8],
@@ -130,20 +135,40 @@ pub async fn lower(
         begins_file,
         contents: None,
     };
-    let mut half = LowerHalf::new(Arc::new(query.clone()), table, block, ColumnCache::new(0)).await?;
+    let (query, cache) = (Arc::new(query.clone()), ColumnCache::new(0));
+    let mut half = LowerHalf::new(runtime, query, table, block, cache).await?;
     half.read(bytes)?;
     half.run().await
 }
 
-/// The upper half over what the lower ones gave, one stream after another: the answer, as an Arrow IPC stream.
+/// The upper half over what the lower ones gave for all blocks, one after another: the answer, as an Arrow IPC stream.
 ///
 /// # Errors
-/// [`Error::Query`], [`Error::BadPartial`].
-pub async fn upper(query: &Query, partials: impl Read) -> Result<Vec<u8>, Error> {
-    let halves = halves(query).await?;
-    let (_, batches, tally) = wire::read_all(partials)?;
-    let plan = halves.upper(memory(halves.between.clone(), batches)?)?;
+/// [`Error::Query`], [`Error::BadPartial`], [`Error::TooManyRows`], [`Error::Memory`], [`Error::Missing`].
+pub async fn upper(runtime: &Runtime, query: &Query, partials: impl Read) -> Result<Vec<u8>, Error> {
+    let mut halves = runtime.halves(query).await?;
+    if halves.runs_once()? {
+        halves = Arc::new(plan(query, runtime).await?);
+    }
+    let (partials, tally) = wire::read_frames(partials, halves.lower.len())?;
+    let (mut most, mut gathered) = (None, 0);
+    for (lower, batches) in halves.lower.iter().zip(&partials) {
+        if lower.most_rows.is_some() {
+            most = lower.most_rows;
+            gathered += wire::count(batches);
+        }
+    }
+    within(most, gathered)?;
+    let plan = halves.upper_plan(&partials)?;
+    drop(partials);
     let schema = plan.schema();
     let batches = collect(Arc::clone(&plan), halves.context.clone()).await?;
     wire::write(&schema, &batches, tally)
+}
+
+fn within(most: Option<u64>, rows: usize) -> Result<(), Error> {
+    match most {
+        Some(most) if rows as u64 > most => Err(Error::TooManyRows { most }),
+        _ => Ok(()),
+    }
 }

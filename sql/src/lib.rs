@@ -1,7 +1,7 @@
 //! SQL over lines: from the bytes of a block to columns, and from a query to the two halves that it is split into.
 //!
-//! Promise: the lower half over each block and the upper half over all that they gave come to what the whole query over
-//! all lines comes to; both are made from the text of the query, the table, the time zone and the moment of `now()`
+//! Promise: the lower halves over each block and the upper half over all that they gave come to what the whole query over
+//! all lines comes to; both are made from the text of the query, its tables, the time zone and the moment of `now()`
 //! alone, so that only these travel. A line that does not parse is a row all the same, with the reason in `_error`.
 //! Not promised: that every query can be split; what can't is refused with the reason.
 //!
@@ -21,7 +21,10 @@ mod plan;
 mod question;
 mod render;
 mod rows;
+mod runtime;
 mod schema;
+mod small;
+mod spill;
 mod time;
 mod wire;
 
@@ -31,11 +34,14 @@ pub use detect::{Detected, detect, format, named};
 pub use error::Error;
 pub use growth::{Changed, Growth, grow, retype};
 pub use half::{LowerHalf, lower, upper};
-pub use plan::{check, fingerprints, is_repeatable, tables};
+pub use plan::{Explained, ExplainedHalf, tables};
 pub use question::question;
 pub use render::{Rendering, render};
 pub use rows::rows;
+pub use runtime::Runtime;
+pub use small::{checksum, small_table};
 pub use wire::{Tally, tally};
 
 /// What halves of different builds must agree on: partial states of one version of DataFusion mean nothing to another.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2");
+/// The last part is the form in which they travel.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2+2");

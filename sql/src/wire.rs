@@ -1,17 +1,23 @@
-//! Partial and final results as they travel: an Arrow IPC stream, with what was counted in the metadata of its schema.
+//! Partial and final results as they travel.
+//!
+//! What the lower halves gave for one block is a row of frames: a number (32 bits, little-endian), a length in bytes (64
+//! bits) and so many bytes. The frame [`TALLY`] is first and holds what was counted, as JSON; each other one holds what the
+//! lower half with its number gave, as an Arrow IPC stream. The answer is one such stream, with what was counted in the
+//! metadata of its schema.
 
-use std::{io::Read, sync::Arc};
+use std::{fmt::Display, io::Read, sync::Arc};
 
 use datafusion::arrow::{
     array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions},
     datatypes::{DataType, Schema, SchemaRef},
     ipc::{reader::StreamReader, writer::StreamWriter},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
 /// What was counted on the way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Lines that were read.
     pub rows: u64,
@@ -41,13 +47,42 @@ impl Tally {
     }
 }
 
-/// What was counted of one partial result, or of an answer.
+/// What was counted of one partial result.
 ///
 /// # Errors
 /// [`Error::BadPartial`].
 pub fn tally(bytes: &[u8]) -> Result<Tally, Error> {
-    let reader = StreamReader::try_new(bytes, None).map_err(|error| Error::BadPartial(error.to_string()))?;
-    Ok(Tally::of(&reader.schema()))
+    match split(bytes)? {
+        Some(frame) if frame.number == TALLY => read_tally(frame.content),
+        _ => Err(bad(&"it does not begin with what was counted")),
+    }
+}
+
+fn read_tally(content: &[u8]) -> Result<Tally, Error> {
+    serde_json::from_slice(content).map_err(|error| bad(&error))
+}
+
+struct Frame<'b> {
+    number: u32,
+    content: &'b [u8],
+    behind: &'b [u8],
+}
+
+/// The first frame; none at the end.
+fn split(bytes: &[u8]) -> Result<Option<Frame<'_>>, Error> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let cut_off = || bad(&"it ends in the middle of a frame");
+    let (number, rest) = bytes.split_first_chunk().ok_or_else(cut_off)?;
+    let (length, rest) = rest.split_first_chunk().ok_or_else(cut_off)?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|error| bad(&error))?;
+    let (content, behind) = rest.split_at_checked(length).ok_or_else(cut_off)?;
+    Ok(Some(Frame {
+        number: u32::from_le_bytes(*number),
+        content,
+        behind,
+    }))
 }
 
 /// Views point into whole blocks, which must not travel with them.
@@ -87,9 +122,93 @@ pub(crate) fn write(schema: &Schema, batches: &[RecordBatch], tally: Tally) -> R
     Ok(writer.into_inner()?)
 }
 
+/// Number of the frame with what was counted.
+const TALLY: u32 = u32::MAX;
+/// Bytes of the number and the length of a frame.
+const HEAD_BYTES: usize = 12;
+
+/// What the lower halves gave for one block.
+pub(crate) struct Frames {
+    tally: Tally,
+    bytes: Vec<u8>,
+}
+
+impl Frames {
+    pub(crate) fn new(tally: Tally) -> Self {
+        Self {
+            tally,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Adds what one of them gave.
+    pub(crate) fn push(
+        &mut self,
+        number: usize,
+        schema: &Schema,
+        batches: &[RecordBatch],
+    ) -> Result<(), Error> {
+        let number = u32::try_from(number).map_err(|_| bad(&"there are too many lower halves"))?;
+        let stream = write(schema, batches, Tally::default())?;
+        frame(&mut self.bytes, number, &stream);
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Vec<u8> {
+        // A struct of numbers can be written.
+        let tally = serde_json::to_vec(&self.tally).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + tally.len() + self.bytes.len());
+        frame(&mut bytes, TALLY, &tally);
+        bytes.extend(self.bytes);
+        bytes
+    }
+}
+
+fn frame(bytes: &mut Vec<u8>, number: u32, content: &[u8]) {
+    bytes.extend(number.to_le_bytes());
+    bytes.extend((content.len() as u64).to_le_bytes());
+    bytes.extend(content);
+}
+
+fn bad(why: &dyn Display) -> Error {
+    Error::BadPartial(why.to_string())
+}
+
+/// Reads the frames of all blocks, one block after another: what each of `halves` lower halves gave, and what was counted.
+pub(crate) fn read_frames(
+    mut bytes: impl Read,
+    halves: usize,
+) -> Result<(Vec<Vec<RecordBatch>>, Tally), Error> {
+    let mut whole = Vec::new();
+    bytes.read_to_end(&mut whole).map_err(|error| bad(&error))?;
+    let mut partials = vec![Vec::new(); halves];
+    let (mut rest, mut tally) = (&whole[..], Tally::default());
+    while let Some(Frame {
+        number,
+        content,
+        behind,
+    }) = split(rest)?
+    {
+        rest = behind;
+        if number == TALLY {
+            tally.add(read_tally(content)?);
+            continue;
+        }
+        let partials = partials
+            .get_mut(number as usize)
+            .ok_or_else(|| bad(&format!("there is no lower half {number}")))?;
+        partials.extend(read_all(content)?.1);
+    }
+    Ok((partials, tally))
+}
+
+/// How many rows there are.
+pub(crate) fn count(batches: &[RecordBatch]) -> usize {
+    batches.iter().map(RecordBatch::num_rows).sum()
+}
+
 /// Reads all streams that stand one after another, with what they counted together.
 pub(crate) fn read_all(mut bytes: impl Read) -> Result<(Option<SchemaRef>, Vec<RecordBatch>, Tally), Error> {
-    let bad = |error: &dyn std::fmt::Display| Error::BadPartial(error.to_string());
     let mut whole = Vec::new();
     bytes.read_to_end(&mut whole).map_err(|error| bad(&error))?;
     let (mut rest, mut schema, mut batches, mut tally) = (&whole[..], None, Vec::new(), Tally::default());

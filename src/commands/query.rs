@@ -50,6 +50,9 @@ pub struct QueryArgs {
     /// On a terminal, show the answer over the blocks that are done while the others are computed
     #[arg(long, conflicts_with = "no_wait")]
     live: bool,
+    /// Bring up to ROWS rows together where blocks can't reduce them: for windows, joins of datasets and the like
+    #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "1000000")]
+    gather: Option<u64>,
     /// Compute every block, also where the answer is recorded
     #[arg(long)]
     no_reuse: bool,
@@ -95,7 +98,8 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
     {
         return Ok(Exit::Success);
     }
-    plan(&mut query, Some(question).filter(|_| again)).await?;
+    let runtime = sql::Runtime::for_planning();
+    plan(&mut query, Some(question).filter(|_| again), &runtime).await?;
     let spec = JobSpec {
         priority: args.priority,
         reuse: !args.no_reuse && query.is_reusable(),
@@ -109,7 +113,7 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
         return Ok(Exit::Success);
     }
     tracing::info!(job = %id, "submitted");
-    let watch = Watch::new(&control, id, dataset.bytes, args.live).await?;
+    let watch = Watch::new(&control, id, dataset.bytes, args.live.then_some(runtime)).await?;
     let waited = run::watch_or_cancel(&control, id, &mut ctrl_c, watch.bar(), watch.run()).await?;
     let Some(job) = waited else {
         return Ok(Exit::Interrupted);
@@ -140,6 +144,8 @@ fn asked(args: &QueryArgs, name: &Name, table: model::table::Table) -> Query {
             table,
             lower_half: None,
         }],
+        with: Vec::new(),
+        gather_rows: args.gather,
         time_zone: args.time_zone.clone(),
         now_us: jiff::Timestamp::now().as_microsecond(),
         version: sql::VERSION.to_string(),
@@ -149,10 +155,10 @@ fn asked(args: &QueryArgs, name: &Name, table: model::table::Table) -> Query {
 }
 
 /// Checks the query, and tells what of it can be reused.
-async fn plan(query: &mut Query, question: Option<String>) -> anyhow::Result<()> {
+async fn plan(query: &mut Query, question: Option<String>, runtime: &sql::Runtime) -> anyhow::Result<()> {
     let wrong = |error: sql::Error| usage(error.to_string());
-    let fingerprints = sql::fingerprints(query).await.map_err(wrong)?;
-    let repeatable = sql::is_repeatable(query).await.map_err(wrong)?;
+    let fingerprints = runtime.fingerprints(query).await.map_err(wrong)?;
+    let repeatable = runtime.is_repeatable(query).await.map_err(wrong)?;
     for (table, fingerprint) in query.tables.iter_mut().zip(fingerprints) {
         let digits = |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         table.lower_half = fingerprint.map(digits);

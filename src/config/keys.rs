@@ -82,6 +82,7 @@ pub const KEYS: &[Key] = &[
     key("locality_wait", Kind::Duration, || some("50ms")),
     key("cache", Kind::Share, || some("25%")),
     key("block_copies", Kind::Bytes, || some("10GiB")),
+    key("query_memory", Kind::Share, || some("25%")),
     key("stop_grace", Kind::Duration, || some("0s")),
     of_machine("scratch", Kind::Path, || {
         Some(std::env::temp_dir().display().to_string())

@@ -28,6 +28,7 @@ pub(super) struct Live<'a> {
     control: &'a Control,
     job: &'a Job,
     query: &'a Query,
+    runtime: &'a sql::Runtime,
     partials: BTreeMap<u32, Vec<u8>>,
     bytes: usize,
     /// How long the last picture took.
@@ -36,7 +37,7 @@ pub(super) struct Live<'a> {
 
 impl<'a> Live<'a> {
     /// Of a query; nothing else has an answer to show.
-    pub(super) fn new(control: &'a Control, job: &'a Job) -> Option<Self> {
+    pub(super) fn new(control: &'a Control, job: &'a Job, runtime: &'a sql::Runtime) -> Option<Self> {
         let Processor::Query(query) = &job.spec.processor else {
             return None;
         };
@@ -44,6 +45,7 @@ impl<'a> Live<'a> {
             control,
             job,
             query,
+            runtime,
             partials: BTreeMap::new(),
             bytes: 0,
             took: Duration::ZERO,
@@ -101,10 +103,14 @@ impl<'a> Live<'a> {
         self.partials
             .values()
             .for_each(|partial| all.extend_from_slice(partial));
-        let (query, runtime) = (self.query.clone(), Handle::current());
+        let (query, runtime) = (self.query.clone(), self.runtime.clone());
+        let handle = Handle::current();
         let merging = tokio::task::spawn_blocking(move || {
-            let answer =
-                runtime.block_on(sql::upper(&query, &mut all.as_slice() as &mut (dyn Read + Send)))?;
+            let answer = handle.block_on(sql::upper(
+                &runtime,
+                &query,
+                &mut all.as_slice() as &mut (dyn Read + Send),
+            ))?;
             let mut table = Vec::new();
             let (tally, rows) = sql::render(&answer, sql::Rendering::Table, &mut table)?;
             Ok::<_, sql::Error>((tally, rows, String::from_utf8_lossy(&table).into_owned()))

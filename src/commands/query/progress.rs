@@ -32,11 +32,12 @@ pub(super) struct Watch<'a> {
     job: Job,
     bar: ProgressBar,
     lines_per_block: Arc<AtomicU64>,
-    live: bool,
+    /// What its answer so far is made with.
+    live: Option<sql::Runtime>,
 }
 
 impl<'a> Watch<'a> {
-    /// Shows a job over `bytes` of blocks; nothing where standard error is no terminal.
+    /// Shows a job over `bytes` of blocks, with `live` also its answer so far; nothing where standard error is no terminal.
     ///
     /// # Errors
     /// What can't be read.
@@ -44,13 +45,18 @@ impl<'a> Watch<'a> {
         control: &'a Control,
         id: JobId,
         bytes: u64,
-        live: bool,
+        live: Option<sql::Runtime>,
     ) -> anyhow::Result<Watch<'a>> {
         let job = control.job(&id.to_string()).await?;
         let lines_per_block = Arc::new(AtomicU64::new(0));
         let bar = if stderr().is_terminal() {
             let bytes_per_block = bytes / u64::from(job.blocks.max(1));
-            shown(job.subtasks(), bytes_per_block, lines_per_block.clone(), live)
+            shown(
+                job.subtasks(),
+                bytes_per_block,
+                lines_per_block.clone(),
+                live.is_some(),
+            )
         } else {
             ProgressBar::hidden()
         };
@@ -108,7 +114,8 @@ impl<'a> Watch<'a> {
 
     /// Shows the answer so far, where that was asked for.
     async fn follow(&self) -> Infallible {
-        let Some(mut live) = self.live.then(|| Live::new(self.control, &self.job)).flatten() else {
+        let live = self.live.as_ref();
+        let Some(mut live) = live.and_then(|runtime| Live::new(self.control, &self.job, runtime)) else {
             return std::future::pending().await;
         };
         loop {

@@ -1,0 +1,184 @@
+//! What was typed: whether it is a question, which tables it names, and what is wrong with it.
+
+use std::{fmt::Write as _, ops::ControlFlow};
+
+use datafusion::{
+    common::{SchemaError, TableReference},
+    error::DataFusionError,
+    sql::{
+        parser::{DFParserBuilder, Statement},
+        resolve::resolve_table_references,
+        sqlparser::ast::{self, Statement as Sql, TableFactor, Visit, Visitor},
+    },
+};
+use model::processor::Query;
+
+use crate::Error;
+
+/// Columns that are listed when none is like the one that was asked for.
+const LISTED: usize = 40;
+
+/// The statement of a query.
+///
+/// # Errors
+/// [`Error::Query`] for what is no SQL, or no question.
+pub(super) fn question(sql: &str) -> Result<Statement, Error> {
+    // No session: making one takes longer than all else that is done for a query whose answer is recorded.
+    let parsed = DFParserBuilder::new(sql).build();
+    let parsed = parsed.and_then(|mut parser| parser.parse_statements());
+    let mut parsed = parsed.map_err(|error| Error::Query(words(&error)))?;
+    let (Some(statement), None) = (parsed.pop_front(), parsed.pop_front()) else {
+        return Err(Error::Query("one query can be asked at a time".into()));
+    };
+    let refused = |what: &str| {
+        Err(Error::Query(format!(
+            "{what} is no question: only SELECT, WITH and VALUES are answered, and nothing is changed by them"
+        )))
+    };
+    match &statement {
+        Statement::Statement(sql) => match sql.as_ref() {
+            Sql::Query(query) if changes(query) => refused("a statement that writes"),
+            Sql::Query(_) => Ok(statement),
+            Sql::ExplainTable { .. } => Err(Error::Query(
+                "`sawmill dataset show NAME` describes the columns of a dataset".into(),
+            )),
+            other => refused(&first_words(&other.to_string())),
+        },
+        Statement::Explain(_) => Err(Error::Query(
+            "EXPLAIN is no question: leave it out and say `sawmill explain` instead of `sawmill query`"
+                .into(),
+        )),
+        other => refused(&first_words(&other.to_string())),
+    }
+}
+
+/// `WITH … INSERT`, `SELECT … INTO`.
+fn changes(query: &ast::Query) -> bool {
+    match query.body.as_ref() {
+        ast::SetExpr::Select(select) => select.into.is_some(),
+        ast::SetExpr::Insert(_)
+        | ast::SetExpr::Update(_)
+        | ast::SetExpr::Delete(_)
+        | ast::SetExpr::Merge(_) => true,
+        ast::SetExpr::Query(inner) => changes(inner),
+        _ => false,
+    }
+}
+
+fn first_words(statement: &str) -> String {
+    let words = statement.split_whitespace().take(2);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The tables that a query reads, by name, each once and in the order in which it names them.
+///
+/// # Errors
+/// [`Error::Query`] for what is no SQL, or no question.
+pub fn tables(sql: &str) -> Result<Vec<String>, Error> {
+    let statement = question(sql)?;
+    let (references, _) = resolve_table_references(&statement, true)?;
+    let mut called = Called(Vec::new());
+    if let Statement::Statement(sql) = &statement {
+        let _ = sql.visit(&mut called);
+    }
+    let mut order = Named(Vec::new());
+    if let Statement::Statement(sql) = &statement {
+        let _ = sql.visit(&mut order);
+    }
+    let mut tables: Vec<String> = references
+        .iter()
+        .filter(|table| !called.0.contains(&table.table().to_lowercase()))
+        .map(|table| table.table().to_string())
+        .collect();
+    tables.dedup();
+    let place = |name: &String| order.0.iter().position(|known| known == &name.to_lowercase());
+    tables.sort_by_key(|name| place(name).unwrap_or(usize::MAX));
+    Ok(tables)
+}
+
+/// Functions that are called as tables.
+struct Called(Vec<String>);
+
+impl Visitor for Called {
+    type Break = ();
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table {
+            name, args: Some(_), ..
+        } = factor
+        {
+            self.0.push(last(name));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Tables in the order of the text.
+struct Named(Vec<String>);
+
+impl Visitor for Named {
+    type Break = ();
+
+    fn pre_visit_relation(&mut self, name: &ast::ObjectName) -> ControlFlow<()> {
+        self.0.push(last(name));
+        ControlFlow::Continue(())
+    }
+}
+
+fn last(name: &ast::ObjectName) -> String {
+    let name = name.0.last().and_then(|part| part.as_ident());
+    name.map(|name| name.value.to_lowercase()).unwrap_or_default()
+}
+
+/// What is wrong with a query, with the names that are nearest to one that nothing has.
+pub(super) fn explained(error: DataFusionError, query: &Query) -> Error {
+    let root = error.find_root();
+    if let DataFusionError::SchemaError(schema, _) = root
+        && let SchemaError::FieldNotFound { field, valid_fields } = schema.as_ref()
+    {
+        let mut known: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
+        known.dedup();
+        let mut text = format!("there is no column named {}", field.flat_name());
+        with_nearest(&mut text, &field.name, &known, "the columns are");
+        return Error::Query(text);
+    }
+    let words = words(&error);
+    if let Some(name) = words
+        .strip_prefix("table '")
+        .and_then(|rest| rest.strip_suffix("' not found"))
+    {
+        let name = TableReference::from(name).table().to_string();
+        let tables = query.tables.iter().map(|table| table.name.as_str());
+        let known: Vec<&str> = tables
+            .chain(query.with.iter().map(|small| small.name.as_str()))
+            .collect();
+        let mut text = format!("there is no dataset or table named {name}");
+        with_nearest(&mut text, &name, &known, "there are");
+        return Error::Query(text);
+    }
+    Error::Query(words)
+}
+
+fn with_nearest(text: &mut String, wanted: &str, known: &[&str], list: &str) {
+    let near = crate::error::nearest(wanted, known.iter().copied());
+    let told = match near {
+        Some(near) => write!(text, "; did you mean {near}?"),
+        None if known.is_empty() => Ok(()),
+        None => {
+            let more = if known.len() > LISTED { ", …" } else { "" };
+            write!(
+                text,
+                "; {list} {}{more}",
+                known[..known.len().min(LISTED)].join(", ")
+            )
+        }
+    };
+    // Writing to a string cannot fail.
+    debug_assert!(told.is_ok());
+}
+
+/// DataFusion's own words, in one line and without what it wraps them in.
+fn words(error: &DataFusionError) -> String {
+    let root = error.find_root().strip_backtrace();
+    crate::error::one_line(&root)
+}
