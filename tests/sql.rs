@@ -188,13 +188,13 @@ async fn wrong_questions_and_formats_say_what_is_wrong() {
     let mill = Mill::start().await;
     let _ = mill.add("access", &access_log(), &[]).await.code(0);
     for (sql, code, told) in [
-        ("SELECT nothing FROM access", 2, "No field named nothing"),
+        ("SELECT nothing FROM access", 2, "no column named nothing"),
         ("SELECT count(*) FROM elsewhere", 1, "no such dataset: elsewhere"),
         ("SELECT 1", 2, "reads no dataset"),
         (
             "SELECT a.host FROM access a JOIN access b ON a.host = b.host",
             2,
-            "can't be split",
+            "--gather",
         ),
         (
             "SELECT * FROM access, elsewhere",

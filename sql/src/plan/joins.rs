@@ -67,39 +67,9 @@ impl PhysicalOptimizerRule for AloneFirst {
     fn optimize(
         &self,
         plan: Arc<dyn ExecutionPlan>,
-        config: &ConfigOptions,
+        _config: &ConfigOptions,
     ) -> Fallible<Arc<dyn ExecutionPlan>> {
-        let children: Vec<_> = plan.children().into_iter().cloned().collect();
-        if children.is_empty() {
-            return Ok(plan);
-        }
-        let children = children.into_iter().map(|child| self.optimize(child, config));
-        let plan = over(&plan, children.collect::<Fallible<_>>()?)?;
-        let reads = |side: &Arc<dyn ExecutionPlan>| !tables_below(side).is_empty();
-        let any = plan.as_ref() as &dyn Any;
-        if let Some(join) = any.downcast_ref::<HashJoinExec>()
-            && reads(join.left())
-            && !reads(join.right())
-            && join.join_type().supports_swap()
-            // Only this side knows how to tell "not in" from "unknown".
-            && !join.null_aware
-        {
-            return join.swap_inputs(PartitionMode::CollectLeft);
-        }
-        if let Some(join) = any.downcast_ref::<NestedLoopJoinExec>()
-            && reads(join.left())
-            && !reads(join.right())
-            && join.join_type().supports_swap()
-        {
-            return join.swap_inputs();
-        }
-        if let Some(join) = any.downcast_ref::<CrossJoinExec>()
-            && reads(join.left())
-            && !reads(join.right())
-        {
-            return join.swap_inputs();
-        }
-        Ok(plan)
+        alone_first(&plan)
     }
 
     fn name(&self) -> &str {
@@ -109,4 +79,34 @@ impl PhysicalOptimizerRule for AloneFirst {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+fn alone_first(plan: &Arc<dyn ExecutionPlan>) -> Fallible<Arc<dyn ExecutionPlan>> {
+    let children = plan.children().into_iter().map(alone_first);
+    let plan = over(plan, children.collect::<Fallible<_>>()?)?;
+    let reads = |side: &Arc<dyn ExecutionPlan>| !tables_below(side).is_empty();
+    let any = plan.as_ref() as &dyn Any;
+    if let Some(join) = any.downcast_ref::<HashJoinExec>()
+            && reads(join.left())
+            && !reads(join.right())
+            && join.join_type().supports_swap()
+            // Only this side knows how to tell "not in" from "unknown".
+            && !join.null_aware
+    {
+        return join.swap_inputs(PartitionMode::CollectLeft);
+    }
+    if let Some(join) = any.downcast_ref::<NestedLoopJoinExec>()
+        && reads(join.left())
+        && !reads(join.right())
+        && join.join_type().supports_swap()
+    {
+        return join.swap_inputs();
+    }
+    if let Some(join) = any.downcast_ref::<CrossJoinExec>()
+        && reads(join.left())
+        && !reads(join.right())
+    {
+        return join.swap_inputs();
+    }
+    Ok(plan)
 }

@@ -104,6 +104,7 @@ pub(super) async fn planning() -> anyhow::Result<Duration> {
     let mut log = Vec::new();
     access_log::write(&mut log, Until::Lines(100), 1, Site::Busy)?;
     let table = sql::named("access", &log)?.table;
+    let runtime = sql::Runtime::for_planning();
     let mut all = Sample::default();
     for round in 0..ROUNDS {
         let query = Query {
@@ -113,6 +114,8 @@ pub(super) async fn planning() -> anyhow::Result<Duration> {
                 table: table.clone(),
                 lower_half: None,
             }],
+            with: Vec::new(),
+            gather_rows: None,
             time_zone: "UTC".into(),
             // Another moment is another plan.
             now_us: ORIGIN.now_us + round as i64,
@@ -121,7 +124,7 @@ pub(super) async fn planning() -> anyhow::Result<Duration> {
             into: None,
         };
         let begin = Instant::now();
-        sql::check(&query).await?;
+        runtime.check(&query).await?;
         all.push(begin.elapsed());
     }
     Ok(all.median())
