@@ -26,7 +26,7 @@ pub enum Processor {
 }
 
 /// A query over the lines of datasets, with all that shapes its answer: its halves are made from this alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Query {
     /// Its text.
     pub sql: String,

@@ -202,7 +202,7 @@ mod tests {
     use model::processor::{Query, QueryTable};
 
     use super::*;
-    use crate::{LowerHalf, parse::fixed_columns, upper};
+    use crate::{LowerHalf, Runtime, parse::fixed_columns, upper};
 
     const LOG: &[u8] = b"1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] \"GET /index.html HTTP/1.0\" 200 2326\n\
         1.2.3.4 - - [10/Oct/2000:13:55:37 -0700] \"GET /index.html HTTP/1.0\" 404 x\nno line\n";
@@ -221,10 +221,8 @@ mod tests {
                 lower_half: None,
             }],
             time_zone: "UTC".into(),
-            now_us: 0,
             version: crate::VERSION.into(),
-            question: None,
-            into: None,
+            ..Query::default()
         })
     }
 
@@ -238,8 +236,8 @@ mod tests {
 
     /// The answer, and whether the bytes of the block were needed.
     async fn ask(cache: &Arc<ColumnCache>, text: &str, block: BlockAt) -> (Vec<u8>, bool) {
-        let query = query(text);
-        let mut half = LowerHalf::new(query.clone(), 0, block, cache.clone())
+        let (query, runtime) = (query(text), Runtime::for_planning());
+        let mut half = LowerHalf::new(&runtime, query.clone(), 0, block, cache.clone())
             .await
             .unwrap();
         let needed = half.needs_bytes();
@@ -247,7 +245,7 @@ mod tests {
             half.read(LOG).unwrap();
         }
         let partial = half.run().await.unwrap();
-        (upper(&query, &partial[..]).await.unwrap(), needed)
+        (upper(&runtime, &query, &partial[..]).await.unwrap(), needed)
     }
 
     #[tokio::test]

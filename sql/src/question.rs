@@ -109,13 +109,10 @@ mod tests {
                 },
                 lower_half: None,
             }],
-            with: Vec::new(),
-            gather_rows: None,
             time_zone: "UTC".into(),
             now_us,
             version: VERSION.into(),
-            question: None,
-            into: None,
+            ..Query::default()
         }
     }
 

@@ -111,13 +111,11 @@ impl Both {
                 table: self.table.clone(),
                 lower_half: None,
             }],
-            with: Vec::new(),
             gather_rows: Some(1_000_000),
             time_zone: "UTC".into(),
             now_us: NOW_US,
             version: sql::VERSION.into(),
-            question: None,
-            into: None,
+            ..Query::default()
         }
     }
 

@@ -114,14 +114,11 @@ pub(super) async fn planning() -> anyhow::Result<Duration> {
                 table: table.clone(),
                 lower_half: None,
             }],
-            with: Vec::new(),
-            gather_rows: None,
             time_zone: "UTC".into(),
             // Another moment is another plan.
             now_us: ORIGIN.now_us + round as i64,
             version: sql::VERSION.into(),
-            question: None,
-            into: None,
+            ..Query::default()
         };
         let begin = Instant::now();
         runtime.check(&query).await?;
