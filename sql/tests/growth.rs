@@ -17,10 +17,10 @@ async fn fingerprint(sql: &str, table: &Table) -> [u8; 32] {
         time_zone: "UTC".into(),
         now_us: 0,
         version: sql::VERSION.into(),
-        question: None,
-        into: None,
+        ..Query::default()
     };
-    sql::fingerprints(&query).await.unwrap()[0].unwrap()
+    let runtime = sql::Runtime::for_planning();
+    runtime.fingerprints(&query).await.unwrap()[0].unwrap()
 }
 
 #[tokio::test]

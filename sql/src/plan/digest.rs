@@ -16,10 +16,7 @@ use datafusion::{
     },
 };
 
-use super::{
-    expressions::is_volatile,
-    leaf::{Leaf, StandsFor},
-};
+use super::{expressions::is_volatile, leaf::Leaf};
 
 /// Digests a settled lower half into `hasher`: two of one digest give the same partial results for the same lines.
 ///
@@ -38,16 +35,13 @@ pub(super) fn digest(
     text(format!("{} {}", node.name(), children.len()));
     text(format!("{:?}", node.schema().fields()));
     if let Some(leaf) = Leaf::of(node) {
-        if let StandsFor::Lines {
-            table, projection, ..
-        } = &leaf.stands_for
-        {
-            let table = match seen_from {
-                None => format!("table {table}"),
-                Some(seen) if seen == *table => "own".to_string(),
-                Some(_) => "other".to_string(),
-            });
-        }
+        // Its columns are told by their names, which stand with the node: places change when a table grows.
+        text(match (leaf.table(), seen_from) {
+            (Some(table), None) => format!("table {table}"),
+            (Some(table), Some(seen)) if seen == table => "own".to_string(),
+            (Some(_), Some(_)) => "other".to_string(),
+            (None, _) => "partials".to_string(),
+        });
         return Ok(false);
     }
     if let Some(rows) = in_memory(node) {

@@ -126,6 +126,7 @@ impl Head {
         if errors {
             columns.push(quoted(model::table::ERROR));
         }
+        let runtime = sql::Runtime::for_planning();
         let question = Query {
             sql: format!(
                 "SELECT {} FROM {} LIMIT {}",
@@ -141,14 +142,23 @@ impl Head {
             time_zone: "UTC".into(),
             now_us: jiff::Timestamp::now().as_microsecond(),
             version: sql::VERSION.to_string(),
-            question: None,
-            into: None,
+            ..Query::default()
         };
         let mut partials = Vec::new();
         for lines in &self.blocks {
-            partials.extend(sql::lower(&question, 0, &lines.bytes, lines.block, lines.begins_file).await?);
+            partials.extend(
+                sql::lower(
+                    &runtime,
+                    &question,
+                    0,
+                    &lines.bytes,
+                    lines.block,
+                    lines.begins_file,
+                )
+                .await?,
+            );
         }
-        let answer = sql::upper(&question, &partials[..]).await?;
+        let answer = sql::upper(&runtime, &question, &partials[..]).await?;
         let mut shown = Vec::new();
         let (tally, _) = sql::render(&answer, answer::rendering(context.format), &mut shown)?;
         Ok((shown, tally))
