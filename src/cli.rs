@@ -59,7 +59,7 @@ pub struct Global {
     /// The block store for large outputs [default: file:///var/tmp/sawmill/store]
     #[arg(long, global = true, value_name = "URL")]
     store: Option<String>,
-    /// A table for people or one JSON document for programs; answers of queries also as csv or arrow
+    /// A table for people or one JSON document for programs; answers of queries also in the other forms
     #[arg(long, global = true, value_name = "FORM", value_enum, default_value_t)]
     output: Format,
     /// Tell more on standard error; -vv tells everything
@@ -262,9 +262,9 @@ fn told(error: &anyhow::Error) -> String {
 async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let sources = Sources::of_process(cli.global.config.as_deref(), cli.flags());
     let format = cli.global.output;
-    if matches!(format, Format::Csv | Format::Arrow) && !cli.command.prints_answers() {
+    if format.is_for_answers() && !cli.command.prints_answers() {
         return Err(crate::exit::usage(
-            "--output csv and arrow are for answers: use them with `query` and `job output`, and table or json here",
+            "this form of --output is for answers: use it with `query` and `job output`, and table or json here",
         ));
     }
     if let Command::Completions(args) = &cli.command {

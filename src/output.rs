@@ -5,7 +5,10 @@
 
 use std::{
     fmt::Display,
+    fs,
     io::{self, ErrorKind, Write},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     time::Duration,
 };
 
@@ -28,6 +31,53 @@ pub enum Format {
     Csv,
     /// An Arrow IPC stream, for answers alone.
     Arrow,
+    /// A Parquet file, for answers alone.
+    #[cfg(feature = "parquet")]
+    Parquet,
+}
+
+impl Format {
+    /// Whether only answers can be printed so.
+    pub fn is_for_answers(self) -> bool {
+        !matches!(self, Self::Table | Self::Json)
+    }
+
+    /// Whether a terminal can't show it.
+    pub fn is_binary(self) -> bool {
+        !matches!(self, Self::Table | Self::Json | Self::Csv)
+    }
+
+    /// What the ending of a file's name says; none for an ending that says nothing.
+    pub fn of_ending(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "json" | "jsonl" | "ndjson" => Some(Self::Json),
+            "csv" => Some(Self::Csv),
+            "arrow" | "arrows" => Some(Self::Arrow),
+            #[cfg(feature = "parquet")]
+            "parquet" => Some(Self::Parquet),
+            _ => None,
+        }
+    }
+}
+
+/// Writes a file whole: who looks meanwhile sees what was there before. What is no regular file, such as a pipe, is written
+/// to as it is.
+///
+/// # Errors
+/// What the system says, with the path.
+pub fn file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let failed = || format!("can't write {}", path.display());
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        return fs::write(path, bytes).with_context(failed);
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut new = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .with_context(failed)?;
+    new.write_all(bytes).with_context(failed)?;
+    new.persist(path).with_context(failed)?;
+    Ok(())
 }
 
 /// Writes bytes to standard output and flushes.
@@ -175,6 +225,29 @@ mod tests {
         let rows = [["a", "1"], ["longer", "1000"]].map(|row| row.map(str::to_string));
         let text = rendered(&["NAME", ">BYTES"], rows);
         assert_eq!(text, "NAME    BYTES\na           1\nlonger   1000");
+    }
+
+    #[test]
+    fn files_are_replaced_whole_and_their_ending_tells_their_form() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.csv");
+        for text in ["long", "new"] {
+            file(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "nothing else is left"
+        );
+        file(Path::new("/dev/null"), b"x").unwrap();
+        assert!(file(&folder.path().join("no/such"), b"x").is_err());
+        let of = |name| Format::of_ending(Path::new(name));
+        assert_eq!(
+            [of("x.CSV"), of("x.jsonl")],
+            [Some(Format::Csv), Some(Format::Json)]
+        );
+        assert_eq!([of("x.txt"), of("csv")], [None, None]);
     }
 
     #[test]

@@ -76,6 +76,19 @@ async fn a_question_is_answered_and_answered_again_for_nothing() {
         ]
     );
 
+    let file = mill.files.path().join("n.csv").display().to_string();
+    let noted = mill
+        .command(&["query", "SELECT count(*) AS n FROM access", "--to", &file])
+        .await
+        .code(0);
+    assert_eq!(
+        (
+            noted.stdout.as_str(),
+            std::fs::read_to_string(&file).unwrap().as_str()
+        ),
+        ("", "n\n601\n")
+    );
+
     // Without a terminal nothing is shown on the way.
     let csv = mill
         .told(&[
@@ -219,7 +232,7 @@ async fn wrong_questions_and_formats_say_what_is_wrong() {
         .command(&["dataset", "list", "--output", "csv"])
         .await
         .code(2);
-    assert!(refused.stderr.contains("are for answers"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("is for answers"), "{}", refused.stderr);
 
     let named = ["--format", r"regex:^(?<level>[A-Z]+) (?<took>\d+)ms$"];
     let _ = mill

@@ -169,5 +169,5 @@ async fn separated_values_grow_at_their_end_and_types_can_be_said() {
         .command(&["dataset", "schema", "t", "--output", "csv"])
         .await
         .code(2);
-    assert!(refused.stderr.contains("are for answers"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("is for answers"), "{}", refused.stderr);
 }

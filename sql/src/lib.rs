@@ -16,6 +16,8 @@ mod detect;
 mod error;
 mod growth;
 mod half;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod parse;
 mod plan;
 mod question;

@@ -20,13 +20,20 @@ pub enum Rendering {
     Csv,
     /// An Arrow IPC stream.
     Arrow,
+    /// A Parquet file, compressed with zstd.
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
 /// Writes the answer that [`crate::upper`] gave; tells what was counted, and how many rows it has.
 ///
 /// # Errors
 /// [`Error::BadPartial`]; what `out` says.
-pub fn render(answer: &[u8], rendering: Rendering, out: &mut impl Write) -> Result<(Tally, usize), Error> {
+pub fn render(
+    answer: &[u8],
+    rendering: Rendering,
+    out: &mut (impl Write + Send),
+) -> Result<(Tally, usize), Error> {
     let (schema, batches, tally) = wire::read_all(answer)?;
     let rows = batches.iter().map(RecordBatch::num_rows).sum();
     let schema = schema.unwrap_or_else(|| Schema::empty().into());
@@ -62,6 +69,8 @@ pub fn render(answer: &[u8], rendering: Rendering, out: &mut impl Write) -> Resu
             }
             writer.finish()?;
         }
+        #[cfg(feature = "parquet")]
+        Rendering::Parquet => crate::parquet::write(schema, &batches, &mut *out)?,
     }
     out.flush().map_err(write)?;
     Ok((tally, rows))

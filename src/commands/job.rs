@@ -298,7 +298,9 @@ async fn fetch(args: OneJob, control: &Control, context: &Context) -> anyhow::Re
     let job = control.job(&args.job).await?;
     #[cfg(feature = "sql")]
     if let Processor::Query(_) = &job.spec.processor {
-        super::query::answer::print(control, &job, context.format).await?;
+        super::query::answer::Target::new(context.format, None)?
+            .print(control, &job)
+            .await?;
         return Ok(Exit::Success);
     }
     if context.json() {

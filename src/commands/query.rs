@@ -4,13 +4,15 @@ pub(super) mod answer;
 mod live;
 mod progress;
 
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use clap::Args;
 use control::Control;
 use model::{Job, JobSpec, JobState, Name, Priority, Processor, processor::Query, processor::QueryTable};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::progress::Watch;
+use self::{answer::Target, progress::Watch};
 use super::{Context, job, run, table};
 use crate::{
     exit::{Exit, usage},
@@ -56,6 +58,9 @@ pub struct QueryArgs {
     /// Compute every block, also where the answer is recorded
     #[arg(long)]
     no_reuse: bool,
+    /// Write the answer to this file, in the form that its ending tells: json, csv, arrow, parquet
+    #[arg(long, value_name = "FILE", conflicts_with = "no_wait")]
+    to: Option<PathBuf>,
     /// Keep the answer in this collection of MongoDB too, in the place of all that is in it
     #[arg(long, value_name = "COLLECTION", value_parser = collection)]
     into: Option<String>,
@@ -74,6 +79,7 @@ fn collection(name: &str) -> Result<String, String> {
 /// # Errors
 /// A query that is wrong or can't be split, with the reason; what can't be reached.
 pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
+    let target = Target::new(context.format, args.to.clone())?;
     let tables = sql::tables(&args.sql).map_err(|error| usage(error.to_string()))?;
     let [name] = &tables[..] else {
         return Err(match tables.len() {
@@ -94,7 +100,7 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
         && let Some(job) = control
             .answered(&question, std::slice::from_ref(&dataset))
             .await?
-        && answer_again(&args, &job, &control, context).await?
+        && answer_again(&args, &job, &control, &target).await?
     {
         return Ok(Exit::Success);
     }
@@ -122,7 +128,7 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
         job::tell_failure(&control, &job).await?;
         return Ok(Exit::Failure);
     }
-    let small = answer::print(&control, &job, context.format).await?;
+    let small = target.print(&control, &job).await?;
     if let Some(collection) = &args.into {
         let database = control.store().database();
         output::note(format_args!(
@@ -172,13 +178,13 @@ async fn answer_again(
     args: &QueryArgs,
     job: &Job,
     control: &Control,
-    context: &Context,
+    target: &Target,
 ) -> anyhow::Result<bool> {
     if args.no_wait {
         output::line(job.id)?;
     } else {
         match job::bytes_of(control, job).await {
-            Ok(bytes) => drop(answer::show(&bytes, context.format)?),
+            Ok(bytes) => drop(target.show(&bytes)?),
             Err(error) if is_gone(&error) => return Ok(false),
             Err(error) => return Err(error),
         }

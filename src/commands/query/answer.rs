@@ -1,5 +1,10 @@
 //! The answer of a query, as it is printed.
 
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+};
+
 use control::Control;
 use model::{
     Job,
@@ -8,41 +13,77 @@ use model::{
 
 use crate::{
     commands::job,
+    exit::usage,
     output::{self, Format},
 };
 
-/// Prints the answer of a job, and on standard error what was counted on the way; tells whether it is so small that its
-/// rows are kept unasked.
-///
-/// # Errors
-/// What can't be read or written.
-pub(crate) async fn print(control: &Control, job: &Job, format: Format) -> anyhow::Result<bool> {
-    show(&job::bytes_of(control, job).await?, format)
+/// Where an answer goes, and in which form.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    format: Format,
+    /// None: standard output.
+    file: Option<PathBuf>,
 }
 
-/// As [`print`], of an answer that is at hand.
-///
-/// # Errors
-/// What can't be written.
-pub(super) fn show(answer: &[u8], format: Format) -> anyhow::Result<bool> {
-    let mut shown = Vec::new();
-    let (tally, rows) = sql::render(answer, rendering(format), &mut shown)?;
-    output::bytes(&shown)?;
-    if format == Format::Table {
-        let mut told = format!(
-            "{} from {}",
-            output::counted(rows as u64, "row"),
-            output::counted(tally.rows, "line")
-        );
-        if tally.errors > 0 {
-            told += &format!(
-                ", of which {} did not parse: SELECT _raw, _error … WHERE _error IS NOT NULL shows them",
-                output::grouped(tally.errors)
-            );
+impl Target {
+    /// The ending of a file's name tells the form where none is asked for.
+    ///
+    /// # Errors
+    /// Bytes for a terminal that it can't show.
+    pub(crate) fn new(format: Format, file: Option<PathBuf>) -> anyhow::Result<Self> {
+        let by_ending = || file.as_deref().and_then(Format::of_ending);
+        let format = match format {
+            Format::Table => by_ending().unwrap_or(Format::Table),
+            format => format,
+        };
+        if format.is_binary() && file.is_none() && io::stdout().is_terminal() {
+            return Err(usage(
+                "a terminal can't show this form: name a file with --to FILE, or send it on with `> FILE`",
+            ));
         }
-        output::note(told);
+        Ok(Self { format, file })
     }
-    Ok(rows <= KEPT_ROWS && answer.len() <= KEPT_BYTES)
+
+    /// Writes the answer of a job, and tells on standard error what was counted on the way, where people read; gives
+    /// whether it is so small that its rows are kept unasked.
+    ///
+    /// # Errors
+    /// What can't be read or written.
+    pub(crate) async fn print(&self, control: &Control, job: &Job) -> anyhow::Result<bool> {
+        self.show(&job::bytes_of(control, job).await?)
+    }
+
+    /// As [`Target::print`], of an answer that is at hand.
+    ///
+    /// # Errors
+    /// What can't be written.
+    pub(super) fn show(&self, answer: &[u8]) -> anyhow::Result<bool> {
+        let mut shown = Vec::new();
+        let (tally, rows) = sql::render(answer, rendering(self.format), &mut shown)?;
+        match &self.file {
+            Some(file) => output::file(file, &shown)?,
+            None => output::bytes(&shown)?,
+        }
+        if self.format == Format::Table || self.file.is_some() {
+            output::note(told(tally, rows as u64));
+        }
+        Ok(rows <= KEPT_ROWS && answer.len() <= KEPT_BYTES)
+    }
+}
+
+fn told(tally: sql::Tally, rows: u64) -> String {
+    let mut told = format!(
+        "{} from {}",
+        output::counted(rows, "row"),
+        output::counted(tally.rows, "line")
+    );
+    if tally.errors > 0 {
+        told += &format!(
+            ", of which {} did not parse: SELECT _raw, _error … WHERE _error IS NOT NULL shows them",
+            output::grouped(tally.errors)
+        );
+    }
+    told
 }
 
 /// The rendering that a format asks for.
@@ -52,5 +93,7 @@ pub(crate) fn rendering(format: Format) -> sql::Rendering {
         Format::Json => sql::Rendering::Json,
         Format::Csv => sql::Rendering::Csv,
         Format::Arrow => sql::Rendering::Arrow,
+        #[cfg(feature = "parquet")]
+        Format::Parquet => sql::Rendering::Parquet,
     }
 }
