@@ -8,7 +8,8 @@ use std::{
 };
 
 use model::{
-    Block, Job, JobId, JobState, Name, Priority, Spot, ledger::Ledger, ledger::Portion, parts::Source,
+    Block, Job, JobId, JobState, Name, Priority, Processor, Spot, ledger::Ledger, ledger::Portion,
+    parts::Source,
 };
 use storage::Store;
 use uuid::Uuid;
@@ -39,6 +40,9 @@ pub(crate) struct Active {
     pub(crate) low_water_written: u32,
     ahead: Ahead,
 }
+
+/// What a query is guessed to take for a block; [`portions`](crate::portions) looks at how large the blocks are.
+const GUESSED_RUN_TIME: Duration = Duration::from_millis(10);
 
 /// Datasets up to this many blocks are kept, so that many small jobs over one do not each ask for it.
 const SMALL_BLOCKS: u32 = 64;
@@ -151,10 +155,18 @@ impl Active {
         }
     }
 
+    /// Whether none of its subtasks has run yet, but how long they take can be guessed: a query reads so many bytes in a
+    /// second, a command may do anything.
+    pub(crate) fn is_guessed(&self) -> bool {
+        self.ledger.mean_run_time().is_none() && matches!(self.job.spec.processor, Processor::Query(_))
+    }
+
     /// How many subtasks the next entry should have.
     pub(crate) fn bundle(&self, bundles: bool, slots: u32) -> u32 {
         if bundles {
-            model::bundle::size(self.ledger.mean_run_time(), self.ledger.left(), slots)
+            let guess = self.is_guessed().then_some(GUESSED_RUN_TIME);
+            let mean = self.ledger.mean_run_time().or(guess);
+            model::bundle::size(mean, self.ledger.left(), slots)
         } else {
             1
         }

@@ -2,7 +2,7 @@
 
 use coordination::{NewEntry, Place};
 use model::{
-    Block, End, FORMAT, JobId, JobState, Name, Outcome, Spot,
+    Block, Codec, Content, End, FORMAT, JobId, JobState, Name, Outcome, Spot,
     ledger::Portion,
     limits::{COMMAND_BYTES, ENTRY_BYTES},
     outcome::Run,
@@ -19,6 +19,22 @@ use crate::{
 const BLOCK_BYTES: usize = ENTRY_BYTES - COMMAND_BYTES - 8 * 1024;
 /// What a block takes in an entry beside its own bytes and URL.
 const BLOCK_FRAME_BYTES: usize = 160;
+
+/// Bytes of blocks that go into one entry of a query before it is known how long its blocks take: about a tenth of a second.
+const GUESSED_BYTES: u64 = 128 << 20;
+/// What a compressed block is guessed to become, as a multiple.
+const DECOMPRESSED: u64 = 8;
+
+/// Bytes of lines in a block, as far as can be told without reading it.
+fn bytes_to_read(block: &Block) -> u64 {
+    match &block.content {
+        Content::Object {
+            codec: Codec::None, ..
+        }
+        | Content::Inline(_) => block.stored_bytes(),
+        Content::Object { .. } => block.stored_bytes().saturating_mul(DECOMPRESSED),
+    }
+}
 
 impl Active {
     /// Whether something could be fed.
@@ -55,10 +71,16 @@ impl Active {
 
     /// Shortens a portion whose blocks do not fit into one entry.
     pub(crate) fn trim(&mut self, portion: Portion, mut blocks: Vec<Block>) -> (Portion, Vec<Block>) {
-        let mut bytes = 0;
+        let (mut bytes, mut to_read) = (0, 0);
+        let most_to_read = if self.is_guessed() {
+            GUESSED_BYTES
+        } else {
+            u64::MAX
+        };
         let fitting = blocks.iter().take_while(|block| {
             bytes += BLOCK_FRAME_BYTES + block.written_bytes();
-            bytes <= BLOCK_BYTES
+            to_read += bytes_to_read(block);
+            bytes <= BLOCK_BYTES && to_read <= most_to_read
         });
         let count = fitting.count().max(1);
         if count >= blocks.len() || portion.past.alone() {

@@ -8,6 +8,8 @@
 
 pub mod command;
 pub mod guard;
+#[cfg(feature = "sql")]
+mod lines;
 pub mod noop;
 pub mod processor;
 pub mod product;

@@ -1,13 +1,13 @@
 //! The halves of a query, on a thread that may be busy for a while.
 
 use std::{
-    cell::Cell,
     io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use futures::TryStreamExt;
+use bytes::Bytes;
+use futures::{TryStreamExt, stream::BoxStream};
 use model::{
     Content, Failure, FailureKind, Fingerprint,
     answer::{KEPT_BYTES, KEPT_ROWS},
@@ -18,14 +18,10 @@ use storage::MergeRun;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Answers, Blocks, Memory, Partials, Product, Source, Stop, Subtask, product::MEMORY_BYTES,
-    source::read_failure,
-};
+use crate::{Answers, Blocks, Memory, Partials, Product, Stop, Subtask, lines::Lines, product::MEMORY_BYTES};
 
-/// Most bytes of a block, decompressed, or of all partial results of a query: they are in memory at once, and a query must
-/// fail alone, not take its node along.
-const MOST_BYTES: u64 = 1 << 30;
+/// Most bytes of all partial results of a query.
+const MOST_BYTES: usize = 1 << 30;
 
 /// A block and its number in the dataset.
 pub(crate) struct Block<'a> {
@@ -59,11 +55,16 @@ impl Shared {
         for table in self.runtime.missing(query) {
             let source = blocks.open(&table.block).await?;
             let (runtime, table) = (self.runtime.clone(), table.clone());
-            let mut bytes = Vec::new();
-            read(source, SMALL_TABLES_BYTES, &mut bytes).await?;
-            let kept = tokio::task::spawn_blocking(move || runtime.keep(&table, &bytes)).await;
-            let kept = kept.map_err(|error| failure(format!("a table of the query: {error}")))?;
-            kept.map_err(|error| failure(error.to_string()))?;
+            let kept = tokio::task::spawn_blocking(move || {
+                let lines = Lines::new(source)?;
+                let (name, mut bytes) = (lines.name(), Vec::new());
+                let read = lines.take(SMALL_TABLES_BYTES).read_to_end(&mut bytes);
+                read.map_err(|error| Lines::failure(&name, &error))?;
+                let kept = runtime.keep(&table, &bytes);
+                kept.map_err(|error| failure(error.to_string()))
+            });
+            let kept = kept.await;
+            kept.map_err(|error| failure(format!("a table of the query: {error}")))??;
         }
         Ok(())
     }
@@ -86,39 +87,32 @@ pub(crate) async fn run_block(
     }
     let (query, shared) = (Arc::new(query.clone()), shared.clone());
     let spool = shared.spool.clone();
-    let planned = async move {
+    let half = on_busy_thread(cancel, async move {
         let half = LowerHalf::new(&shared.runtime, query, table, at, shared.cache).await;
-        half.map_err(failed)
+        let half = half.map_err(failed)?;
+        if half.needs_bytes() {
+            return Ok(Err(half));
+        }
+        product(half.run().await.map_err(failed)?, &shared.spool).map(Ok)
+    });
+    let mut half = match half.await? {
+        Ok(product) => return Ok(product),
+        Err(half) => half,
     };
-    let mut half = on_busy_thread(cancel, planned).await?;
-    let source = if half.needs_bytes() {
-        Some(tokio::select! {
-            source = blocks.open(block.block) => source?,
-            () = cancel.cancelled() => return Err(Stop::Cancelled),
-        })
-    } else {
-        None
+    let source = tokio::select! {
+        source = blocks.open(block.block) => source?,
+        () = cancel.cancelled() => return Err(Stop::Cancelled),
     };
     on_busy_thread(cancel, async move {
-        if let Some(source) = source {
-            let mut bytes = LAST.take();
-            read(source, MOST_BYTES, &mut bytes).await?;
-            half.read(&bytes).map_err(failed)?;
-            if bytes.capacity() <= USED_AGAIN_BYTES {
-                LAST.set(bytes);
-            }
-        }
+        let lines = Lines::new(source)?;
+        let (name, expected) = (lines.name(), lines.expected);
+        half.read(lines, expected).map_err(|error| match error {
+            sql::Error::Read(error) => Lines::failure(&name, &error),
+            other => failed(other),
+        })?;
         product(half.run().await.map_err(failed)?, &spool)
     })
     .await
-}
-
-/// Memory up to this size is used for the next block again: fresh pages cost a good part of reading into them.
-const USED_AGAIN_BYTES: usize = 32 << 20;
-
-thread_local! {
-    /// The memory of the last block that was read on this thread.
-    static LAST: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// How many of these blocks, which follow one another in the dataset with the number `table`, have columns in the cache.
@@ -169,8 +163,7 @@ pub(crate) async fn run_merge(
     let (query, store) = (query.clone(), store.clone());
     let Shared { spool, runtime, .. } = shared.clone();
     on_busy_thread(cancel, async move {
-        let mut bytes = Vec::new();
-        read(Source::Stream(partials), MOST_BYTES, &mut bytes).await?;
+        let bytes = gather(partials, MOST_BYTES).await?;
         let done = sql::upper(&runtime, &query, &bytes[..]).await;
         let answer = done.map_err(|error| failure(error.to_string()))?;
         drop(bytes);
@@ -222,73 +215,37 @@ fn product(bytes: Vec<u8>, spool: &Path) -> Result<Product, Failure> {
     })
 }
 
-/// All of an input in memory, in place of what `bytes` held.
-async fn read(source: Source, most: u64, bytes: &mut Vec<u8>) -> Result<(), Failure> {
-    bytes.clear();
-    match source {
-        Source::Bytes(all) => bytes.extend_from_slice(&all),
-        Source::File { file, length, name } => {
-            let wanted = length.min(most + 1);
-            bytes.reserve(usize::try_from(wanted).unwrap_or_default());
-            let read = file.take(wanted).read_to_end(bytes);
-            let read = read.map_err(|error| read_failure(&name, &error))?;
-            if (read as u64) < wanted {
-                let error = io::Error::from(io::ErrorKind::UnexpectedEof);
-                return Err(read_failure(&name, &error));
-            }
-        }
-        Source::Reader { reader, name } => {
-            let read = reader.take(most + 1).read_to_end(bytes);
-            read.map_err(|error| read_failure(&name, &error))?;
-        }
-        Source::Stream(mut stream) => {
-            while bytes.len() as u64 <= most
-                && let Some(piece) = stream.try_next().await?
-            {
-                bytes.extend_from_slice(&piece);
-            }
+/// All partial results, which are in memory at once: a query must fail alone, not take its node along.
+async fn gather(
+    mut partials: BoxStream<'static, Result<Bytes, Failure>>,
+    most: usize,
+) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = partials.try_next().await? {
+        bytes.extend_from_slice(&piece);
+        if bytes.len() > most {
+            return Err(failure(format!(
+                "the partial results have more than {most} bytes: have the query let fewer rows through with WHERE, \
+                 GROUP BY or LIMIT"
+            )));
         }
     }
-    if bytes.len() as u64 > most {
-        return Err(failure(format!(
-            "more than {most} bytes would be in memory at once: use smaller blocks (compressed files are one block each), \
-             or have the query let fewer rows through with WHERE, GROUP BY or LIMIT"
-        )));
-    }
-    Ok(())
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use futures::stream;
+    use futures::{StreamExt, stream};
 
     use super::*;
 
     #[tokio::test]
     async fn what_is_too_much_for_the_memory_fails_alone() {
-        let sources = || {
-            let reader = Source::Reader {
-                reader: Box::new(io::Cursor::new(vec![b'x'; 10])),
-                name: "x".into(),
-            };
-            let pieces = [Bytes::from_static(b"xxxxx"), Bytes::from_static(b"xxxxx")];
-            let stream = Source::stream(stream::iter(pieces.map(Ok)));
-            [reader, stream, Source::Bytes(Bytes::from_static(b"xxxxxxxxxx"))]
-        };
-        let mut bytes = vec![1; 30];
-        for source in sources() {
-            read(source, 10, &mut bytes).await.unwrap();
-            assert_eq!(bytes, b"xxxxxxxxxx");
-        }
-        for source in sources() {
-            let refused = read(source, 9, &mut bytes).await.unwrap_err();
-            assert_eq!(refused.kind, FailureKind::Query);
-        }
-        let endless = Source::Reader {
-            reader: Box::new(io::repeat(b'x')),
-            name: "x".into(),
-        };
-        assert!(read(endless, 9, &mut bytes).await.is_err());
+        let pieces =
+            || stream::iter([Bytes::from_static(b"xxxxx"), Bytes::from_static(b"xxxxx")].map(Ok)).boxed();
+        assert_eq!(gather(pieces(), 10).await.unwrap(), b"xxxxxxxxxx");
+        assert_eq!(gather(pieces(), 9).await.unwrap_err().kind, FailureKind::Query);
+        let endless = stream::repeat(Bytes::from_static(b"x")).map(Ok).boxed();
+        assert!(gather(endless, 9).await.is_err());
     }
 }

@@ -8,7 +8,7 @@ use crate::limits::BUNDLE_SUBTASKS;
 pub const TARGET: Duration = Duration::from_millis(250);
 
 /// Entries are not made shorter than this for the sake of sharing: they would cost more than they run.
-pub const LEAST: Duration = Duration::from_millis(5);
+pub const LEAST: Duration = Duration::from_millis(20);
 
 /// Number of subtasks for the next entry of a job; at least 1.
 ///
@@ -43,10 +43,10 @@ mod tests {
         assert_eq!(size(None, 1_000_000, 2), 1);
         assert_eq!(size(Some(Duration::ZERO), 1_000_000, 2), BUNDLE_SUBTASKS);
         let milliseconds = |mean| size(Some(Duration::from_millis(mean)), 40, 2);
-        assert_eq!([milliseconds(1), milliseconds(30), milliseconds(100)], [10, 8, 2]);
+        assert_eq!([milliseconds(1), milliseconds(30), milliseconds(100)], [20, 8, 2]);
         assert_eq!(
             size(Some(Duration::from_micros(500)), 4, 2),
-            10,
+            40,
             "too short to be shared"
         );
         assert_eq!(size(Some(Duration::from_secs(9)), 0, 0), 1);

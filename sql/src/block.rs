@@ -15,8 +15,8 @@ use crate::{
     time::DAY_US,
 };
 
-/// Rows of one batch, as DataFusion likes them.
-const BATCH_ROWS: usize = 8192;
+/// Rows of one batch: most blocks are one, for some expressions, such as regular ones, are prepared anew for each.
+const BATCH_ROWS: usize = 64 * 1024;
 
 /// Where a block comes from.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +49,7 @@ impl BlockRows {
             .copied()
             .filter(|&place| is_in_lines(table, place))
             .collect();
-        let decoded = decode(table, bytes, &wanted, origin)?;
+        let decoded = decode(table, bytes, &wanted, origin, bytes.len() as u64)?;
         let columns: Vec<(usize, Column)> = wanted.into_iter().zip(decoded.columns).collect();
         let lines = Lines {
             rows: decoded.rows,

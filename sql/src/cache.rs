@@ -242,7 +242,7 @@ mod tests {
             .unwrap();
         let needed = half.needs_bytes();
         if needed {
-            half.read(LOG).unwrap();
+            half.read(LOG, LOG.len() as u64).unwrap();
         }
         let partial = half.run().await.unwrap();
         (upper(&runtime, &query, &partial[..]).await.unwrap(), needed)

@@ -3,7 +3,7 @@
 //! Which lines are broken does not depend on the columns that are wanted, so that columns of one block that were decoded
 //! at different times fit together.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, io::Read, sync::Arc};
 
 use datafusion::arrow::array::ArrayRef;
 use memchr::memchr;
@@ -14,6 +14,7 @@ use crate::{
     block::{Origin, begin_of_day},
     columns::Builder,
     parse::{Parser, Value, access, parser},
+    portions::portions,
     time::Style,
 };
 
@@ -37,36 +38,49 @@ pub(crate) struct Decoded {
 }
 
 /// A line is rarely shorter; room for values is made by it.
-const LINE_BYTES: usize = 96;
+const LINE_BYTES: u64 = 128;
+/// Room is made for at most so many lines ahead.
+const MOST_ROWS_AHEAD: usize = 1 << 17;
 
-/// Reads the wanted columns, by their places in the schema of the table, out of a block.
+/// Reads the wanted columns, by their places in the schema of the table, out of a block, which is never in memory as a
+/// whole; `bytes_expected` is about how many it has.
 ///
 /// # Errors
-/// [`Error::BadFormat`]; never for what the lines are.
+/// [`Error::BadFormat`], [`Error::Read`]; never for what the lines are.
 pub(crate) fn decode(
     table: &Table,
-    bytes: &[u8],
+    from: impl Read,
     wanted: &[usize],
     origin: Origin,
+    bytes_expected: u64,
 ) -> Result<Decoded, Error> {
-    let mut lines = bytes;
-    if origin.begins_file {
-        lines = lines.strip_prefix("\u{feff}".as_bytes()).unwrap_or(lines);
-        if matches!(table.format, Format::Separated { .. }) {
-            lines = &lines[memchr(b'\n', lines).map_or(lines.len(), |end| end + 1)..];
-        }
-    }
-    let mut sink = Sink::new(table, wanted, lines.len(), origin)?;
-    match table.format {
-        Format::Access => access::scan(lines, &mut sink),
-        _ => {
-            let mut row = vec![None; table.columns.len()];
-            for line in Split(lines) {
-                sink.line(line, &mut row);
+    let mut sink = Sink::new(table, wanted, bytes_expected, origin)?;
+    let mut begins = origin.begins_file;
+    portions(from, |portion| {
+        let lines = match std::mem::take(&mut begins) {
+            true => without_head(portion, &table.format),
+            false => portion,
+        };
+        match table.format {
+            Format::Access => access::scan(lines, &mut sink),
+            _ => {
+                let mut row = vec![None; table.columns.len()];
+                for line in Split(lines) {
+                    sink.line(line, &mut row);
+                }
             }
         }
-    }
+    })?;
     Ok(sink.finish(wanted))
+}
+
+/// The lines of a file without what may stand before the first of them.
+fn without_head<'a>(lines: &'a [u8], format: &Format) -> &'a [u8] {
+    let lines = lines.strip_prefix("\u{feff}".as_bytes()).unwrap_or(lines);
+    match format {
+        Format::Separated { .. } => &lines[memchr(b'\n', lines).map_or(lines.len(), |end| end + 1)..],
+        _ => lines,
+    }
 }
 
 /// The lines of a text, without their ends.
@@ -108,7 +122,7 @@ pub(crate) struct Sink<'t> {
 }
 
 impl<'t> Sink<'t> {
-    fn new(table: &'t Table, wanted: &[usize], bytes: usize, origin: Origin) -> Result<Self, Error> {
+    fn new(table: &'t Table, wanted: &[usize], bytes: u64, origin: Origin) -> Result<Self, Error> {
         let own = table.columns.len();
         let wants = |name: &str| {
             let place = EVERYWHERE.iter().position(|(known, _)| *known == name);
@@ -127,7 +141,9 @@ impl<'t> Sink<'t> {
             .zip(&table.columns)
             .map(|(place, column)| wanted.contains(&place) || typed(column.kind))
             .collect();
-        let rows = bytes / LINE_BYTES;
+        let rows = usize::try_from(bytes / LINE_BYTES)
+            .unwrap_or_default()
+            .min(MOST_ROWS_AHEAD);
         let builders = table
             .columns
             .iter()
@@ -318,7 +334,7 @@ mod tests {
                 1 => vec![7],
                 _ => (0..12).collect(),
             };
-            let sink = || Sink::new(&table, &wanted, text.len(), origin).unwrap();
+            let sink = || Sink::new(&table, &wanted, text.len() as u64, origin).unwrap();
             let (mut fast, mut slow) = (sink(), sink());
             access::scan(&text, &mut fast);
             let mut row = vec![None; table.columns.len()];

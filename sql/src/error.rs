@@ -35,6 +35,9 @@ pub enum Error {
     /// A regular expression, or a separator, that can't be used.
     #[error("the format can't be used: {0}")]
     BadFormat(String),
+    /// The lines of a block can't be read.
+    #[error("reading the lines: {0}")]
+    Read(#[from] std::io::Error),
     /// Bytes that are no partial result.
     #[error("a partial result can't be read: {0}")]
     BadPartial(String),

@@ -72,18 +72,18 @@ impl LowerHalf {
         self.lines.is_none() || !self.missing.is_empty()
     }
 
-    /// Takes the columns that are missing from the bytes of the block, and keeps them.
+    /// Takes the columns that are missing from the lines of the block, about so many bytes, and keeps them.
     ///
     /// # Errors
-    /// [`Error::BadFormat`].
-    pub fn read(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    /// [`Error::BadFormat`], [`Error::Read`].
+    pub fn read(&mut self, lines: impl Read, bytes_expected: u64) -> Result<(), Error> {
         let table = &table_of(&self.query, self.table)?.table;
         let origin = Origin {
             block: self.block.number,
             begins_file: self.block.begins_file,
             now_us: self.query.now_us,
         };
-        let decoded = decode(table, bytes, &self.missing, origin)?;
+        let decoded = decode(table, lines, &self.missing, origin, bytes_expected)?;
         let keys = Keys::new(table, self.block, self.query.now_us);
         let lines = Lines::from(&decoded);
         self.cache.keep_lines(&keys, &lines);
@@ -137,7 +137,7 @@ pub async fn lower(
     };
     let (query, cache) = (Arc::new(query.clone()), ColumnCache::new(0));
     let mut half = LowerHalf::new(runtime, query, table, block, cache).await?;
-    half.read(bytes)?;
+    half.read(bytes, bytes.len() as u64)?;
     half.run().await
 }
 

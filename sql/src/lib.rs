@@ -20,6 +20,7 @@ mod half;
 mod parquet;
 mod parse;
 mod plan;
+mod portions;
 mod question;
 mod render;
 mod rows;

@@ -28,8 +28,8 @@ else:
 
     kinds = {"status": "Int32", "size": "Int64", "took": "Float64"}
     shape = ", ".join(f"{name} {kinds.get(name, 'String')}" for name in COLUMNS)
-    log = f"file('{path}', 'CSV', '{shape}')"
-    settings = f" SETTINGS format_csv_delimiter=' ', max_threads={threads}"
+    log = f"file('{path}', 'CustomSeparated', '{shape}')"
+    settings = f" SETTINGS format_custom_escaping_rule='CSV', format_custom_field_delimiter=' ', max_threads={threads}"
 
     def ask(query):
         answer = chdb.query(query.replace("{log}", log) + settings, "JSONCompactEachRow")
