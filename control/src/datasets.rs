@@ -1,6 +1,6 @@
 //! Datasets: named lists of blocks.
 
-use model::{Block, Name};
+use model::{Block, Name, name::nearest};
 use storage::Dataset;
 
 use crate::{Control, Error};
@@ -62,8 +62,15 @@ impl Control {
     /// # Errors
     /// [`Error::NoSuchDataset`], [`Error::Storage`].
     pub async fn dataset(&self, name: &Name) -> Result<Dataset, Error> {
-        let found = self.store().get(name).await?;
-        found.ok_or_else(|| Error::NoSuchDataset { name: name.clone() })
+        if let Some(found) = self.store().get(name).await? {
+            return Ok(found);
+        }
+        let all = self.datasets().await?;
+        let near = nearest(name.as_str(), all.iter().map(|dataset| dataset.name.as_str()));
+        Err(Error::NoSuchDataset {
+            name: name.clone(),
+            near: near.and_then(|near| Name::new(near).ok()),
+        })
     }
 
     /// Splits files into blocks of about `block_size` bytes: those of each file by themselves.

@@ -18,10 +18,15 @@ pub enum Error {
     #[error(transparent)]
     BadParts(#[from] BadParts),
     /// A dataset that nobody added.
-    #[error("no such dataset: {name}; `sawmill dataset list` shows all, `sawmill dataset add` makes one")]
+    #[error(
+        "no such dataset: {name}{}; `sawmill dataset list` shows all, `sawmill dataset add` makes one",
+        near.as_ref().map(|near| format!(", did you mean {near}?")).unwrap_or_default()
+    )]
     NoSuchDataset {
         /// Its name.
         name: Name,
+        /// One that is there and has nearly this name.
+        near: Option<Name>,
     },
     /// A job that does not exist.
     #[error(

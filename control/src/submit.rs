@@ -6,7 +6,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use model::{Counts, Fingerprint, Job, JobId, JobSpec, JobState, Name, Parts, parts::Source};
+use model::{
+    Counts, Fingerprint, Job, JobId, JobSpec, JobState, Name, Output, Parts, Payload, Processor,
+    limits::INLINE_SUBTASK_BYTES, parts::Source, processor::Query,
+};
 use storage::Dataset;
 use uuid::Uuid;
 
@@ -60,13 +63,50 @@ impl Control {
         spec: JobSpec,
         chosen: Vec<(Dataset, Vec<Range<u32>>)>,
     ) -> Result<JobId, Error> {
+        self.submit_with(spec, chosen, Vec::new()).await
+    }
+
+    /// As [`Control::submit_over`], of a query with small tables: `tables` has the bytes of those that it names, in their
+    /// order.
+    ///
+    /// Dropping it half-way leaves the job submitted or not; what was stored for one that is not is swept.
+    ///
+    /// # Errors
+    /// As [`Control::submit_over`].
+    pub async fn submit_with(
+        &self,
+        mut spec: JobSpec,
+        chosen: Vec<(Dataset, Vec<Range<u32>>)>,
+        tables: Vec<Vec<u8>>,
+    ) -> Result<JobId, Error> {
         spec.processor.check()?;
         let (datasets, ranges): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
         let parts = Parts::selected(datasets.iter().map(source).collect(), ranges)?;
-        let job = new_job(parts, spec, now_ms());
-        let id = job.id;
+        let id = new_job_id();
+        if let Processor::Query(query) = &mut spec.processor {
+            self.store_tables(id, query, tables).await?;
+            spec.processor.check()?;
+        }
+        let job = Job {
+            id,
+            ..new_job(parts, spec, now_ms())
+        };
         self.store().submit(vec![job]).await?;
         Ok(id)
+    }
+
+    async fn store_tables(&self, id: JobId, query: &mut Query, tables: Vec<Vec<u8>>) -> Result<(), Error> {
+        let mut inline = INLINE_SUBTASK_BYTES;
+        for (number, (table, bytes)) in query.with.iter_mut().zip(tables).enumerate() {
+            table.stored = match inline.checked_sub(bytes.len()) {
+                Some(left) => {
+                    inline = left;
+                    Output::Inline(Payload(bytes))
+                }
+                None => self.store().put_table(id, number, bytes).await?,
+            };
+        }
+        Ok(())
     }
 
     /// Submits jobs in batches, in this order; each dataset is looked up once.

@@ -53,7 +53,7 @@ impl Shared {
     /// Brings the small tables of a query here that are not.
     async fn fetch_small(&self, query: &Query, blocks: &impl Blocks) -> Result<(), Failure> {
         for table in self.runtime.missing(query) {
-            let source = blocks.open(&table.block).await?;
+            let source = blocks.open_stored(&table.stored).await?;
             let (runtime, table) = (self.runtime.clone(), table.clone());
             let kept = tokio::task::spawn_blocking(move || {
                 let lines = Lines::new(source)?;

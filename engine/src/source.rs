@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, stream::BoxStream};
-use model::{Block, Failure, FailureKind, JobId, answer::Rows};
+use model::{Block, Failure, FailureKind, JobId, Output, answer::Rows};
 use storage::MergeRun;
 
 /// The input of one command.
@@ -50,6 +50,12 @@ pub trait Blocks {
     /// # Errors
     /// A [`Failure`] of kind `Changed` when the object is no longer what it was, else `Read`.
     fn open(&self, block: &Block) -> impl Future<Output = Result<Source, Failure>> + Send;
+
+    /// Opens what was stored with a job. Dropping the future has no effect.
+    ///
+    /// # Errors
+    /// A [`Failure`] of kind `Read`.
+    fn open_stored(&self, stored: &Output) -> impl Future<Output = Result<Source, Failure>> + Send;
 }
 
 /// Gives the partial results of a job.

@@ -29,15 +29,33 @@ impl Blocks for Store {
             Content::Inline(_) => "an inline block".to_owned(),
             Content::Object { url, .. } => url.clone(),
         };
-        match self.reader(block).await.map_err(|error| failure(&error))? {
-            BlockReader::File { file, remaining } => Ok(Source::File {
-                file,
-                length: remaining,
-                name,
-            }),
-            BlockReader::Stream(reader) => Ok(Source::Reader { reader, name }),
-            BlockReader::Bytes(bytes) => Ok(Source::Bytes(bytes.into_inner().into())),
-        }
+        let reader = self.reader(block).await;
+        reader
+            .map(|reader| source(reader, name))
+            .map_err(|error| failure(&error))
+    }
+
+    async fn open_stored(&self, stored: &Output) -> Result<Source, Failure> {
+        let name = match stored {
+            Output::Inline(_) => "an inline output".to_owned(),
+            Output::Stored { object, .. } => object.clone(),
+        };
+        let reader = self.read_output(stored).await;
+        reader
+            .map(|reader| source(reader, name))
+            .map_err(|error| failure(&error))
+    }
+}
+
+fn source(reader: BlockReader, name: String) -> Source {
+    match reader {
+        BlockReader::File { file, remaining } => Source::File {
+            file,
+            length: remaining,
+            name,
+        },
+        BlockReader::Stream(reader) => Source::Reader { reader, name },
+        BlockReader::Bytes(bytes) => Source::Bytes(bytes.into_inner().into()),
     }
 }
 

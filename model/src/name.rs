@@ -76,6 +76,17 @@ impl AsRef<str> for Name {
     }
 }
 
+/// The name that somebody who wrote `wanted` most likely meant; none when none is like it.
+pub fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = wanted.to_lowercase();
+    let distance = |name: &str| strsim::damerau_levenshtein(&wanted, &name.to_lowercase());
+    let near = known
+        .into_iter()
+        .map(|name| (distance(name), name))
+        .min_by_key(|(distance, _)| *distance)?;
+    (near.0 <= wanted.chars().count().div_ceil(3)).then_some(near.1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +99,14 @@ mod tests {
         for bad in ["", "-a", ".a", "a/b", "a:b", "a b", "ä", &"x".repeat(65)] {
             assert_eq!(Name::new(bad), Err(BadName(bad.to_string())));
         }
+    }
+
+    #[test]
+    fn a_typing_error_is_told_from_another_name() {
+        let known = ["access", "syslog"];
+        assert_eq!(nearest("acess", known), Some("access"));
+        assert_eq!(nearest("SYSLOG", known), Some("syslog"));
+        assert_eq!(nearest("orders", known), None);
+        assert_eq!(nearest("access", []), None);
     }
 }

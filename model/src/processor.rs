@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{block::Block, limits::COMMAND_BYTES, table::Table};
+use crate::{limits::COMMAND_BYTES, payload::Output, table::Table};
 
 /// Default limit on what one subtask may print: 1 GiB.
 pub const DEFAULT_OUTPUT_LIMIT_BYTES: u64 = 1 << 30;
@@ -32,7 +32,7 @@ pub struct Query {
     pub sql: String,
     /// The datasets that it reads. A block belongs to one of them, by its number here.
     pub tables: Vec<QueryTable>,
-    /// Small tables that it joins with them; they lie in the block store.
+    /// Small tables that it joins with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub with: Vec<SmallTable>,
     /// The most rows that may be brought together where blocks can't reduce them; none: a query that needs that is refused.
@@ -73,8 +73,8 @@ pub struct SmallTable {
     pub table: Table,
     /// blake3 of its bytes, in hexadecimal digits: what nodes know it by.
     pub checksum: String,
-    /// Where its bytes are.
-    pub block: Block,
+    /// Where its bytes are: small ones travel along, others lie in the block store as long as the job.
+    pub stored: Output,
 }
 
 impl Query {

@@ -98,13 +98,3 @@ pub(crate) fn one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join(" ")
 }
-
-/// The name that `wanted` is most likely meant to be; none when none is like it.
-pub(crate) fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let wanted = wanted.to_lowercase();
-    let distance = |name: &str| strsim::damerau_levenshtein(&wanted, &name.to_lowercase());
-    let near = known
-        .map(|name| (distance(name), name))
-        .min_by_key(|(distance, _)| *distance)?;
-    (near.0 <= wanted.chars().count().div_ceil(3)).then_some(near.1)
-}

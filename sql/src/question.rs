@@ -10,7 +10,7 @@ use datafusion::{
     },
 };
 use model::{
-    Block,
+    Output, Payload,
     processor::{Query, QueryTable},
     table::Format,
 };
@@ -44,7 +44,7 @@ pub fn question(query: &Query) -> Result<String, Error> {
     }
     // The same rows may lie anywhere.
     for small in &mut asked.with {
-        small.block = Block::inline(Vec::new());
+        small.stored = Output::Inline(Payload(Vec::new()));
     }
     let bytes = serde_json::to_vec(&asked).map_err(|error| Error::Query(error.to_string()))?;
     let digest = blake3::hash(&bytes);

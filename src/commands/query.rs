@@ -1,6 +1,7 @@
 //! `sawmill query`: a question in SQL over the lines of a dataset.
 
 pub(super) mod answer;
+pub(super) mod asked;
 mod live;
 mod progress;
 
@@ -9,18 +10,23 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use control::Control;
-use model::{Job, JobSpec, JobState, Name, Priority, Processor, processor::Query, processor::QueryTable};
+use model::{Job, JobSpec, JobState, Priority, Processor, processor::Query};
+use storage::Dataset;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::{answer::Target, progress::Watch};
-use super::{Context, job, run, table};
+use self::{
+    answer::Target,
+    asked::{Asked, Meant, Typed, With},
+    progress::Watch,
+};
+use super::{Context, job, run};
 use crate::{
     exit::{Exit, usage},
     output,
 };
 
 const HELP: &str = "\
-The query names the dataset as its table. What columns a dataset has, `sawmill dataset show NAME` tells; every one has \
+The query names datasets as its tables. What columns a dataset has, `sawmill dataset show NAME` tells; every one has \
 _raw (the line), _line and _block (where it stands), and _error (why it did not parse; null where it did).
 
 Each block is answered where it is; what was computed for a block once is not computed again, and the very same query \
@@ -34,7 +40,9 @@ Examples:
   sawmill query \"SELECT path, sum(bytes) AS sent FROM access GROUP BY path ORDER BY sent DESC LIMIT 10\"
   sawmill query \"SELECT _raw, _error FROM access WHERE _error IS NOT NULL LIMIT 5\" --output json
   sawmill query \"SELECT path, sum(bytes) AS sent FROM access GROUP BY path\" --into sent_by_path
-  sawmill query \"SELECT date_bin(INTERVAL '1 hour', time) AS hour, count(*) FROM access GROUP BY 1 ORDER BY 1\" --live";
+  sawmill query \"SELECT date_bin(INTERVAL '1 hour', time) AS hour, count(*) FROM access GROUP BY 1 ORDER BY 1\" --live
+  sawmill query \"SELECT country, count(*) FROM access JOIN hosts USING (host) GROUP BY country\" --with hosts=hosts.csv
+  sawmill query \"SELECT host, time - lag(time) OVER (PARTITION BY host ORDER BY time) FROM access WHERE status = 500\" --gather";
 
 /// `sawmill query`.
 #[derive(Clone, Debug, Args)]
@@ -52,6 +60,10 @@ pub struct QueryArgs {
     /// On a terminal, show the answer over the blocks that are done while the others are computed
     #[arg(long, conflicts_with = "no_wait")]
     live: bool,
+    /// Send a small table along, to be joined: CSV or TSV with a header, or an object of JSON on each line; may be repeated,
+    /// up to 16 MiB in all
+    #[arg(long, value_name = "NAME=FILE")]
+    with: Vec<With>,
     /// Bring up to ROWS rows together where blocks can't reduce them: for windows, joins of datasets and the like
     #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "1000000")]
     gather: Option<u64>,
@@ -80,46 +92,39 @@ fn collection(name: &str) -> Result<String, String> {
 /// A query that is wrong or can't be split, with the reason; what can't be reached.
 pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
     let target = Target::new(context.format, args.to.clone())?;
-    let tables = sql::tables(&args.sql).map_err(|error| usage(error.to_string()))?;
-    let [name] = &tables[..] else {
-        return Err(match tables.len() {
-            0 => usage("the query reads no dataset: name one behind FROM"),
-            _ => usage(format!(
-                "the query reads {}: one dataset can be read at a time",
-                tables.join(", ")
-            )),
-        });
-    };
-    let name = Name::new(name.as_str()).map_err(|error| usage(error.to_string()))?;
+    let typed = Typed::new(&args.sql, meant(&args))?;
     let control = context.control().await?;
-    let dataset = control.dataset(&name).await?;
-    let mut query = asked(&args, &name, table::of(&control, &dataset).await?);
-    let question = sql::question(&query).map_err(|error| usage(error.to_string()))?;
+    let mut asked = typed.over(&control).await?;
+    let question = sql::question(&asked.query).map_err(|error| usage(error.to_string()))?;
     let again = !args.no_reuse && args.into.is_none();
     if again
-        && let Some(job) = control
-            .answered(&question, std::slice::from_ref(&dataset))
-            .await?
+        && let Some(job) = control.answered(&question, &asked.datasets).await?
         && answer_again(&args, &job, &control, &target).await?
     {
         return Ok(Exit::Success);
     }
-    let runtime = sql::Runtime::for_planning();
-    plan(&mut query, Some(question).filter(|_| again), &runtime).await?;
-    let spec = JobSpec {
-        priority: args.priority,
-        reuse: !args.no_reuse && query.is_reusable(),
-        ..JobSpec::new(name, Processor::Query(query))
-    };
+    asked.plan(Some(question).filter(|_| again)).await?;
+    let Asked {
+        query,
+        datasets,
+        runtime,
+        tables,
+    } = asked;
+    let spec = spec_of(&args, query, &datasets);
     spec.processor.check().map_err(|error| usage(error.to_string()))?;
+    let bytes = datasets.iter().map(|dataset| dataset.bytes).sum();
+    let whole = datasets.into_iter().map(|dataset| {
+        let all = 0..dataset.blocks;
+        (dataset, vec![all])
+    });
     let mut ctrl_c = signal(SignalKind::interrupt()).context("can't take over Ctrl-C")?;
-    let id = control.submit(spec).await?;
+    let id = control.submit_with(spec, whole.collect(), tables).await?;
     if args.no_wait {
         output::line(id)?;
         return Ok(Exit::Success);
     }
     tracing::info!(job = %id, "submitted");
-    let watch = Watch::new(&control, id, dataset.bytes, args.live.then_some(runtime)).await?;
+    let watch = Watch::new(&control, id, bytes, args.live.then_some(runtime)).await?;
     let waited = run::watch_or_cancel(&control, id, &mut ctrl_c, watch.bar(), watch.run()).await?;
     let Some(job) = waited else {
         return Ok(Exit::Interrupted);
@@ -142,35 +147,25 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn asked(args: &QueryArgs, name: &Name, table: model::table::Table) -> Query {
-    Query {
-        sql: args.sql.clone(),
-        tables: vec![QueryTable {
-            name: name.to_string(),
-            table,
-            lower_half: None,
-        }],
-        with: Vec::new(),
+fn meant(args: &QueryArgs) -> Meant<'_> {
+    Meant {
+        time_zone: &args.time_zone,
         gather_rows: args.gather,
-        time_zone: args.time_zone.clone(),
-        now_us: jiff::Timestamp::now().as_microsecond(),
-        version: sql::VERSION.to_string(),
-        question: None,
-        into: args.into.clone(),
+        with: &args.with,
+        into: args.into.as_deref(),
     }
 }
 
-/// Checks the query, and tells what of it can be reused.
-async fn plan(query: &mut Query, question: Option<String>, runtime: &sql::Runtime) -> anyhow::Result<()> {
-    let wrong = |error: sql::Error| usage(error.to_string());
-    let fingerprints = runtime.fingerprints(query).await.map_err(wrong)?;
-    let repeatable = runtime.is_repeatable(query).await.map_err(wrong)?;
-    for (table, fingerprint) in query.tables.iter_mut().zip(fingerprints) {
-        let digits = |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        table.lower_half = fingerprint.map(digits);
+fn spec_of(args: &QueryArgs, query: Query, datasets: &[Dataset]) -> JobSpec {
+    let mut names = datasets.iter().map(|dataset| dataset.name.clone());
+    let first = names.next().expect("a query reads a dataset");
+    let reuse = !args.no_reuse && query.is_reusable();
+    JobSpec {
+        priority: args.priority,
+        also: names.collect(),
+        reuse,
+        ..JobSpec::new(first, Processor::Query(query))
     }
-    query.question = question.filter(|_| repeatable);
-    Ok(())
 }
 
 /// Gives the answer that a job has recorded; whether it is still there.

@@ -31,6 +31,8 @@ pub enum Spill {
 
 /// The folder of all outputs; below it one of each database, and below that one of each job.
 const OUTPUTS: &str = "outputs";
+/// The beginning of the names of small tables that travel with a job: nothing but the job names them.
+const TABLE: &str = "table-";
 /// How long an object that nothing names is left alone, in milliseconds: it may be about to be named.
 const GRACE_MS: i64 = 3_600_000;
 
@@ -111,6 +113,16 @@ impl Store {
         })
     }
 
+    /// Keeps a small table that travels with a job, as long as the outputs of the job; `number` is its own among those of
+    /// the job.
+    ///
+    /// # Errors
+    /// As [`Store::put_output`].
+    pub async fn put_table(&self, job: JobId, number: usize, bytes: Vec<u8>) -> Result<Output, Error> {
+        let name = format!("{TABLE}{number}");
+        self.put_output(job, &name, Spill::Bytes(bytes)).await
+    }
+
     /// Opens an output for reading, wherever it is.
     ///
     /// # Errors
@@ -149,7 +161,7 @@ impl Store {
     }
 
     /// Removes the objects that nothing names: of jobs that are gone or have lost their results, and of lost attempts
-    /// of jobs that have ended. Objects younger than an hour, and all of unfinished jobs, stay. Gives how many.
+    /// of jobs that have ended; the tables that came with a job stay with it. Objects younger than an hour, and all of unfinished jobs, stay. Gives how many.
     ///
     /// # Errors
     /// [`Error::Object`], [`Error::Mongo`].
@@ -186,10 +198,14 @@ impl Store {
             let mut unnamed = Vec::new();
             let mut objects = self.root().store().list(Some(&prefix));
             while let Some(meta) = objects.try_next().await.map_err(failed)? {
+                let is_table = meta
+                    .location
+                    .filename()
+                    .is_some_and(|name| name.starts_with(TABLE));
                 let is_named = self
                     .root()
                     .object(&meta.location)
-                    .is_some_and(|object| named.contains(&object));
+                    .is_some_and(|object| named.contains(&object) || (is_table && state.is_some()));
                 if !is_named && meta.last_modified.timestamp_millis() < now_ms - GRACE_MS {
                     unnamed.push(meta.location);
                 }

@@ -9,10 +9,10 @@ use std::{any::Any, sync::Arc};
 
 use datafusion::{
     error::Result as Fallible,
-    physical_expr::{conjunction, split_conjunction},
+    physical_expr::{PhysicalExpr, conjunction, expressions::Column, split_conjunction},
     physical_plan::{
         ExecutionPlan, ExecutionPlanProperties,
-        aggregates::{AggregateExec, AggregateMode},
+        aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy},
         coalesce_partitions::CoalescePartitionsExec,
         filter::{FilterExec, FilterExecBuilder},
         limit::{GlobalLimitExec, LocalLimitExec},
@@ -28,8 +28,7 @@ use datafusion::{
 use super::{
     apart::is_settled,
     expressions::{asks, asks_above},
-    gather::why_not,
-    joins::{Side, is_join, splits},
+    joins::{Side, is_join, looked_up, splits},
     leaf::{Leaf, over, tables_below},
 };
 
@@ -38,8 +37,8 @@ use super::{
 pub(super) struct Cut {
     /// Over leaves that stand for the lines of blocks.
     pub(super) lower: Arc<dyn ExecutionPlan>,
-    /// Why it lets all rows through that it does not filter out; none for one that reduces them.
-    pub(super) unreduced: Option<String>,
+    /// Whether it does more than filter rows: limits them, or makes one of many.
+    pub(super) reduced: bool,
 }
 
 /// A plan in parts.
@@ -72,7 +71,7 @@ pub(super) fn cut(plan: &Arc<dyn ExecutionPlan>) -> Fallible<Cuts> {
     let mut cutter = Cutter { lower: Vec::new() };
     let upper = match cutter.part(plan)? {
         Part::Apart(plan) | Part::Above(plan) => plan,
-        Part::ByBlock(part) => cutter.cut(part, "its rows are the answer".into())?,
+        Part::ByBlock(part) => cutter.cut(part)?,
     };
     let lower = cutter.lower;
     Ok(Cuts { lower, upper })
@@ -141,7 +140,7 @@ impl Cutter {
                 sort: None,
                 reduced: true,
             };
-            return Ok(Part::Above(self.cut(reduced, String::new())?));
+            return Ok(Part::Above(self.cut(reduced)?));
         }
         if child.sort.is_some() {
             return self.above(node, vec![Part::ByBlock(child)]);
@@ -215,23 +214,28 @@ impl Cutter {
     /// A node of the upper half: what of its inputs runs on blocks is cut off.
     fn above(&mut self, node: &Arc<dyn ExecutionPlan>, below: Vec<Part>) -> Fallible<Part> {
         let mut children = Vec::with_capacity(below.len());
-        for part in below {
+        let looked_up = looked_up(node);
+        for (place, part) in below.into_iter().enumerate() {
             children.push(match part {
                 Part::Apart(plan) | Part::Above(plan) => plan,
-                Part::ByBlock(part) => self.cut(part, why_not(node)?)?,
+                Part::ByBlock(part) if looked_up == Some(place) => {
+                    let part = distinct(part)?;
+                    self.cut(part)?
+                }
+                Part::ByBlock(part) => self.cut(part)?,
             });
         }
         Ok(Part::Above(over(node, children)?))
     }
 
     /// What stands above the cut for a part that runs on each block.
-    fn cut(&mut self, part: ByBlock, why_not_more: String) -> Fallible<Arc<dyn ExecutionPlan>> {
+    fn cut(&mut self, part: ByBlock) -> Fallible<Arc<dyn ExecutionPlan>> {
         let order = part.plan.output_ordering().cloned();
         let number = self.lower.len();
         let mut partials = Leaf::partials(number, part.plan.schema());
         self.lower.push(Cut {
             lower: part.plan,
-            unreduced: (!part.reduced).then_some(why_not_more),
+            reduced: part.reduced,
         });
         if let Some(order) = order {
             partials = Arc::new(SortExec::new(order, partials));
@@ -245,10 +249,7 @@ impl Cutter {
     /// Cuts above `plan`, which limits the rows of a block and of which a copy does so above.
     fn push(&mut self, lower: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
         let partials = Leaf::partials(self.lower.len(), lower.schema());
-        self.lower.push(Cut {
-            lower,
-            unreduced: None,
-        });
+        self.lower.push(Cut { lower, reduced: true });
         partials
     }
 }
@@ -281,11 +282,51 @@ fn fetched(node: &dyn Any) -> Option<usize> {
     node.downcast_ref::<CoalescePartitionsExec>()?.fetch()
 }
 
+/// The different rows of a part whose rows are only looked up, where they can be told apart.
+fn distinct(part: ByBlock) -> Fallible<ByBlock> {
+    let schema = part.plan.schema();
+    let nested = schema.fields().iter().any(|field| field.data_type().is_nested());
+    if part.sort.is_some() || part.reduced || nested {
+        return Ok(part);
+    }
+    if schema.fields().is_empty() {
+        return Ok(ByBlock {
+            plan: first(&part.plan, 1),
+            sort: None,
+            reduced: true,
+        });
+    }
+    let columns = schema.fields().iter().enumerate().map(|(place, field)| {
+        let column = Arc::new(Column::new(field.name(), place)) as Arc<dyn PhysicalExpr>;
+        (column, field.name().clone())
+    });
+    let by_all = PhysicalGroupBy::new_single(columns.collect());
+    let input = together(&part.plan);
+    let plan = AggregateExec::try_new(
+        AggregateMode::Single,
+        by_all,
+        Vec::new(),
+        Vec::new(),
+        input,
+        schema,
+    )?;
+    Ok(ByBlock {
+        plan: Arc::new(plan),
+        sort: None,
+        reduced: true,
+    })
+}
+
 /// The first rows of a plan.
 fn first(plan: &Arc<dyn ExecutionPlan>, most: usize) -> Arc<dyn ExecutionPlan> {
-    let mut plan = Arc::clone(plan);
-    if plan.output_partitioning().partition_count() > 1 {
-        plan = Arc::new(CoalescePartitionsExec::new(plan));
+    Arc::new(GlobalLimitExec::new(together(plan), 0, Some(most)))
+}
+
+/// All rows of a plan in one partition.
+fn together(plan: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    let plan = Arc::clone(plan);
+    match plan.output_partitioning().partition_count() {
+        0 | 1 => plan,
+        _ => Arc::new(CoalescePartitionsExec::new(plan)),
     }
-    Arc::new(GlobalLimitExec::new(plan, 0, Some(most)))
 }

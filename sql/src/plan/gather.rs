@@ -22,15 +22,15 @@ use datafusion::{
 use model::processor::DEFAULT_GATHER_ROWS;
 
 use super::{
-    cut::Cuts,
+    cut::{Cut, Cuts},
     expressions::asks_above,
     joins::is_join,
-    leaf::{Leaf, StandsFor, tables_below},
+    leaf::{Leaf, StandsFor},
 };
 use crate::Error;
 
 /// What stands in the way of running `node` on blocks, for people.
-pub(super) fn why_not(node: &Arc<dyn ExecutionPlan>) -> Fallible<String> {
+fn why_not(node: &Arc<dyn ExecutionPlan>) -> Fallible<String> {
     let any = node.as_ref() as &dyn Any;
     let why = if asks_above(node)? || any.is::<ScalarSubqueryExec>() {
         "the value of a subquery is known only when all blocks are read"
@@ -38,9 +38,7 @@ pub(super) fn why_not(node: &Arc<dyn ExecutionPlan>) -> Fallible<String> {
         "a window function looks at all rows"
     } else if is_join(node) {
         let sides = node.children();
-        let both = sides
-            .iter()
-            .all(|side| !tables_below(side).is_empty() || reads_partials(side));
+        let both = sides.iter().all(|side| reads_partials(side));
         if both {
             "a join of datasets, or of a dataset with itself, needs all rows of both"
         } else {
@@ -50,8 +48,6 @@ pub(super) fn why_not(node: &Arc<dyn ExecutionPlan>) -> Fallible<String> {
         "an aggregate over something that is not known on the blocks needs all rows"
     } else if any.is::<RecursiveQueryExec>() {
         "a recursive query needs all rows"
-    } else if any.is::<SortExec>() || any.is::<SortPreservingMergeExec>() {
-        "a sort needs all rows"
     } else {
         return Ok(format!("{} needs all rows", node.name()));
     };
@@ -60,16 +56,17 @@ pub(super) fn why_not(node: &Arc<dyn ExecutionPlan>) -> Fallible<String> {
 
 fn reads_partials(plan: &Arc<dyn ExecutionPlan>) -> bool {
     match Leaf::of(plan) {
-        Some(leaf) => leaf.table().is_none(),
+        Some(leaf) => matches!(leaf.stands_for, StandsFor::Partials(_)),
         None => plan.children().into_iter().any(reads_partials),
     }
 }
 
 /// Where the rows of a cut go.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Way {
-    /// Nothing above but what treats each row alone, and sorts: its rows are the answer.
-    plain: bool,
+    /// What needs them all, the lowest such part of the plan; none above but what treats each row alone, and sorts: then
+    /// they are the answer.
+    needed: Option<String>,
     sorted: bool,
 }
 
@@ -79,31 +76,30 @@ struct Way {
 /// [`Error::NotSplit`] for rows that would have to be gathered without leave.
 pub(super) fn limits(cuts: &Cuts, gather_rows: Option<u64>) -> Result<Vec<Option<u64>>, Error> {
     let mut ways = vec![None; cuts.lower.len()];
-    let plain = Way {
-        plain: true,
+    let answer = Way {
+        needed: None,
         sorted: false,
     };
-    follow(&cuts.upper, plain, &mut ways);
-    let limit = |(cut, way): (&super::cut::Cut, &Option<Way>)| {
-        let (Some(why), Some(way)) = (&cut.unreduced, way) else {
+    follow(&cuts.upper, &answer, &mut ways)?;
+    let limit = |(cut, way): (&Cut, &Option<Way>)| {
+        let Some(way) = way.as_ref().filter(|_| !cut.reduced) else {
             return Ok(None);
         };
-        match (way.plain, way.sorted, gather_rows) {
-            (true, false, _) => Ok(None),
-            (true, true, rows) => Ok(Some(rows.unwrap_or(DEFAULT_GATHER_ROWS))),
-            (false, _, Some(rows)) => Ok(Some(rows)),
-            (false, _, None) => Err(Error::NotSplit { why: why.clone() }),
+        match (&way.needed, gather_rows) {
+            (None, rows) => Ok(way.sorted.then(|| rows.unwrap_or(DEFAULT_GATHER_ROWS))),
+            (Some(_), Some(rows)) => Ok(Some(rows)),
+            (Some(why), None) => Err(Error::NotSplit { why: why.clone() }),
         }
     };
     cuts.lower.iter().zip(&ways).map(limit).collect()
 }
 
-fn follow(node: &Arc<dyn ExecutionPlan>, way: Way, ways: &mut [Option<Way>]) {
+fn follow(node: &Arc<dyn ExecutionPlan>, way: &Way, ways: &mut [Option<Way>]) -> Fallible<()> {
     if let Some(leaf) = Leaf::of(node) {
         if let StandsFor::Partials(number) = leaf.stands_for {
-            ways[number] = Some(way);
+            ways[number] = Some(way.clone());
         }
-        return;
+        return Ok(());
     }
     let any = node.as_ref() as &dyn Any;
     let sorts = any.is::<SortExec>();
@@ -118,10 +114,15 @@ fn follow(node: &Arc<dyn ExecutionPlan>, way: Way, ways: &mut [Option<Way>]) {
         || any.is::<UnnestExec>()
         || matches!(node.name(), "CoalesceBatchesExec" | "CooperativeExec");
     let below = Way {
-        plain: way.plain && plain && !matches!(asks_above(node), Ok(true)),
+        needed: if plain && !asks_above(node)? {
+            way.needed.clone()
+        } else {
+            Some(why_not(node)?)
+        },
         sorted: way.sorted || sorts,
     };
     for child in node.children() {
-        follow(child, below, ways);
+        follow(child, &below, ways)?;
     }
+    Ok(())
 }

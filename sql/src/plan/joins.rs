@@ -24,19 +24,7 @@ pub(super) enum Side {
 /// Whether a join may run on each block with the whole other side: when none of its rows says that nothing in *all*
 /// blocks matches a row of the other side, or that something somewhere does.
 pub(super) fn splits(node: &Arc<dyn ExecutionPlan>, by_block: Side) -> bool {
-    let any = node.as_ref() as &dyn Any;
-    let kind = if let Some(join) = any.downcast_ref::<HashJoinExec>() {
-        if *join.partition_mode() != PartitionMode::CollectLeft {
-            return false;
-        }
-        *join.join_type()
-    } else if let Some(join) = any.downcast_ref::<NestedLoopJoinExec>() {
-        *join.join_type()
-    } else if any.is::<CrossJoinExec>() {
-        JoinType::Inner
-    } else {
-        return false;
-    };
+    let Some(kind) = kind(node) else { return false };
     match by_block {
         Side::Left => matches!(
             kind,
@@ -50,6 +38,28 @@ pub(super) fn splits(node: &Arc<dyn ExecutionPlan>, by_block: Side) -> bool {
                 | JoinType::RightAnti
                 | JoinType::RightMark
         ),
+    }
+}
+
+/// The kind of a join that keeps its first side in memory; none for anything else.
+fn kind(node: &Arc<dyn ExecutionPlan>) -> Option<JoinType> {
+    let any = node.as_ref() as &dyn Any;
+    if let Some(join) = any.downcast_ref::<HashJoinExec>() {
+        let collects = *join.partition_mode() == PartitionMode::CollectLeft;
+        return collects.then_some(*join.join_type());
+    }
+    if let Some(join) = any.downcast_ref::<NestedLoopJoinExec>() {
+        return Some(*join.join_type());
+    }
+    any.is::<CrossJoinExec>().then_some(JoinType::Inner)
+}
+
+/// The side of a join, as the place among its inputs, in which only matters whether there is a matching row, not how many.
+pub(super) fn looked_up(node: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    match kind(node)? {
+        JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => Some(1),
+        JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => Some(0),
+        _ => None,
     }
 }
 

@@ -11,7 +11,7 @@ use datafusion::{
         sqlparser::ast::{self, Statement as Sql, TableFactor, Visit, Visitor},
     },
 };
-use model::processor::Query;
+use model::{name::nearest, processor::Query};
 
 use crate::Error;
 
@@ -160,7 +160,7 @@ pub(super) fn explained(error: DataFusionError, query: &Query) -> Error {
 }
 
 fn with_nearest(text: &mut String, wanted: &str, known: &[&str], list: &str) {
-    let near = crate::error::nearest(wanted, known.iter().copied());
+    let near = nearest(wanted, known.iter().copied());
     let told = match near {
         Some(near) => write!(text, "; did you mean {near}?"),
         None if known.is_empty() => Ok(()),
