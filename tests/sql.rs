@@ -209,11 +209,7 @@ async fn wrong_questions_and_formats_say_what_is_wrong() {
             2,
             "--gather",
         ),
-        (
-            "SELECT * FROM access, elsewhere",
-            2,
-            "one dataset can be read at a time",
-        ),
+        ("SELECT * FROM access, elsewhere", 1, "no such dataset: elsewhere"),
     ] {
         let refused = mill.command(&["query", sql]).await.code(code);
         assert!(refused.stderr.contains(told), "{sql}: {}", refused.stderr);

@@ -330,3 +330,37 @@ fn together(plan: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
         _ => Arc::new(CoalescePartitionsExec::new(plan)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::{
+        arrow::datatypes::{DataType, Field, Schema},
+        physical_expr::{LexOrdering, PhysicalSortExpr},
+        physical_plan::{displayable, sorts::sort_preserving_merge::SortPreservingMergeExec},
+    };
+
+    use super::*;
+
+    /// Each block gives groups in order, and a merge of partitions relies on that: all blocks together have no order.
+    #[test]
+    fn an_order_that_is_lost_is_made_again() {
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+        let lines = Leaf::lines(0, "t".into(), vec![0], schema.clone());
+        let column = Arc::new(Column::new("a", 0)) as Arc<dyn PhysicalExpr>;
+        let by = LexOrdering::new([PhysicalSortExpr::new_default(column.clone())]).unwrap();
+        let sort = SortExec::new(by.clone(), lines).with_preserve_partitioning(true);
+        let groups = PhysicalGroupBy::new_single(vec![(column, "a".into())]);
+        let mode = AggregateMode::Partial;
+        let partial =
+            AggregateExec::try_new(mode, groups, Vec::new(), Vec::new(), Arc::new(sort), schema).unwrap();
+        let merged: Arc<dyn ExecutionPlan> = Arc::new(SortPreservingMergeExec::new(by, Arc::new(partial)));
+        let cuts = cut(&merged).unwrap();
+        let shown = displayable(cuts.upper.as_ref()).indent(false).to_string();
+        let nodes: Vec<&str> = shown
+            .lines()
+            .map(|line| line.trim().split(':').next().unwrap())
+            .collect();
+        assert_eq!(nodes, ["SortPreservingMergeExec", "SortExec", "Partials"]);
+        assert!(cuts.lower[0].reduced);
+    }
+}

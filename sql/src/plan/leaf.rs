@@ -51,15 +51,8 @@ impl TableProvider for Lines {
             Some(projection) => projection.clone(),
             None => (0..self.schema.fields().len()).collect(),
         };
-        let schema: SchemaRef = self.schema.project(&projection)?.into();
-        Ok(Arc::new(Leaf {
-            stands_for: StandsFor::Lines {
-                table: self.table,
-                name: self.name.clone(),
-                projection,
-            },
-            properties: properties(schema, PARTITIONS),
-        }))
+        let schema = self.schema.project(&projection)?.into();
+        Ok(Leaf::lines(self.table, self.name.clone(), projection, schema))
     }
 }
 
@@ -84,6 +77,23 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
+    /// Stands for the lines of a dataset, with the columns of a projection.
+    pub(super) fn lines(
+        table: usize,
+        name: String,
+        projection: Vec<usize>,
+        schema: SchemaRef,
+    ) -> Arc<dyn ExecutionPlan> {
+        Arc::new(Self {
+            stands_for: StandsFor::Lines {
+                table,
+                name,
+                projection,
+            },
+            properties: properties(schema, PARTITIONS),
+        })
+    }
+
     /// Stands for what a lower half gave.
     pub(super) fn partials(number: usize, schema: SchemaRef) -> Arc<dyn ExecutionPlan> {
         Arc::new(Self {
