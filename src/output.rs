@@ -31,9 +31,6 @@ pub enum Format {
     Csv,
     /// An Arrow IPC stream, for answers alone.
     Arrow,
-    /// A Parquet file, for answers alone.
-    #[cfg(feature = "parquet")]
-    Parquet,
 }
 
 impl Format {
@@ -53,8 +50,6 @@ impl Format {
             "json" | "jsonl" | "ndjson" => Some(Self::Json),
             "csv" => Some(Self::Csv),
             "arrow" | "arrows" => Some(Self::Arrow),
-            #[cfg(feature = "parquet")]
-            "parquet" => Some(Self::Parquet),
             _ => None,
         }
     }

@@ -16,8 +16,6 @@ mod detect;
 mod error;
 mod growth;
 mod half;
-#[cfg(feature = "parquet")]
-mod parquet;
 mod parse;
 mod plan;
 mod portions;

@@ -20,9 +20,6 @@ pub enum Rendering {
     Csv,
     /// An Arrow IPC stream.
     Arrow,
-    /// A Parquet file, compressed with zstd.
-    #[cfg(feature = "parquet")]
-    Parquet,
 }
 
 /// Writes the answer that [`crate::upper`] gave; tells what was counted, and how many rows it has.
@@ -69,8 +66,6 @@ pub fn render(
             }
             writer.finish()?;
         }
-        #[cfg(feature = "parquet")]
-        Rendering::Parquet => crate::parquet::write(schema, &batches, &mut *out)?,
     }
     out.flush().map_err(write)?;
     Ok((tally, rows))

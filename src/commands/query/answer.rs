@@ -93,7 +93,5 @@ pub(crate) fn rendering(format: Format) -> sql::Rendering {
         Format::Json => sql::Rendering::Json,
         Format::Csv => sql::Rendering::Csv,
         Format::Arrow => sql::Rendering::Arrow,
-        #[cfg(feature = "parquet")]
-        Format::Parquet => sql::Rendering::Parquet,
     }
 }
