@@ -68,7 +68,9 @@ impl Copies {
             Err(Error::Io { .. }) => return objects::fetch(store, key, range, url).await,
             other => other?,
         };
-        match copy.persist(&path) {
+        // Synced first: after a power failure a copy is whole or not there.
+        let kept = copy.as_file().sync_data().and_then(|()| Ok(copy.persist(&path)?));
+        match kept {
             Ok(_) => self.make_room(),
             Err(error) => tracing::debug!("no copy of {url} is kept: {error}"),
         }
