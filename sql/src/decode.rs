@@ -42,11 +42,15 @@ const LINE_BYTES: u64 = 128;
 /// Room is made for at most so many lines ahead.
 const MOST_ROWS_AHEAD: usize = 1 << 17;
 
+/// Most lines of a block: those of ordinary length would be many gigabytes, but a block of nothing but line feeds must not
+/// take the memory of its node.
+const MOST_ROWS: u32 = 1 << 26;
+
 /// Reads the wanted columns, by their places in the schema of the table, out of a block, which is never in memory as a
 /// whole; `bytes_expected` is about how many it has.
 ///
 /// # Errors
-/// [`Error::BadFormat`], [`Error::Read`]; never for what the lines are.
+/// [`Error::BadFormat`], [`Error::Read`], [`Error::TooManyLines`]; never for what the lines are.
 pub(crate) fn decode(
     table: &Table,
     from: impl Read,
@@ -54,8 +58,14 @@ pub(crate) fn decode(
     origin: Origin,
     bytes_expected: u64,
 ) -> Result<Decoded, Error> {
-    let mut sink = Sink::new(table, wanted, bytes_expected, origin)?;
-    let mut begins = origin.begins_file;
+    let sink = Sink::new(table, wanted, bytes_expected, origin)?;
+    Ok(fill(sink, from, origin.begins_file, MOST_ROWS)?.finish(wanted))
+}
+
+/// Takes up all lines, at most about so many.
+fn fill(mut sink: Sink<'_>, from: impl Read, begins_file: bool, most_rows: u32) -> Result<Sink<'_>, Error> {
+    let table = sink.table;
+    let mut begins = begins_file;
     portions(from, |portion| {
         let lines = match std::mem::take(&mut begins) {
             true => without_head(portion, &table.format),
@@ -70,8 +80,12 @@ pub(crate) fn decode(
                 }
             }
         }
+        if sink.rows > most_rows {
+            return Err(Error::TooManyLines { most: most_rows });
+        }
+        Ok(())
     })?;
-    Ok(sink.finish(wanted))
+    Ok(sink)
 }
 
 /// The lines of a file without what may stand before the first of them.
@@ -227,7 +241,7 @@ impl<'t> Sink<'t> {
                     std::mem::take(&mut self.misfits[place]).into(),
                 ),
                 Some(place) if EVERYWHERE[place].0 == RAW => (self.raw.take(), none.clone()),
-                Some(_) => (Some(self.errors()), none.clone()),
+                Some(_) => (Some(self.errors()), self.problem_lines()),
             };
             let builder = builder.unwrap_or_else(|| Builder::new(ColumnType::Text, self.style, 0));
             Column {
@@ -240,6 +254,11 @@ impl<'t> Sink<'t> {
             rows: self.rows,
             broken: self.broken.into(),
         }
+    }
+
+    /// The lines of which it is told why they did not parse.
+    fn problem_lines(&self) -> Arc<[u32]> {
+        self.problems.iter().flat_map(BTreeMap::keys).copied().collect()
     }
 
     fn errors(&self) -> Builder {
@@ -277,6 +296,26 @@ mod tests {
 
     use super::*;
     use crate::parse::fixed_columns;
+
+    #[test]
+    fn lines_without_end_are_refused() {
+        let table = Table {
+            format: Format::Raw,
+            columns: Vec::new(),
+            least: None,
+        };
+        let origin = Origin {
+            block: 0,
+            begins_file: false,
+            now_us: 0,
+        };
+        let within = |most| {
+            let sink = Sink::new(&table, &[], 0, origin).unwrap();
+            fill(sink, &b"\n\n\n"[..], false, most).map(|sink| sink.rows)
+        };
+        assert_eq!(within(3).unwrap(), 3);
+        assert!(within(2).unwrap_err().to_string().contains("more than 2 lines"));
+    }
 
     const LINES: [&str; 6] = [
         "1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] \"GET /index.html HTTP/1.0\" 200 2326\n",

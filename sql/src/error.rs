@@ -38,6 +38,12 @@ pub enum Error {
     /// The lines of a block can't be read.
     #[error("reading the lines: {0}")]
     Read(#[from] std::io::Error),
+    /// A block of more lines than fit into memory as columns.
+    #[error("it has more than {most} lines: split it into smaller blocks (a compressed file is one block)")]
+    TooManyLines {
+        /// How many may be.
+        most: u32,
+    },
     /// Bytes that are no partial result.
     #[error("a partial result can't be read: {0}")]
     BadPartial(String),

@@ -75,7 +75,7 @@ impl LowerHalf {
     /// Takes the columns that are missing from the lines of the block, about so many bytes, and keeps them.
     ///
     /// # Errors
-    /// [`Error::BadFormat`], [`Error::Read`].
+    /// [`Error::BadFormat`], [`Error::Read`], [`Error::TooManyLines`].
     pub fn read(&mut self, lines: impl Read, bytes_expected: u64) -> Result<(), Error> {
         let table = &table_of(&self.query, self.table)?.table;
         let origin = Origin {

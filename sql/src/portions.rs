@@ -18,8 +18,11 @@ thread_local! {
 /// Calls `each` with whole lines, as many as are there; the last portion may end without a line feed.
 ///
 /// # Errors
-/// [`Error::Read`].
-pub(crate) fn portions(mut from: impl Read, mut each: impl FnMut(&[u8])) -> Result<(), Error> {
+/// [`Error::Read`], those of `each`.
+pub(crate) fn portions(
+    mut from: impl Read,
+    mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut buffer = LAST.take();
     buffer.resize(PORTION_BYTES, 0);
     let mut filled = 0;
@@ -34,7 +37,7 @@ pub(crate) fn portions(mut from: impl Read, mut each: impl FnMut(&[u8])) -> Resu
         let end = memrchr(b'\n', &buffer[filled..filled + read]).map(|end| filled + end + 1);
         filled += read;
         if let Some(end) = end {
-            each(&buffer[..end]);
+            each(&buffer[..end])?;
             buffer.copy_within(end..filled, 0);
             filled -= end;
         }
@@ -44,7 +47,7 @@ pub(crate) fn portions(mut from: impl Read, mut each: impl FnMut(&[u8])) -> Resu
         }
     }
     if filled > 0 {
-        each(&buffer[..filled]);
+        each(&buffer[..filled])?;
     }
     if buffer.len() == PORTION_BYTES {
         LAST.set(buffer);
@@ -76,6 +79,7 @@ mod tests {
             let mut seen = Vec::new();
             portions(Dripping(text.as_bytes(), step), |portion| {
                 seen.push(portion.to_vec());
+                Ok(())
             })
             .unwrap();
             assert_eq!(seen.concat(), text.as_bytes());

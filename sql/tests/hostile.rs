@@ -130,6 +130,9 @@ fn check(format: &str, table: &Table, text: &[u8], begins_file: bool) {
         "{}",
         shown()
     );
+    // The reasons alone count as many.
+    let reasons = BlockRows::parse(table, text, &[table.columns.len() + 3], origin).unwrap();
+    assert_eq!(reasons.tally, parsed.tally, "{}", shown());
     // One column alone tells of the same rows.
     for place in 0..table.columns.len() {
         let alone = BlockRows::parse(table, text, &[place], origin).unwrap();
