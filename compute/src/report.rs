@@ -4,7 +4,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use coordination::WorkerNumber;
 use engine::Engine;
-use storage::{CacheReport, NodeReport, Store};
+use model::cache::CacheUse;
+use storage::{NodeReport, Store};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::task::JoinSet;
 
@@ -31,7 +32,7 @@ impl Reporter {
             running: 0,
             cpu: 0.0,
             memory_bytes: 0,
-            cache: CacheReport::default(),
+            cache: CacheUse::default(),
             out: false,
             at_ms: 0,
         };
@@ -54,7 +55,7 @@ impl Reporter {
         self.at = Some(Instant::now());
         self.report.running = u32::try_from(running).unwrap_or(u32::MAX);
         self.report.out = out;
-        self.report.cache = cache(&self.engine);
+        self.report.cache = self.engine.cache_use();
         let (store, mut report) = (self.store.clone(), self.report.clone());
         self.under_way.spawn(async move {
             if let Ok((cpu, memory_bytes)) = tokio::task::spawn_blocking(load).await {
@@ -66,16 +67,6 @@ impl Reporter {
                 tracing::debug!("the report of this node was not kept: {failure}");
             }
         });
-    }
-}
-
-fn cache(engine: &Engine) -> CacheReport {
-    let used = engine.cache_use();
-    CacheReport {
-        most_bytes: used.most_bytes,
-        bytes: used.bytes,
-        hits: used.hits,
-        misses: used.misses,
     }
 }
 

@@ -23,7 +23,7 @@ mod stored;
 pub const WITH_SQL: bool = cfg!(feature = "sql");
 
 pub use guard::Guard;
-pub use processor::{CacheUse, Engine, Memory, Subtask};
+pub use processor::{Engine, Memory, Subtask};
 pub use product::Product;
 pub use source::{Answers, Blocks, Partials, Source};
 pub use stop::Stop;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use model::{Block, FailureKind, Name, Processor, Spot, job::JobId, processor::Command};
+use model::{Block, FailureKind, Name, Processor, Spot, cache::CacheUse, job::JobId, processor::Command};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -45,27 +45,6 @@ pub struct Memory {
     pub query_bytes: u64,
 }
 
-/// How the columns that an engine keeps are used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CacheUse {
-    /// Most bytes that they may take.
-    pub most_bytes: u64,
-    /// Bytes that they take.
-    pub bytes: u64,
-    /// Columns of blocks that were found, since the start.
-    pub hits: u64,
-    /// Columns of blocks that had to be read and parsed.
-    pub misses: u64,
-}
-
-#[cfg(not(feature = "sql"))]
-fn without_sql() -> Stop {
-    Stop::failed(
-        FailureKind::Refused,
-        "this node was built without SQL: build it with --features sql",
-    )
-}
-
 impl Engine {
     /// Runs commands under `guard`, and keeps large outputs in unnamed files in the folder `spool`, where queries spill
     /// what does not fit into `memory`.
@@ -96,13 +75,7 @@ impl Engine {
     pub fn cache_use(&self) -> CacheUse {
         #[cfg(feature = "sql")]
         {
-            let used = self.queries.cache.usage();
-            CacheUse {
-                most_bytes: used.most_bytes,
-                bytes: used.bytes,
-                hits: used.hits,
-                misses: used.misses,
-            }
+            self.queries.cache.usage()
         }
         #[cfg(not(feature = "sql"))]
         CacheUse::default()

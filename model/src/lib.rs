@@ -7,6 +7,7 @@ pub mod answer;
 pub mod audit;
 pub mod block;
 pub mod bundle;
+pub mod cache;
 pub mod claim;
 pub mod entry;
 pub mod feed;

@@ -9,7 +9,10 @@ use std::sync::{
 };
 
 use datafusion::arrow::array::Array as _;
-use model::table::{EVERYWHERE, Format, Table};
+use model::{
+    cache::CacheUse,
+    table::{EVERYWHERE, Format, Table},
+};
 use quick_cache::{Weighter, sync::Cache};
 
 use crate::{
@@ -29,19 +32,6 @@ pub struct ColumnCache {
     bytes: u64,
     hits: AtomicU64,
     misses: AtomicU64,
-}
-
-/// How a cache is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CacheUse {
-    /// Most bytes that it may hold.
-    pub most_bytes: u64,
-    /// Bytes that it holds.
-    pub bytes: u64,
-    /// Columns of blocks that were found, since the node started.
-    pub hits: u64,
-    /// Columns of blocks that had to be read and parsed.
-    pub misses: u64,
 }
 
 /// Which block, for the cache: what is in it, and where it stands.

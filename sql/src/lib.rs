@@ -30,7 +30,7 @@ mod time;
 mod wire;
 
 pub use block::{BlockRows, Origin};
-pub use cache::{BlockAt, CacheUse, ColumnCache};
+pub use cache::{BlockAt, ColumnCache};
 pub use detect::{Detected, detect, format, named};
 pub use error::Error;
 pub use growth::{Changed, Growth, grow, retype};

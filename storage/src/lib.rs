@@ -49,7 +49,7 @@ pub use error::Error;
 pub use failures::FailureRecord;
 pub use jobs::JobFilter;
 pub use leadership::{Epoch, Progress};
-pub use nodes::{CacheReport, NodeReport};
+pub use nodes::NodeReport;
 pub use record::{DoneItem, Recorded};
 pub use results::Partial;
 pub use retention::{Pruned, Retention};

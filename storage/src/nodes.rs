@@ -1,7 +1,7 @@
 //! What nodes say of their load: statistics, which would cost a quorum write each in ZooKeeper.
 
 use bson::doc;
-use model::Name;
+use model::{Name, cache::CacheUse};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -28,33 +28,12 @@ pub struct NodeReport {
     pub memory_bytes: u64,
     /// The columns of blocks that it keeps for queries.
     #[serde(default)]
-    pub cache: CacheReport,
+    pub cache: CacheUse,
     /// Whether it has taken itself out after failing too often.
     #[serde(default)]
     pub out: bool,
     /// When, in milliseconds since 1970 UTC by its own clock.
     pub at_ms: i64,
-}
-
-/// How a node uses the memory for columns that queries have read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CacheReport {
-    /// Most bytes that it may take.
-    pub most_bytes: u64,
-    /// Bytes that it takes.
-    pub bytes: u64,
-    /// Columns of blocks that were found in it, since the node started.
-    pub hits: u64,
-    /// Columns of blocks that had to be read and parsed.
-    pub misses: u64,
-}
-
-impl CacheReport {
-    /// The part of the columns that was found, 0.0 to 1.0; none when nothing was looked for.
-    pub fn hit_rate(&self) -> Option<f64> {
-        let all = self.hits + self.misses;
-        (all > 0).then(|| self.hits as f64 / all as f64)
-    }
 }
 
 impl Store {

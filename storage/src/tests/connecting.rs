@@ -178,7 +178,7 @@ async fn the_last_report_of_a_node_counts() {
         running,
         cpu: 0.25,
         memory_bytes: 1 << 33,
-        cache: crate::nodes::CacheReport {
+        cache: model::cache::CacheUse {
             most_bytes: 8,
             bytes: 7,
             hits: 3,
