@@ -13,6 +13,7 @@ pub mod config;
 mod ends;
 pub mod exit;
 pub mod harness;
+mod machine;
 pub mod output;
 pub mod roles;
 pub mod signals;

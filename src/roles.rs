@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::{config::Settings, signals::Signals};
+use crate::{config::Settings, machine, signals::Signals};
 
 /// How long the roles of one kind may take to stop: a compute node may give its commands time to finish.
 pub const STAGE_DEADLINE: Duration = Duration::from_secs(20);
@@ -82,7 +82,7 @@ impl Role {
                 results: settings.retention_results,
                 jobs: settings.retention_jobs,
             },
-            host: host(),
+            host: machine::host(),
             ..dispatcher::Config::default()
         })
     }
@@ -98,11 +98,11 @@ impl Role {
             locality_wait: settings.locality_wait,
             copies_bytes: settings.block_copies,
             memory: engine::Memory {
-                cache_bytes: settings.cache.of(memory()),
-                query_bytes: settings.query_memory.of(memory()),
+                cache_bytes: settings.cache.of(machine::memory()),
+                query_bytes: settings.query_memory.of(machine::memory()),
             },
             stop_grace: settings.stop_grace,
-            host: host(),
+            host: machine::host(),
         })
     }
 
@@ -111,7 +111,7 @@ impl Role {
         let abort_after = std::env::var(ABORT_AFTER).ok();
         Self::Watcher(watcher::Config {
             abort_after_transactions: abort_after.and_then(|transactions| transactions.parse().ok()),
-            host: host(),
+            host: machine::host(),
             ..watcher::Config::default()
         })
     }
@@ -148,23 +148,6 @@ impl Role {
         }
         Ok(())
     }
-}
-
-/// The name of this machine, told to others.
-/// Memory that this process may use, in bytes: that of the machine, or less where a control group limits it.
-fn memory() -> u64 {
-    let Ok(mut system) = sysinfo::System::new() else {
-        return 0;
-    };
-    system.refresh_memory();
-    let all = system.total_memory();
-    system
-        .cgroup_limits()
-        .map_or(all, |limits| limits.total_memory.min(all))
-}
-
-fn host() -> String {
-    sysinfo::System::host_name().unwrap_or_else(|_| "localhost".to_owned())
 }
 
 /// A role that has been started.

@@ -1,6 +1,7 @@
 //! Every key of the settings: its kind, default and meaning. `config/sawmill.toml` says the same to users.
 
 use super::ENV_PREFIX;
+use crate::machine;
 
 /// How the text of a value is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +78,7 @@ pub const KEYS: &[Key] = &[
     key("retention_results", Kind::Duration, || some("7d")),
     key("retention_jobs", Kind::Duration, || some("30d")),
     of_machine("node", Kind::Text, || Some(host_as_name())),
-    of_machine("slots", Kind::Count, || Some(cores().to_string())),
+    of_machine("slots", Kind::Count, || Some(machine::cores().to_string())),
     key("allow_exec", Kind::Flag, || some("false")),
     key("locality_wait", Kind::Duration, || some("50ms")),
     key("cache", Kind::Share, || some("25%")),
@@ -117,13 +118,9 @@ pub(super) fn hint(wrong: &str) -> String {
     }
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
 /// The name of this host, with what no name may contain replaced.
 fn host_as_name() -> String {
-    let text: String = host()
+    let text: String = machine::host()
         .chars()
         .map(|c| {
             if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
@@ -140,9 +137,4 @@ fn host_as_name() -> String {
     } else {
         text.to_string()
     }
-}
-
-/// The name of this host as the system tells it.
-fn host() -> String {
-    sysinfo::System::host_name().unwrap_or_default()
 }
