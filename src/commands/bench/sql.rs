@@ -14,17 +14,16 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use serde::Serialize;
 
 use self::{
-    parsers::Parsed,
     questions::{QUESTIONS, Question},
+    report::{Asked, SqlReport},
     rivals::{Database, Rows},
 };
 use super::{
     access_log::{self, Site, Until},
     args::SqlArgs,
-    report::{self, Line, Report, line, step},
+    report::{print, step},
     rig::{Rig, Shape, with_mill},
     sample::Sample,
 };
@@ -35,117 +34,8 @@ use crate::{
 
 mod parsers;
 mod questions;
+mod report;
 mod rivals;
-
-/// What was measured.
-#[derive(Debug, Serialize)]
-struct SqlReport {
-    bytes: u64,
-    lines: u64,
-    block_bytes: u64,
-    slots: u32,
-    rounds: u32,
-    questions: Vec<Asked>,
-    /// The first question on two nodes of one slot beside one such node.
-    two_nodes: f64,
-    /// Time of the slots that was not spent on blocks, in the first question for the first time, per block.
-    dispatch_us_per_block: f64,
-    /// That beside the time spent on a block.
-    dispatch_share: f64,
-    /// What planning a question takes once in each process.
-    planning_ms: f64,
-    /// Largest memory of this process, in which the mill runs.
-    peak_memory_bytes: u64,
-    cache_bytes: u64,
-    memory_bytes_per_s: f64,
-    parsers: Vec<Parsed>,
-}
-
-/// One question; medians, in seconds.
-#[derive(Debug, Serialize)]
-struct Asked {
-    name: &'static str,
-    about: &'static str,
-    first_s: f64,
-    first_all_s: Vec<f64>,
-    cached_s: f64,
-    cached_all_s: Vec<f64>,
-    reused_s: f64,
-    reused_all_s: Vec<f64>,
-    /// The others, by name.
-    rivals: Vec<(String, f64, Vec<f64>)>,
-    /// The first time beside the best of the others.
-    ratio: Option<f64>,
-}
-
-impl Report for SqlReport {
-    fn about(&self) -> Vec<String> {
-        let load = format!(
-            "{}, {} lines",
-            output::size(self.bytes),
-            output::grouped(self.lines)
-        );
-        let how = format!(
-            "blocks of {}, {} at once",
-            output::size(self.block_bytes),
-            self.slots
-        );
-        vec![format!("{load}, {how}; medians of {} rounds", self.rounds)]
-    }
-
-    fn lines(&self) -> Vec<Line> {
-        let seconds = |seconds: f64| format!("{seconds:.3} s");
-        let rate = |bytes: f64| format!("{:.2} GB/s", bytes / 1e9);
-        let mut lines = Vec::new();
-        for asked in &self.questions {
-            lines.push(line(format!("{}: {}", asked.name, asked.about), "", ""));
-            for (name, took, _) in &asked.rivals {
-                lines.push(line(
-                    format!("  {name}"),
-                    seconds(*took),
-                    rate(self.bytes as f64 / took),
-                ));
-            }
-            let note = asked.ratio.map(|ratio| format!(", {ratio:.2} of the best time"));
-            let note = rate(self.bytes as f64 / asked.first_s) + &note.unwrap_or_default();
-            lines.push(line("  sawmill, first time", seconds(asked.first_s), note));
-            lines.push(line("  sawmill, columns cached", seconds(asked.cached_s), ""));
-            lines.push(line("  sawmill, asked again", seconds(asked.reused_s), ""));
-        }
-        lines.push(line(
-            "two nodes beside one",
-            format!("{:.2}", self.two_nodes),
-            "Q1, one slot each",
-        ));
-        let share = format!("{:.1}% of the time of a block", self.dispatch_share * 100.0);
-        lines.push(line(
-            "dispatch per block",
-            format!("{:.0} us", self.dispatch_us_per_block),
-            share,
-        ));
-        lines.push(line("planning, once a process", report::ms(self.planning_ms), ""));
-        let cache = format!("cache of {}", output::size(self.cache_bytes));
-        lines.push(line(
-            "largest memory",
-            output::size(self.peak_memory_bytes),
-            cache,
-        ));
-        lines.push(line(
-            "copying memory, one core",
-            rate(self.memory_bytes_per_s),
-            "",
-        ));
-        for parsed in &self.parsers {
-            let share = parsed.bytes_per_s / self.memory_bytes_per_s;
-            lines.push(line(
-                format!("  parsing {}", parsed.what),
-                rate(parsed.bytes_per_s),
-                format!("{share:.2} of copying"),
-            ));
-        }
-        lines
-    }
-}
 
 /// Measures and prints.
 ///
@@ -157,7 +47,7 @@ pub(super) async fn run(args: &SqlArgs, settings: &Settings, format: Format) -> 
     let rig = Rig::start(&args.servers, &settings).await?;
     let measured = measure(args, &rig).await;
     let stopped = rig.stop().await;
-    report::print(&measured?, format)?;
+    print(&measured?, format)?;
     stopped
 }
 
