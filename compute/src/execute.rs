@@ -100,7 +100,7 @@ pub(crate) fn panicked(entry: &EntryData, node: &Name) -> DoneData {
 }
 
 fn unsuccessful(entry: &EntryData, failure: Failure) -> Outcome {
-    if entry.past.failed + 1 >= entry.max_attempts {
+    if entry.past.failed + 1 >= entry.max_attempts || !failure.kind.is_worth_another() {
         Outcome::Dead(failure)
     } else {
         Outcome::Failed(failure)

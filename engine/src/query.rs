@@ -80,7 +80,10 @@ pub(crate) async fn run_block(
     cancel: &CancellationToken,
 ) -> Result<Product, Stop> {
     let (number, table, at) = (block.number, block.table, at(&block));
-    let failed = move |error: sql::Error| failure(format!("block {number}: {error}"));
+    let dataset = query.tables.get(table).map(|table| table.name.clone());
+    let place = format!("block {number} of {}: ", dataset.unwrap_or_default());
+    let failed = move |error: sql::Error| failed(&place, &error);
+    let failed_at_once = failed.clone();
     tokio::select! {
         fetched = shared.fetch_small(query, blocks) => fetched?,
         () = cancel.cancelled() => return Err(Stop::Cancelled),
@@ -89,11 +92,11 @@ pub(crate) async fn run_block(
     let spool = shared.spool.clone();
     let half = on_busy_thread(cancel, async move {
         let half = LowerHalf::new(&shared.runtime, query, table, at, shared.cache).await;
-        let half = half.map_err(failed)?;
+        let half = half.map_err(&failed_at_once)?;
         if half.needs_bytes() {
             return Ok(Err(half));
         }
-        product(half.run().await.map_err(failed)?, &shared.spool).map(Ok)
+        product(half.run().await.map_err(&failed_at_once)?, &shared.spool).map(Ok)
     });
     let mut half = match half.await? {
         Ok(product) => return Ok(product),
@@ -110,7 +113,7 @@ pub(crate) async fn run_block(
             sql::Error::Read(error) => Lines::failure(&name, &error),
             other => failed(other),
         })?;
-        product(half.run().await.map_err(failed)?, &spool)
+        product(half.run().await.map_err(&failed)?, &spool)
     })
     .await
 }
@@ -165,7 +168,7 @@ pub(crate) async fn run_merge(
     on_busy_thread(cancel, async move {
         let bytes = gather(partials, MOST_BYTES).await?;
         let done = sql::upper(&runtime, &query, &bytes[..]).await;
-        let answer = done.map_err(|error| failure(error.to_string()))?;
+        let answer = done.map_err(|error| failed("", &error))?;
         drop(bytes);
         let into = query.into.as_deref();
         let rows = || sql::rows(&answer).map_err(|error| failure(error.to_string()));
@@ -175,6 +178,18 @@ pub(crate) async fn run_merge(
         product(answer, &spool)
     })
     .await
+}
+
+fn failed(place: &str, error: &sql::Error) -> Failure {
+    let kind = match error {
+        sql::Error::Memory(_) => FailureKind::Memory,
+        // Another node may have another build.
+        sql::Error::OtherVersion { .. } => FailureKind::Start,
+        // Others came in between.
+        sql::Error::Missing(_) => FailureKind::Read,
+        _ => FailureKind::Query,
+    };
+    Failure::new(kind, format!("{place}{error}"))
 }
 
 fn failure(message: String) -> Failure {
@@ -190,7 +205,10 @@ async fn on_busy_thread<T: Send + 'static>(
     tokio::select! {
         done = task => match done {
             Ok(done) => Ok(done?),
-            Err(error) => Err(failure(format!("the query failed in the node: {error}")).into()),
+            Err(error) => {
+                let message = format!("the query failed in the node: {error}");
+                Err(Failure::new(FailureKind::Start, message).into())
+            }
         },
         () = cancel.cancelled() => Err(Stop::Cancelled),
     }

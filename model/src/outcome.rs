@@ -83,12 +83,21 @@ pub enum FailureKind {
     Changed,
     /// The output could not be stored.
     Store,
-    /// A query failed on the data.
+    /// A query failed on the data, as it would each time.
     Query,
+    /// A query needs more memory than there is for queries.
+    Memory,
     /// Workers died while the subtask ran alone on them.
     Deaths,
     /// What came back could not be recorded or decoded.
     Refused,
+}
+
+impl FailureKind {
+    /// Whether another attempt can end otherwise.
+    pub fn is_worth_another(self) -> bool {
+        !matches!(self, Self::Query)
+    }
 }
 
 /// Why an attempt failed.

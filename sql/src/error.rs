@@ -101,6 +101,10 @@ pub(crate) fn one_line(text: &str) -> String {
     while let Some(rest) = KINDS.iter().find_map(|kind| text.strip_prefix(kind)) {
         text = rest;
     }
+    // Which signatures were tried one after another is not what somebody wants to know who took the wrong type.
+    if let Some(at) = text.find("No function matches the given name and argument types") {
+        text = &text[at..];
+    }
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join(" ")
 }

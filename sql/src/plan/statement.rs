@@ -8,7 +8,10 @@ use datafusion::{
     sql::{
         parser::{DFParserBuilder, Statement},
         resolve::resolve_table_references,
-        sqlparser::ast::{self, Statement as Sql, TableFactor, Visit, Visitor},
+        sqlparser::{
+            ast::{self, Statement as Sql, TableFactor, Visit, Visitor},
+            parser::ParserError,
+        },
     },
 };
 use model::{name::nearest, processor::Query};
@@ -179,6 +182,11 @@ fn with_nearest(text: &mut String, wanted: &str, known: &[&str], list: &str) {
 
 /// DataFusion's own words, in one line and without what it wraps them in.
 fn words(error: &DataFusionError) -> String {
-    let root = error.find_root().strip_backtrace();
-    crate::error::one_line(&root)
+    match error.find_root() {
+        DataFusionError::SQL(error, _) => match error.as_ref() {
+            ParserError::ParserError(text) | ParserError::TokenizerError(text) => text.clone(),
+            other => other.to_string(),
+        },
+        root => crate::error::one_line(&root.strip_backtrace()),
+    }
 }

@@ -62,6 +62,10 @@ impl Standing {
             _ => None,
         });
         let (index, reason) = dead.min_by_key(|(index, _)| *index)?;
+        if reason.starts_with("block ") {
+            // Of a query that reads some blocks of several datasets: it knows better which one that is.
+            return Some(reason.to_string());
+        }
         let what = if index >= self.blocks {
             "merge".to_string()
         } else {
