@@ -236,7 +236,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 }
 
 /// The error and its causes in one line, each text once. The errors of our crates tell their causes themselves.
-fn told(error: &anyhow::Error) -> String {
+pub(crate) fn told(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let said = cause.to_string();
@@ -275,7 +275,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         .warnings()
         .iter()
         .for_each(|warning| tracing::warn!("{warning}"));
-    let context = Context { settings, format };
+    let context = Context::new(settings, format);
     let exit = match cli.command {
         Command::Dev(args) => return commands::dev::run(args, &context.settings, format).await,
         Command::Bench(command) => return commands::bench::run(command, &context.settings, format).await,

@@ -39,6 +39,12 @@ pub enum Command {
 }
 
 impl Command {
+    /// `sawmill dataset schema NAME`.
+    #[cfg(feature = "sql")]
+    pub(super) fn schema(name: Name) -> Self {
+        Self::Schema(schema::SchemaArgs { name })
+    }
+
     /// Whether it prints rows, in any format.
     pub fn prints_answers(&self) -> bool {
         match self {
@@ -121,7 +127,7 @@ async fn list(context: &Context) -> anyhow::Result<()> {
 }
 
 /// Names and types of all columns, those that every table has last.
-fn columns(table: &Table) -> impl Iterator<Item = (&str, ColumnType)> {
+pub(super) fn columns(table: &Table) -> impl Iterator<Item = (&str, ColumnType)> {
     let own = table
         .columns
         .iter()

@@ -11,6 +11,8 @@ pub mod doctor;
 pub mod init;
 pub mod job;
 #[cfg(feature = "sql")]
+mod prompt;
+#[cfg(feature = "sql")]
 pub mod query;
 pub mod run;
 pub mod status;
@@ -18,9 +20,12 @@ pub mod status;
 mod table;
 pub mod watcher;
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use control::Control;
 use coordination::Term;
+use tokio::sync::OnceCell;
 
 use crate::{
     config::Settings,
@@ -37,9 +42,20 @@ pub struct Context {
     pub settings: Settings,
     /// In which form to print.
     pub format: Format,
+    /// One connection serves a whole session.
+    control: Arc<OnceCell<Control>>,
 }
 
 impl Context {
+    /// Over these settings; nothing is connected yet.
+    pub fn new(settings: Settings, format: Format) -> Self {
+        Self {
+            settings,
+            format,
+            control: Arc::default(),
+        }
+    }
+
     /// MongoDB and the block store.
     ///
     /// # Errors
@@ -48,14 +64,17 @@ impl Context {
         Ok(storage::Store::open(&self.settings.storage()).await?)
     }
 
-    /// The facade over both stores; ZooKeeper is connected when it is needed.
+    /// The facade over both stores, which are connected the first time; ZooKeeper is when it is needed.
     ///
     /// # Errors
     /// As [`Context::store`].
     pub async fn control(&self) -> anyhow::Result<Control> {
-        let store = self.store().await?;
-        let control = Control::open(self.settings.coordination(), store);
-        Ok(control.with_retention(self.settings.retention_results))
+        let open = || async {
+            let store = self.store().await?;
+            let control = Control::open(self.settings.coordination(), store);
+            anyhow::Ok(control.with_retention(self.settings.retention_results))
+        };
+        self.control.get_or_try_init(open).await.cloned()
     }
 
     /// Whether one JSON document is asked for.

@@ -19,7 +19,7 @@ use self::{
     asked::{Asked, Meant, Typed, With},
     progress::Watch,
 };
-use super::{Context, job, run};
+use super::{Context, job, prompt, run};
 use crate::{
     exit::{Exit, usage},
     output,
@@ -31,6 +31,9 @@ _raw (the line), _line and _block (where it stands), and _error (why it did not 
 
 Each block is answered where it is; what was computed for a block once is not computed again, and the very same query \
 over the very same blocks gets the answer that is recorded.
+
+Without a query it asks for them on the terminal: \\? tells what can be typed. Where standard input is no terminal, all \
+queries in it are answered, each ended by a semicolon, up to the first that fails.
 
 The rows of an answer are documents in MongoDB too: those of up to 10,000 rows in the collection `rows`, by job and for as long \
 as it; those of any number in a collection of their own with --into.
@@ -48,9 +51,9 @@ Examples:
 #[derive(Clone, Debug, Args)]
 #[command(after_help = HELP)]
 pub struct QueryArgs {
-    /// The query
+    /// The query; without it a prompt, or what stands in standard input
     #[arg(value_name = "SQL")]
-    sql: String,
+    sql: Option<String>,
     /// 0 to 999, a higher number goes first
     #[arg(long, value_name = "N", default_value = "100", value_parser = run::priority, allow_negative_numbers = true)]
     priority: Priority,
@@ -91,15 +94,27 @@ fn collection(name: &str) -> Result<String, String> {
 /// # Errors
 /// A query that is wrong or can't be split, with the reason; what can't be reached.
 pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
+    match &args.sql {
+        Some(text) => ask(text, &args, context).await,
+        None if args.to.is_some() => Err(usage("--to takes one answer: give the query on the command line")),
+        None => prompt::run(&args, context).await,
+    }
+}
+
+/// Asks one question and prints the answer.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyhow::Result<Exit> {
     let target = Target::new(context.format, args.to.clone())?;
-    let typed = Typed::new(&args.sql, meant(&args))?;
+    let typed = Typed::new(text, meant(args))?;
     let control = context.control().await?;
     let mut asked = typed.over(&control).await?;
     let question = sql::question(&asked.query).map_err(|error| usage(error.to_string()))?;
     let again = !args.no_reuse && args.into.is_none();
     if again
         && let Some(job) = control.answered(&question, &asked.datasets).await?
-        && answer_again(&args, &job, &control, &target).await?
+        && answer_again(args, &job, &control, &target).await?
     {
         return Ok(Exit::Success);
     }
@@ -110,7 +125,7 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
         runtime,
         tables,
     } = asked;
-    let spec = spec_of(&args, query, &datasets);
+    let spec = spec_of(args, query, &datasets);
     spec.processor.check().map_err(|error| usage(error.to_string()))?;
     let bytes = datasets.iter().map(|dataset| dataset.bytes).sum();
     let whole = datasets.into_iter().map(|dataset| {

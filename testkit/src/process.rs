@@ -1,8 +1,10 @@
 //! Real binaries of this workspace as child processes, with real signals.
 
 mod seen;
+mod terminal;
 
 pub use seen::{Seen, descendants, gone, group, with_command};
+pub use terminal::Terminal;
 
 use crate::{Space, wait};
 use nix::sys::signal::{Signal, kill};
@@ -12,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -100,15 +102,21 @@ impl Recipe {
     /// # Panics
     /// When it cannot be started.
     pub fn start(self) -> Process {
-        let files = tempfile::Builder::new()
-            .prefix("sawmill-test-process-")
-            .tempdir()
-            .expect("a directory");
-        let create = |name: &str| File::create(files.path().join(name)).expect("a file for output");
         let input = match &self.input {
             Some(path) => Stdio::from(File::open(path).expect("the file for standard input")),
             None => Stdio::null(),
         };
+        self.spawn(input, |path| {
+            File::create(path).expect("a file for output").into()
+        })
+    }
+
+    /// Starts it with this input, and what `output` gives for each of its outputs, which are named by a file.
+    fn spawn(self, input: Stdio, output: impl Fn(&Path) -> Stdio) -> Process {
+        let files = tempfile::Builder::new()
+            .prefix("sawmill-test-process-")
+            .tempdir()
+            .expect("a directory");
         let work = files.path().join("work");
         std::fs::create_dir(&work).expect("a working directory");
         let child = Command::new(&self.program)
@@ -116,8 +124,8 @@ impl Recipe {
             .envs(&self.environment)
             .current_dir(self.directory.as_deref().unwrap_or(&work))
             .stdin(input)
-            .stdout(create("stdout"))
-            .stderr(create("stderr"))
+            .stdout(output(&files.path().join("stdout")))
+            .stderr(output(&files.path().join("stderr")))
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
         let shown: Vec<_> = self

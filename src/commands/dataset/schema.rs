@@ -19,7 +19,7 @@ Example:
 #[command(after_help = HELP)]
 pub struct SchemaArgs {
     /// Of the dataset
-    name: Name,
+    pub(super) name: Name,
 }
 
 /// Runs the command.
