@@ -2,12 +2,13 @@
 #![cfg(feature = "sql")]
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use testkit::{
-    Space,
+    Mill, Space,
     process::{Output, Process},
+    wait,
 };
 
 const SOON: Duration = Duration::from_secs(60);
@@ -170,4 +171,45 @@ async fn separated_values_grow_at_their_end_and_types_can_be_said() {
         .await
         .code(2);
     assert!(refused.stderr.contains("is for answers"), "{}", refused.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_lets_old_blocks_leave() {
+    let mill = Mill::start().await;
+    let hour = Duration::from_secs(3600);
+    for (name, age) in [("old", 50 * hour), ("young", Duration::ZERO)] {
+        let path = mill.file(name, format!("name={name}\n").as_bytes());
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+        let _ = mill.command(&["dataset", "add", "logs", &path]).await.code(0);
+    }
+    let question = "SELECT name FROM logs ORDER BY name";
+    assert_eq!(mill.rows(question).await.len(), 2);
+    let refused = mill
+        .command(&["dataset", "set", "logs", "--keep", "30 parsecs"])
+        .await
+        .code(2);
+    assert!(refused.stderr.contains("--keep"), "{}", refused.stderr);
+    let set = mill
+        .told(&["dataset", "set", "logs", "--keep", "2d", "--max-bytes", "1TB"])
+        .await;
+    assert!(
+        set.contains("keeps lines of the last 2d, at most 931.3 GiB"),
+        "{set}"
+    );
+    wait::until_equal("the old block to leave", SOON, json!(1), async || {
+        mill.json(&["dataset", "show", "logs"]).await["dataset"]["blocks"].clone()
+    })
+    .await;
+    let shown = mill.told(&["dataset", "show", "logs"]).await;
+    assert!(shown.contains("1 block, 9 B, the last"), "{shown}");
+    assert_eq!(mill.rows(question).await, [json!({ "name": "young" })]);
+    let head = mill.told(&["dataset", "head", "logs", "--output", "csv"]).await;
+    assert_eq!(head, "name\nyoung\n");
+    let _ = mill
+        .told(&["dataset", "set", "logs", "--keep", "none", "--max-bytes", "none"])
+        .await;
+    let shown = mill.told(&["dataset", "show", "logs"]).await;
+    assert!(!shown.contains("keeps"), "{shown}");
+    mill.stop().await;
 }

@@ -147,6 +147,7 @@ impl Control {
 fn source(dataset: &Dataset) -> Source {
     Source {
         id: dataset.id,
+        first: dataset.first,
         blocks: dataset.blocks,
     }
 }

@@ -49,9 +49,10 @@ const SMALL_BLOCKS: u32 = 64;
 /// Small datasets kept at once; all are forgotten when there are more.
 const SMALL_DATASETS: usize = 256;
 
-/// The blocks of small datasets. Blocks of a dataset never change, and a removed one comes back under another id.
+/// The blocks of small datasets from the first on that counts. Blocks of a dataset never change, and a removed one comes
+/// back under another id.
 #[derive(Default)]
-pub(crate) struct SmallDatasets(HashMap<Uuid, Vec<Block>>);
+pub(crate) struct SmallDatasets(HashMap<(Uuid, u32), Vec<Block>>);
 
 impl SmallDatasets {
     async fn blocks(
@@ -60,20 +61,21 @@ impl SmallDatasets {
         source: Source,
         range: Range<u32>,
     ) -> Result<Vec<Block>, Error> {
-        let Source { id, blocks } = source;
+        let Source { id, first, blocks } = source;
         let known = self
             .0
-            .get(&id)
-            .is_some_and(|known| known.len() >= blocks as usize);
+            .get(&(id, first))
+            .is_some_and(|known| known.len() >= source.count() as usize);
         if !known {
             if self.0.len() >= SMALL_DATASETS {
                 self.0.clear();
             }
-            self.0.insert(id, store.blocks(id, 0..blocks).await?);
+            self.0.insert((id, first), store.blocks(id, first..blocks).await?);
         }
-        let blocks = self.0.get(&id).map(Vec::as_slice).unwrap_or_default();
+        let blocks = self.0.get(&(id, first)).map(Vec::as_slice).unwrap_or_default();
+        let from = |number: u32| number.saturating_sub(first) as usize;
         Ok(blocks
-            .get(range.start as usize..range.end as usize)
+            .get(from(range.start)..from(range.end))
             .unwrap_or_default()
             .to_vec())
     }
@@ -115,7 +117,7 @@ impl Active {
         };
         let (first, end) = (place.block, place.block + portion.run.count);
         let source = self.job.parts.sources()[place.table as usize];
-        if source.blocks <= SMALL_BLOCKS {
+        if source.count() <= SMALL_BLOCKS {
             return small.blocks(store, source, first..end).await;
         }
         let held = self.ahead.first..self.ahead.first + self.ahead.blocks.len() as u32;

@@ -7,7 +7,7 @@ use std::{
 
 use coordination::{Census, Leader};
 use model::{Job, JobId};
-use storage::{Epoch, Store};
+use storage::{Departed, Epoch, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,6 +30,8 @@ pub(crate) const CENSUS_INTERVAL: Duration = Duration::from_millis(500);
 const ENDING_CENSUS_INTERVAL: Duration = Duration::from_millis(50);
 /// How often old documents are looked for.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often datasets are looked at of which blocks leave.
+const LEAVING_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause after a store did not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -58,6 +60,7 @@ pub(crate) struct Leading {
     /// Read and not yet admitted, in the order of admission.
     pub(crate) pending: VecDeque<Job>,
     retention_at: Option<Instant>,
+    left_at: Option<Instant>,
     moved_at: Instant,
     failing_since: Option<Instant>,
 }
@@ -84,6 +87,7 @@ impl Leading {
             looked_at_pending: None,
             pending: VecDeque::new(),
             retention_at: None,
+            left_at: None,
             moved_at: Instant::now(),
             failing_since: None,
         }
@@ -162,15 +166,18 @@ impl Leading {
     }
 
     async fn keep_house(&mut self) -> Result<(), Error> {
-        if self
-            .retention_at
-            .is_none_or(|at| at.elapsed() >= RETENTION_INTERVAL)
-        {
+        let due = |at: Option<Instant>, interval| at.is_none_or(|at| at.elapsed() >= interval);
+        if due(self.retention_at, RETENTION_INTERVAL) {
             self.retention_at = Some(Instant::now());
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-            let pruned = self.store.prune(now_ms, self.config.retention).await?;
+            let pruned = self.store.prune(now_ms(), self.config.retention).await?;
             tracing::debug!(?pruned, "removed what was kept long enough");
+        }
+        if due(self.left_at, LEAVING_INTERVAL) {
+            self.left_at = Some(Instant::now());
+            let departed = self.store.let_leave(now_ms()).await?;
+            if departed != Departed::default() {
+                tracing::info!(?departed, "blocks left their datasets");
+            }
         }
         Ok(())
     }
@@ -187,4 +194,10 @@ impl Leading {
             self.reuse.owner_ended(id);
         }
     }
+}
+
+/// Milliseconds since 1970 UTC by this machine's clock.
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

@@ -35,6 +35,7 @@ impl Fingerprint {
         for source in sources {
             hasher
                 .update(source.id.as_bytes())
+                .update(&source.first.to_le_bytes())
                 .update(&source.blocks.to_le_bytes());
         }
         Self::short(&hasher)
@@ -117,7 +118,7 @@ mod tests {
     fn an_answer_is_of_so_many_blocks_of_one_incarnation() {
         let of = |question, id, blocks| {
             let id = Uuid::from_u128(id);
-            Fingerprint::of_answer(question, &[Source { id, blocks }])
+            Fingerprint::of_answer(question, &[Source { id, first: 0, blocks }])
         };
         assert_eq!(of("q", 1, 3), of("q", 1, 3));
         for different in [of("p", 1, 3), of("q", 2, 3), of("q", 1, 4)] {

@@ -9,8 +9,17 @@ use uuid::Uuid;
 pub struct Source {
     /// Its incarnation: a removed and newly added dataset has another.
     pub id: Uuid,
-    /// How many blocks it had; later ones are not part of the job.
+    /// Its first block that had not left it.
+    pub first: u32,
+    /// One past its last block; later ones are not part of the job.
     pub blocks: u32,
+}
+
+impl Source {
+    /// How many blocks it had.
+    pub fn count(&self) -> u32 {
+        self.blocks.saturating_sub(self.first)
+    }
 }
 
 /// Consecutive blocks of one of the datasets of a job.
@@ -77,8 +86,8 @@ impl Parts {
     pub fn whole(sources: Vec<Source>) -> Result<Self, BadParts> {
         let all = (0..).zip(&sources).map(|(table, source)| Part {
             table,
-            first: 0,
-            count: source.blocks,
+            first: source.first,
+            count: source.count(),
         });
         let parts = all.filter(|part| part.count > 0).collect();
         Self::of(sources, parts)
@@ -95,7 +104,7 @@ impl Parts {
         for ((table, source), mut ranges) in (0..).zip(&sources).zip(ranges) {
             ranges.sort_unstable_by_key(|range| range.start);
             for range in ranges {
-                let (first, end) = (range.start, range.end.min(source.blocks));
+                let (first, end) = (range.start.max(source.first), range.end.min(source.blocks));
                 match parts.last_mut() {
                     Some(last) if last.table == table && first <= last.range().end => {
                         last.count = last.count.max(end.saturating_sub(last.first));
@@ -122,7 +131,11 @@ impl Parts {
         for part in &parts {
             let source = sources.get(part.table as usize);
             let end = part.first.checked_add(part.count);
-            if part.count == 0 || source.is_none_or(|source| end.is_none_or(|end| end > source.blocks)) {
+            if part.count == 0
+                || source.is_none_or(|source| {
+                    part.first < source.first || end.is_none_or(|end| end > source.blocks)
+                })
+            {
                 return Err(BadParts::Outside(*part));
             }
             total += u64::from(part.count);
@@ -151,12 +164,20 @@ impl Parts {
 
     /// Blocks of all the datasets, whether they take part or not.
     pub fn of_blocks(&self) -> u64 {
-        self.sources.iter().map(|source| u64::from(source.blocks)).sum()
+        self.sources.iter().map(|source| u64::from(source.count())).sum()
     }
 
     /// Whether every block of every dataset takes part.
     pub fn are_whole(&self) -> bool {
         u64::from(self.blocks()) == self.of_blocks()
+    }
+
+    /// The runs of blocks of a dataset, each with the index of its first subtask.
+    pub fn runs_of(&self, dataset: Uuid) -> impl Iterator<Item = (u32, Range<u32>)> {
+        self.parts.iter().zip(&self.ends).filter_map(move |(part, end)| {
+            let source = self.sources.get(part.table as usize)?;
+            (source.id == dataset).then(|| (end - part.count, part.range()))
+        })
     }
 
     /// The block behind the subtask with this index; none for the merge.
@@ -207,7 +228,8 @@ mod tests {
 
     fn source(id: u128, blocks: u32) -> Source {
         let id = Uuid::from_u128(id);
-        Source { id, blocks }
+        let first = 0;
+        Source { id, first, blocks }
     }
 
     fn numbers(parts: &Parts) -> Vec<(u32, u32)> {
@@ -242,6 +264,31 @@ mod tests {
         assert_eq!(all, [(2, 4), (7, 3), (0, 1)]);
         assert_eq!((parts.blocks(), parts.of_blocks()), (8, 16));
         assert_eq!(parts.at(5).unwrap().block, 8);
+    }
+
+    #[test]
+    fn what_has_left_takes_no_part() {
+        let left = Source {
+            first: 3,
+            ..source(1, 9)
+        };
+        let whole = Parts::whole(vec![left, source(2, 1)]).unwrap();
+        assert_eq!(
+            (whole.blocks(), whole.of_blocks(), whole.are_whole()),
+            (7, 7, true)
+        );
+        assert_eq!(whole.at(0).unwrap().block, 3);
+        let some = Parts::selected(vec![left], vec![vec![0..2, 1..5, 7..8]]).unwrap();
+        assert_eq!(numbers(&some), [(0, 3), (0, 4), (0, 7)]);
+        let runs: Vec<_> = some.runs_of(left.id).collect();
+        assert_eq!(runs, [(0, 3..5), (2, 7..8)]);
+        assert_eq!(some.runs_of(Uuid::from_u128(2)).count(), 0);
+        let below = Part {
+            table: 0,
+            first: 2,
+            count: 1,
+        };
+        assert!(Parts::of(vec![left], vec![below]).is_err());
     }
 
     #[test]

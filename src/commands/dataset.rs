@@ -69,9 +69,24 @@ struct View {
     blocks: u32,
     bytes: u64,
     created_at: String,
+    /// What it keeps, where it does not keep all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_bytes: Option<u64>,
+    /// What has left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<Left>,
     /// How its lines become rows, once that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     table: Option<Table>,
+}
+
+#[derive(Serialize)]
+struct Left {
+    blocks: u32,
+    bytes: u64,
+    at: String,
 }
 
 impl From<&Dataset> for View {
@@ -79,9 +94,16 @@ impl From<&Dataset> for View {
         Self {
             name: dataset.name.to_string(),
             id: dataset.id.to_string(),
-            blocks: dataset.blocks,
+            blocks: dataset.count(),
             bytes: dataset.bytes,
             created_at: output::time(dataset.created_ms),
+            keep_ms: dataset.limits.keep_ms,
+            max_bytes: dataset.limits.max_bytes,
+            left: dataset.left_ms.map(|at| Left {
+                blocks: dataset.first,
+                bytes: dataset.left_bytes,
+                at: output::time(at),
+            }),
             table: dataset.table.clone(),
         }
     }
@@ -115,7 +137,7 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         return Ok(());
     }
     let rows = datasets.iter().map(|dataset| {
-        let blocks = output::grouped(dataset.blocks.into());
+        let blocks = output::grouped(dataset.count().into());
         [
             dataset.name.to_string(),
             blocks,
@@ -154,6 +176,6 @@ async fn remove(args: RemoveArgs, context: &Context) -> anyhow::Result<()> {
     output::line(format_args!(
         "dataset {} is removed ({}); its files are untouched",
         args.name,
-        output::counted(dataset.blocks.into(), "block")
+        output::counted(dataset.count().into(), "block")
     ))
 }

@@ -283,7 +283,10 @@ pub(super) async fn retype(
 
 /// The first bytes of a dataset; none where it is empty.
 async fn first_lines(control: &Control, dataset: &Dataset) -> anyhow::Result<Option<Vec<u8>>> {
-    let blocks = control.store().blocks(dataset.id, 0..1).await?;
+    let blocks = control
+        .store()
+        .blocks(dataset.id, dataset.first..dataset.blocks.min(dataset.first + 1))
+        .await?;
     let Some(first) = blocks.first() else {
         return Ok(None);
     };

@@ -33,8 +33,8 @@ struct Inner {
     /// Who is recording ends of a job in this process: two transactions on one job's counter would only collide.
     recording: Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<()>>>>,
     sessions: Mutex<Sessions>,
-    /// The folder of this database's outputs in the block store, once it is known.
-    outputs: OnceCell<String>,
+    /// The identity of this database, once it is known.
+    mill: OnceCell<String>,
 }
 
 /// What MongoDB says about itself.
@@ -87,7 +87,7 @@ impl Store {
             root,
             recording: Mutex::default(),
             sessions: Mutex::default(),
-            outputs: OnceCell::new(),
+            mill: OnceCell::new(),
         };
         let store = Self {
             inner: Arc::new(inner),
@@ -184,9 +184,9 @@ impl Store {
         &self.inner.sessions
     }
 
-    /// Where the folder of this database's outputs is kept once it is known.
-    pub(crate) fn outputs_cell(&self) -> &OnceCell<String> {
-        &self.inner.outputs
+    /// Where the identity of this database is kept once it is known.
+    pub(crate) fn mill_cell(&self) -> &OnceCell<String> {
+        &self.inner.mill
     }
 
     pub(crate) fn root(&self) -> &Root {

@@ -6,21 +6,21 @@
 use std::{future::IntoFuture as _, ops::Range};
 
 use bson::{RawDocument, RawDocumentBuf, cstr, doc, raw::RawBsonRef, rawdoc};
-use model::{Block, FORMAT, JobState, Name, table::Table};
+use model::{Block, FORMAT, Name, table::Table};
 use mongodb::error::Error as Driver;
 use uuid::Uuid;
 
 use crate::{
-    Error, Store,
+    Error, Limits, Store,
     error::{DUPLICATE_KEY, code, is_transient},
     fence::{commit, pause, transaction_options},
-    jobs::states,
+    jobs::{over, unfinished},
     rows::Query,
-    schema::{self, BLOCKS, DATASETS, JOBS, count, date, key, narrow, now_ms, raw_key, signed},
+    schema::{self, BLOCKS, DATASETS, JOBS, count, date, int, key, narrow, now_ms, raw_key, signed},
 };
 
 /// Most blocks of a page.
-const PAGE_BLOCKS: usize = 256;
+pub(crate) const PAGE_BLOCKS: usize = 256;
 /// A page takes no further block once it has so many bytes; far below MongoDB's 16 MiB.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of pages that one transaction appends.
@@ -35,10 +35,18 @@ pub struct Dataset {
     pub name: Name,
     /// Its incarnation: removed and added anew it has another.
     pub id: Uuid,
-    /// Number of its blocks.
+    /// Number of its first block; those below have left.
+    pub first: u32,
+    /// One past the number of its last block.
     pub blocks: u32,
     /// Bytes of its blocks, as stored.
     pub bytes: u64,
+    /// What it keeps.
+    pub limits: Limits,
+    /// Bytes of the blocks that have left.
+    pub left_bytes: u64,
+    /// When the last of these left, in milliseconds since 1970 UTC.
+    pub left_ms: Option<i64>,
     /// When it was made, in milliseconds since 1970 UTC.
     pub created_ms: i64,
     /// How its lines become rows, once that is known.
@@ -47,6 +55,13 @@ pub struct Dataset {
     pub table_why: Option<String>,
     /// How often that has changed.
     pub table_revision: u64,
+}
+
+impl Dataset {
+    /// How many blocks it has.
+    pub fn count(&self) -> u32 {
+        self.blocks.saturating_sub(self.first)
+    }
 }
 
 impl Store {
@@ -216,12 +231,9 @@ impl Store {
     /// [`Error::NotFound`], [`Error::InUse`] while unfinished jobs run over it, [`Error::Mongo`].
     pub async fn remove(&self, name: &Name) -> Result<(), Error> {
         let dataset = self.get(name).await?.ok_or_else(|| unknown(name))?;
-        let unfinished = states(&[JobState::Pending, JobState::Staging, JobState::Running]);
         let id = bson::Uuid::from_uuid_1(dataset.id);
-        let using = doc! {
-            "state": { "$in": unfinished },
-            "$or": [{ "dataset_id": id }, { "also_ids": id }],
-        };
+        let mut using = over(dataset.id);
+        using.insert("state", doc! { "$in": unfinished() });
         let jobs = self.documents(JOBS).count_documents(using.clone()).await;
         let jobs = jobs.map_err(self.failed("looking for jobs over it"))?;
         if jobs > 0 {
@@ -250,8 +262,8 @@ impl Store {
         Ok(())
     }
 
-    /// The blocks of an incarnation of a dataset with an index in `range`, in order; fewer where it has fewer, none when
-    /// it is gone.
+    /// The blocks of an incarnation of a dataset with an index in `range`, from the first one in order; fewer where it
+    /// has fewer, none when the first one has left or the dataset is gone.
     ///
     /// # Errors
     /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
@@ -267,6 +279,7 @@ impl Store {
             .find(Query::new(BLOCKS, "reading blocks", filter).sort("_id", 1))
             .await?;
         let mut blocks = Vec::with_capacity(range.len().min(1 << 16));
+        let mut next = range.start;
         while let Some(page) = rows.next().await? {
             let what = || {
                 format!(
@@ -280,7 +293,8 @@ impl Store {
             let array = page.get_array("blocks").map_err(|error| bad(error.to_string()))?;
             for (index, element) in (first..).zip(array) {
                 let element = element.map_err(|error| bad(error.to_string()))?;
-                if range.contains(&index) {
+                if index == next && range.contains(&index) {
+                    next += 1;
                     let RawBsonRef::Document(block) = element else {
                         return Err(bad("a block is no document".into()));
                     };
@@ -293,7 +307,7 @@ impl Store {
     }
 }
 
-fn unknown(name: &Name) -> Error {
+pub(crate) fn unknown(name: &Name) -> Error {
     Error::NotFound {
         what: format!("dataset {name}"),
     }
@@ -303,7 +317,7 @@ fn page_bytes(dataset: Uuid, first: u32) -> [u8; 20] {
     schema::result_key(model::JobId(dataset), first)
 }
 
-fn page_key(dataset: Uuid, first: u32) -> bson::Binary {
+pub(crate) fn page_key(dataset: Uuid, first: u32) -> bson::Binary {
     key(&page_bytes(dataset, first))
 }
 
@@ -364,7 +378,7 @@ fn pages(blocks: &[Block]) -> Result<Vec<Page>, Error> {
     Ok(pages)
 }
 
-fn decode(document: &RawDocument) -> Result<Dataset, Error> {
+pub(crate) fn decode(document: &RawDocument) -> Result<Dataset, Error> {
     let name = document.get_str("_id").unwrap_or_default();
     let what = || format!("dataset {name}");
     schema::check_version(document, what)?;
@@ -378,8 +392,18 @@ fn decode(document: &RawDocument) -> Result<Dataset, Error> {
     Ok(Dataset {
         name: Name::new(name).map_err(|error| bad(&error.to_string()))?,
         id,
+        first: narrow(document, "first").unwrap_or(0),
         blocks: narrow(document, "blocks").ok_or_else(|| bad("it has no number of blocks"))?,
         bytes: count(document, "bytes"),
+        limits: Limits {
+            keep_ms: int(document, "keep_ms").and_then(|limit| u64::try_from(limit).ok()),
+            max_bytes: int(document, "max_bytes").and_then(|limit| u64::try_from(limit).ok()),
+        },
+        left_bytes: count(document, "left_bytes"),
+        left_ms: document
+            .get_datetime("left_at")
+            .ok()
+            .map(|at| at.timestamp_millis()),
         created_ms: document
             .get_datetime("created_at")
             .map_or(0, bson::DateTime::timestamp_millis),

@@ -7,7 +7,9 @@ use model::parts::{BadParts, Part, Parts, Source};
 pub(crate) struct Extent {
     /// The incarnations of the datasets behind the first.
     pub(crate) also_ids: Vec<Uuid>,
-    /// How many blocks each dataset had; empty: there is one, of which all blocks take part.
+    /// The first block of each dataset; empty: 0.
+    pub(crate) firsts: Vec<u32>,
+    /// One past the last block of each dataset; empty: there is one, of which all blocks take part.
     pub(crate) of_blocks: Vec<u32>,
     /// Table, first block and number of blocks of each part, one after the other; none: all blocks take part.
     pub(crate) parts: Option<Vec<u32>>,
@@ -18,11 +20,14 @@ impl Extent {
         let sources = parts.sources();
         let also_ids = sources.iter().skip(1).map(|source| Uuid::from_uuid_1(source.id));
         let whole = parts.are_whole();
+        let complete = sources.iter().all(|source| source.first == 0);
+        let firsts = sources.iter().map(|source| source.first);
         let of_blocks = sources.iter().map(|source| source.blocks);
         let numbers = parts.parts().iter();
         Self {
             also_ids: also_ids.collect(),
-            of_blocks: if whole && sources.len() == 1 {
+            firsts: if complete { Vec::new() } else { firsts.collect() },
+            of_blocks: if whole && complete && sources.len() == 1 {
                 Vec::new()
             } else {
                 of_blocks.collect()
@@ -43,10 +48,15 @@ impl Extent {
             self.of_blocks
         };
         let ids = std::iter::once(&first).chain(&self.also_ids);
-        let sources = ids.zip(of_blocks).map(|(id, blocks)| Source {
-            id: id.to_uuid_1(),
-            blocks,
-        });
+        let firsts = self.firsts.into_iter().chain(std::iter::repeat(0));
+        let sources = ids
+            .zip(firsts)
+            .zip(of_blocks)
+            .map(|((id, first), blocks)| Source {
+                id: id.to_uuid_1(),
+                first,
+                blocks,
+            });
         let sources: Vec<Source> = sources.collect();
         let Some(numbers) = self.parts else {
             return Parts::whole(sources);
@@ -66,7 +76,8 @@ mod tests {
 
     fn source(id: u128, blocks: u32) -> Source {
         let id = uuid::Uuid::from_u128(id);
-        Source { id, blocks }
+        let first = 0;
+        Source { id, first, blocks }
     }
 
     #[test]
@@ -78,6 +89,8 @@ mod tests {
             Parts::selected(vec![one], vec![vec![2..3, 5..9]]),
             Parts::selected(vec![one], vec![vec![]]),
             Parts::selected(vec![one, other], vec![vec![], vec![1..2]]),
+            Parts::whole(vec![Source { first: 2, ..one }]),
+            Parts::selected(vec![one, Source { first: 2, ..other }], vec![vec![], vec![3..4]]),
         ];
         for parts in cases {
             let parts = parts.unwrap();

@@ -208,6 +208,17 @@ fn id_range(prefix: &str) -> Option<(JobId, JobId)> {
     Some((bound("0")?, bound("f")?))
 }
 
+/// The states of jobs that have not ended.
+pub(crate) fn unfinished() -> Vec<&'static str> {
+    states(&[JobState::Pending, JobState::Staging, JobState::Running])
+}
+
+/// The filter for jobs over an incarnation of a dataset.
+pub(crate) fn over(dataset: Uuid) -> Document {
+    let id = bson::Uuid::from_uuid_1(dataset);
+    doc! { "$or": [{ "dataset_id": id }, { "also_ids": id }] }
+}
+
 pub(crate) fn states(states: &[JobState]) -> Vec<&'static str> {
     states.iter().map(|state| state.as_str()).collect()
 }
@@ -225,6 +236,8 @@ struct JobDocument {
     also: Vec<Name>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     also_ids: Vec<bson::Uuid>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    firsts: Vec<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     of_blocks: Vec<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -276,6 +289,7 @@ fn encode(job: &Job) -> Result<RawDocumentBuf, Error> {
         dataset_id: bson::Uuid::from_uuid_1(first.map_or(Uuid::nil(), |source| source.id)),
         also: job.spec.also.clone(),
         also_ids: extent.also_ids,
+        firsts: extent.firsts,
         of_blocks: extent.of_blocks,
         parts: extent.parts,
         processor: job.spec.processor.clone(),
@@ -317,6 +331,7 @@ pub(crate) fn decode(raw: &RawDocument) -> Result<Job, Error> {
         })?;
     let extent = Extent {
         also_ids: document.also_ids,
+        firsts: document.firsts,
         of_blocks: document.of_blocks,
         parts: document.parts,
     };

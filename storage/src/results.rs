@@ -84,6 +84,11 @@ pub(crate) fn job_of(document: &RawDocument) -> Option<JobId> {
     Uuid::from_slice(binary.bytes.get(..16)?).ok().map(JobId)
 }
 
+/// Whether what it held went with its block: nobody needs it any more.
+pub(crate) fn is_gone(document: &RawDocument) -> bool {
+    document.get_bool("gone").unwrap_or(false)
+}
+
 /// Reads a result.
 pub(crate) fn decode(document: &RawDocument) -> Result<Partial, Error> {
     let what = || match (job_of(document), schema::index_of(document)) {
@@ -108,6 +113,8 @@ pub(crate) fn decode(document: &RawDocument) -> Result<Partial, Error> {
             start: count(stored, "start"),
             length: count(stored, "length"),
         })
+    } else if is_gone(document) {
+        Ok(Output::Inline(Payload::from("")))
     } else {
         match document.get("output") {
             Ok(Some(RawBsonRef::String(text))) => Ok(Output::Inline(Payload::from(text))),

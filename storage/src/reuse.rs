@@ -74,7 +74,7 @@ impl Store {
                 .find(Query::new(RESULTS, "reading results to reuse", filter))
                 .await?;
             while let Some(document) = rows.next().await? {
-                let Some(job) = results::job_of(document) else {
+                let Some(job) = results::job_of(document).filter(|_| !results::is_gone(document)) else {
                     continue;
                 };
                 let partial = results::decode(document)?;

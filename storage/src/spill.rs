@@ -37,12 +37,20 @@ const TABLE: &str = "table-";
 const GRACE_MS: i64 = 3_600_000;
 
 impl Store {
-    /// The folder of this database's outputs. Named by an identity that the database is given once, so that mills which
-    /// share a block store sweep nothing of each other.
+    /// The folder of this database's outputs. Named by its identity, so that mills which share a block store sweep nothing
+    /// of each other.
     ///
     /// # Errors
     /// [`Error::Mongo`], [`Error::Decode`].
-    async fn outputs_folder(&self) -> Result<&str, Error> {
+    async fn outputs_folder(&self) -> Result<String, Error> {
+        Ok(format!("{OUTPUTS}/{}", self.mill().await?))
+    }
+
+    /// The identity of this database, which it is given once.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`], [`Error::Decode`].
+    pub(crate) async fn mill(&self) -> Result<&str, Error> {
         let find = || async {
             let mine = doc! { "_id": "identity" };
             let fresh = doc! { "$setOnInsert": { "v": i64::from(model::FORMAT), "mill": Uuid::now_v7().to_string() } };
@@ -58,12 +66,9 @@ impl Store {
                 what: "meta".into(),
                 why: "the identity of the database is missing".into(),
             })?;
-            Ok(format!("{OUTPUTS}/{mill}"))
+            Ok(mill)
         };
-        self.outputs_cell()
-            .get_or_try_init(find)
-            .await
-            .map(String::as_str)
+        self.mill_cell().get_or_try_init(find).await.map(String::as_str)
     }
 
     /// Keeps an output under the folder of its job, synced; `name` must be unique within the job (index and attempt make
@@ -167,6 +172,7 @@ impl Store {
     /// [`Error::Object`], [`Error::Mongo`].
     pub async fn sweep(&self, now_ms: i64) -> Result<u64, Error> {
         let outputs = self.outputs_folder().await?;
+        let outputs = outputs.as_str();
         let failed = |source| self.unwritable(outputs, source);
         let folder = self.root().key(outputs);
         let jobs = self

@@ -80,7 +80,7 @@ impl Head {
             blocks: Vec::new(),
         };
         let (mut left, mut bytes_left) = (lines as usize, MOST_BYTES);
-        for block in 0..dataset.blocks {
+        for block in dataset.first..dataset.blocks {
             let found = control.store().blocks(dataset.id, block..block + 1).await?;
             let Some(content) = found.first() else {
                 break;

@@ -1,7 +1,10 @@
 //! `sawmill dataset show`.
 
+use std::time::Duration;
+
 use clap::Args;
 use model::{Block, Codec, Content, Name};
+use storage::Dataset;
 
 use super::View;
 use crate::{commands::Context, output};
@@ -25,7 +28,10 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
     let dataset = control.dataset(&args.name).await?;
     let blocks = control
         .store()
-        .blocks(dataset.id, 0..dataset.blocks.min(args.limit))
+        .blocks(
+            dataset.id,
+            dataset.first..dataset.blocks.min(dataset.first.saturating_add(args.limit)),
+        )
         .await?;
     if context.json() {
         return output::json(&serde_json::json!({ "dataset": View::from(&dataset), "blocks": blocks }));
@@ -33,7 +39,7 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
     let mut pairs = vec![
         ("name", dataset.name.to_string()),
         ("id", dataset.id.to_string()),
-        ("blocks", output::grouped(dataset.blocks.into())),
+        ("blocks", output::grouped(dataset.count().into())),
         (
             "size",
             format!(
@@ -44,6 +50,8 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
         ),
         ("created", output::time(dataset.created_ms)),
     ];
+    pairs.extend(limits(&dataset).map(|limits| ("keeps", limits)));
+    pairs.extend(left(&dataset).map(|left| ("left", left)));
     if let Some(table) = &dataset.table {
         let columns = super::columns(table).map(|(name, kind)| format!("{name} {}", kind.name()));
         pairs.push(("format", table.format.name()));
@@ -54,18 +62,40 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
         return Ok(());
     }
     output::line("")?;
-    let rows = blocks.iter().enumerate().map(|(index, block)| row(index, block));
+    let rows = (dataset.first..)
+        .zip(&blocks)
+        .map(|(number, block)| row(number, block));
     output::table(&[">BLOCK", ">START", ">END", "OBJECT"], rows)?;
-    if u64::from(dataset.blocks) > blocks.len() as u64 {
-        output::line(format_args!(
-            "… and {} more (--limit)",
-            u64::from(dataset.blocks) - blocks.len() as u64
-        ))?;
+    let more = u64::from(dataset.count()).saturating_sub(blocks.len() as u64);
+    if more > 0 {
+        output::line(format_args!("… and {more} more (--limit)"))?;
     }
     Ok(())
 }
 
-fn row(index: usize, block: &Block) -> [String; 4] {
+/// What a dataset keeps, where it does not keep all.
+pub(super) fn limits(dataset: &Dataset) -> Option<String> {
+    let age = dataset.limits.keep_ms.map(Duration::from_millis);
+    let age = age.map(|age| format!("lines of the last {}", output::duration(age)));
+    let bytes = dataset.limits.max_bytes;
+    let bytes = bytes.map(|bytes| format!("at most {}", output::size(bytes)));
+    match (age, bytes) {
+        (Some(age), Some(bytes)) => Some(format!("{age}, {bytes}")),
+        (age, bytes) => age.or(bytes),
+    }
+}
+
+/// What has left a dataset.
+fn left(dataset: &Dataset) -> Option<String> {
+    let blocks = output::counted(dataset.first.into(), "block");
+    let at = output::ago(dataset.left_ms?);
+    Some(format!(
+        "{blocks}, {}, the last {at}",
+        output::size(dataset.left_bytes)
+    ))
+}
+
+fn row(number: u32, block: &Block) -> [String; 4] {
     let [start, end, url] = match &block.content {
         Content::Inline(payload) => ["0".into(), payload.0.len().to_string(), "(inline)".into()],
         Content::Object {
@@ -83,5 +113,5 @@ fn row(index: usize, block: &Block) -> [String; 4] {
             [start.to_string(), end.to_string(), format!("{url}{codec}")]
         }
     };
-    [index.to_string(), start, end, url]
+    [number.to_string(), start, end, url]
 }

@@ -133,7 +133,14 @@ impl Words {
         let named: Vec<&str> = text
             .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.')))
             .collect();
-        let is_near = |name: &str| named.contains(&name);
+        // A name may stand before a column, and contain a dot itself.
+        let is_near = |name: &str| {
+            let is_it = |word: &&str| {
+                word.strip_prefix(name)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
+            named.iter().any(is_it)
+        };
         let any = self.datasets.iter().any(|(name, _)| is_near(name));
         let near: Vec<_> = self
             .datasets

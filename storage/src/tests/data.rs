@@ -99,7 +99,11 @@ async fn a_dataset_in_use_stays() {
         .unwrap();
     let mut user = job(1, false);
     // Of several datasets each counts, also one of which no block takes part.
-    let sources = [Uuid::from_u128(1), id].map(|id| Source { id, blocks: 1 });
+    let sources = [Uuid::from_u128(1), id].map(|id| Source {
+        id,
+        first: 0,
+        blocks: 1,
+    });
     user.parts = Parts::selected(sources.to_vec(), vec![vec![0..1], vec![]]).unwrap();
     store.submit(vec![user.clone(), job(1, false)]).await.unwrap();
     let error = store.remove(&logs).await.unwrap_err();

@@ -20,6 +20,7 @@ mod bench;
 mod connecting;
 mod data;
 mod leading;
+mod leaving;
 mod pruning;
 mod recording;
 mod reusing;
@@ -102,7 +103,7 @@ fn name(text: &str) -> Name {
 
 /// All of a dataset.
 fn whole(id: Uuid, blocks: u32) -> Parts {
-    Parts::whole(vec![Source { id, blocks }]).unwrap()
+    Parts::whole(vec![Source { id, first: 0, blocks }]).unwrap()
 }
 
 fn job(blocks: u32, merges: bool) -> Job {

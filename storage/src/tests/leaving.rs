@@ -1,0 +1,236 @@
+//! Blocks that leave their dataset, and what goes with them.
+
+use bson::doc;
+use model::{Block, Codec, Content, Fingerprint, parts::Part};
+
+use super::*;
+use crate::{
+    Dataset, Departed, Limits,
+    schema::{BLOCKS, RESULTS},
+};
+
+const DAY: i64 = 24 * 3600 * 1000;
+/// Longer than what has left is let alone.
+const MINUTES: i64 = 120_000;
+
+/// A block of ten bytes that changed on that day.
+fn block(url: &str, day: i64) -> Block {
+    Block {
+        content: Content::Object {
+            url: url.into(),
+            start: 0,
+            end: 10,
+            codec: Codec::None,
+            size: 10,
+            mtime_ms: day * DAY,
+        },
+        checksum: None,
+    }
+}
+
+impl Fresh {
+    /// A dataset with a page for each of these days.
+    async fn dataset_of(&self, days: std::ops::Range<i64>) -> Dataset {
+        self.store.create(&name("logs")).await.unwrap();
+        for day in days {
+            let blocks = vec![block(&format!("file:///log/{day}"), day)];
+            self.store.append_blocks(&name("logs"), blocks).await.unwrap();
+        }
+        self.dataset().await
+    }
+
+    async fn dataset(&self) -> Dataset {
+        self.store.get(&name("logs")).await.unwrap().unwrap()
+    }
+
+    async fn keep(&self, keep_ms: Option<i64>, max_bytes: Option<u64>) {
+        let keep_ms = keep_ms.map(i64::cast_unsigned);
+        let limits = Limits { keep_ms, max_bytes };
+        self.store.set_limits(&name("logs"), limits).await.unwrap();
+    }
+
+    async fn leave(&self, now_ms: i64) -> (u64, u64) {
+        let Departed { blocks, pages, .. } = self.store.let_leave(now_ms).await.unwrap();
+        (blocks, pages)
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_leave_by_age_and_by_size() {
+    let fresh = Fresh::new().await;
+    let dataset = fresh.dataset_of(0..10).await;
+    assert_eq!(fresh.leave(20 * DAY).await, (0, 0), "without limits all stay");
+    fresh.keep(Some(5 * DAY), None).await;
+    let now = 8 * DAY;
+    assert_eq!(fresh.leave(now).await, (3, 0));
+    let left = fresh.dataset().await;
+    assert_eq!((left.first, left.blocks, left.count()), (3, 10, 7));
+    assert_eq!((left.bytes, left.left_bytes, left.left_ms), (70, 30, Some(now)));
+    assert_eq!(fresh.leave(now).await, (0, 0));
+    assert_eq!(
+        fresh.leave(now + MINUTES).await,
+        (1, 3),
+        "the next is five days old by now"
+    );
+
+    fresh.keep(None, Some(40)).await;
+    assert_eq!(fresh.leave(now + 2 * MINUTES).await, (2, 1));
+    assert_eq!(
+        fresh.dataset().await.limits,
+        Limits {
+            keep_ms: None,
+            max_bytes: Some(40)
+        }
+    );
+    assert_eq!(fresh.leave(now + 3 * MINUTES).await, (0, 2));
+    assert_eq!(fresh.documents(BLOCKS).await, 4);
+    assert_eq!(fresh.store.blocks(dataset.id, 0..10).await.unwrap(), []);
+    assert_eq!(fresh.store.blocks(dataset.id, 6..10).await.unwrap().len(), 4);
+    fresh.keep(None, None).await;
+    assert_eq!(fresh.leave(90 * DAY).await, (0, 0));
+    let more = vec![block("file:///log/more", 9)];
+    fresh.store.append_blocks(&name("logs"), more).await.unwrap();
+    let grown = fresh.dataset().await;
+    assert_eq!((grown.first, grown.blocks, grown.bytes), (6, 11, 50));
+}
+
+#[tokio::test]
+async fn what_was_recorded_goes_when_nobody_works_on_it() {
+    let fresh = Fresh::new().await;
+    let dataset = fresh.dataset_of(0..4).await;
+    let over = |first: u32, merges: bool| {
+        let source = Source {
+            id: dataset.id,
+            first: 0,
+            blocks: 4,
+        };
+        let parts = Parts::of(
+            vec![source],
+            vec![Part {
+                table: 0,
+                first,
+                count: 4 - first,
+            }],
+        )
+        .unwrap();
+        Job {
+            blocks: parts.blocks(),
+            parts,
+            ..job(0, merges)
+        }
+    };
+    let (merged, plain, waiting) = (over(1, true), over(0, false), over(0, true));
+    let prints: Vec<Fingerprint> = (0..4)
+        .map(|day| Fingerprint::of(&Processor::Noop, 0, &block("x", day)))
+        .collect();
+    let epoch = fresh.store.take_epoch("test").await.unwrap();
+    for job in [&merged, &plain] {
+        fresh.store.submit(vec![job.clone()]).await.unwrap();
+        fresh.store.admit(&[job.id], epoch).await.unwrap();
+        let ends = (0..job.blocks).map(|index| {
+            let offered = Outcome::Ok {
+                output: inline("part"),
+                fingerprint: Some(prints[(index + 4 - job.blocks) as usize].to_string()),
+            };
+            end(index, 1, offered)
+        });
+        fresh.record(vec![done(job.id, 1, ends.collect())]).await;
+    }
+    fresh.record(vec![succeeded(merged.id, 3, 1)]).await;
+    fresh.store.submit(vec![waiting.clone()]).await.unwrap();
+
+    fresh.keep(Some(0), None).await;
+    assert_eq!(fresh.leave(2 * DAY).await, (2, 0));
+    let later = 2 * DAY + MINUTES;
+    fresh.keep(None, None).await;
+    assert_eq!(fresh.leave(later).await, (0, 0), "a job runs over them");
+    assert_eq!(fresh.store.find_reusable(&prints).await.unwrap().len(), 4);
+    fresh.store.request_cancel(waiting.id).await.unwrap();
+    fresh.store.cancel_pending(epoch).await.unwrap();
+    assert_eq!(fresh.leave(later).await, (0, 2));
+
+    let mut kept = fresh
+        .store
+        .find_reusable(&prints)
+        .await
+        .unwrap()
+        .into_keys()
+        .collect::<Vec<_>>();
+    kept.sort_unstable();
+    let mut expected = prints[2..].to_vec();
+    expected.sort_unstable();
+    assert_eq!(kept, expected);
+    // Every end is still there, and so is the output of the job that merges nothing.
+    assert_eq!(fresh.documents(RESULTS).await, 8);
+    let texts = async |id| {
+        let partials = fresh.partials(id).await;
+        let texts = partials.into_iter().map(|partial| partial.result.unwrap());
+        texts.collect::<Vec<_>>()
+    };
+    assert_eq!(texts(plain.id).await, vec![inline("part"); 4]);
+    assert_eq!(texts(merged.id).await[..2], [inline(""), inline("part")]);
+    // Who was told of it before runs it again.
+    let user = fresh.admitted(1, false).await;
+    let reused = Outcome::Reused {
+        job: merged.id,
+        index: 0,
+        waited: false,
+    };
+    fresh.record(vec![done(user, 1, vec![end(0, 1, reused)])]).await;
+    assert_eq!(
+        (fresh.counts(user).await.ok, fresh.counts(user).await.again),
+        (0, 1)
+    );
+}
+
+#[tokio::test]
+async fn only_objects_of_our_own_go_and_only_with_their_last_block() {
+    let fresh = Fresh::new().await;
+    let mill = fresh.store.mill().await.unwrap().to_string();
+    let root = crate::files::url_of(fresh.folder.path()).unwrap();
+    let place = |object: &str| {
+        let path = fresh.folder.path().join(object);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "0123456789").unwrap();
+        (path, format!("{root}/{object}"))
+    };
+    let (own, own_url) = place(&format!("blocks/{mill}/own"));
+    let (shared, shared_url) = place(&format!("blocks/{mill}/shared"));
+    let (theirs, theirs_url) = place("blocks/another-mill/theirs");
+    let (users, users_url) = place("users.log");
+    fresh.store.create(&name("logs")).await.unwrap();
+    fresh.store.create(&name("other")).await.unwrap();
+    for url in [&own_url, &shared_url, &theirs_url, &users_url] {
+        fresh
+            .store
+            .append_blocks(&name("logs"), vec![block(url, 0)])
+            .await
+            .unwrap();
+    }
+    fresh
+        .store
+        .append_blocks(&name("other"), vec![block(&shared_url, 0)])
+        .await
+        .unwrap();
+    fresh.keep(Some(DAY), None).await;
+    assert_eq!(fresh.leave(2 * DAY).await, (4, 0));
+    let departed = fresh.store.let_leave(2 * DAY + MINUTES).await.unwrap();
+    assert_eq!(
+        departed,
+        Departed {
+            blocks: 0,
+            pages: 4,
+            objects: 1
+        }
+    );
+    assert!(!own.exists() && shared.exists() && theirs.exists() && users.exists());
+    let unset = fresh
+        .store
+        .documents("datasets")
+        .count_documents(doc! { "leaving": true })
+        .await;
+    assert_eq!(unset.unwrap(), 0);
+    // A limit that is gone, and a dataset that nobody knows.
+    let refused = fresh.store.set_limits(&name("none"), Limits::default()).await;
+    assert!(matches!(refused, Err(crate::Error::NotFound { .. })));
+}
