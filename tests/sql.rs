@@ -8,6 +8,7 @@ use testkit::{
     Mill, Space,
     mill::{self, DEADLINE},
     process::Process,
+    wait,
 };
 
 /// 600 lines, every third one an error, the last of them broken.
@@ -102,9 +103,42 @@ async fn a_question_is_answered_and_answered_again_for_nothing() {
     assert_eq!(csv, "n\n601\n");
     let again = mill.told(&["job", "output", "last", "--output", "csv"]).await;
     assert_eq!(again, csv);
+    blocks_that_cannot_match_are_skipped(&mill, blocks).await;
     rows_are_documents(&mill, by_status).await;
     the_same_question_needs_no_job(&mill, by_status, &table.stdout).await;
     mill.stop().await;
+}
+
+/// What queries learn of blocks spares later ones those that can't match; the answers stay what they are.
+async fn blocks_that_cannot_match_are_skipped(mill: &Mill, blocks: u64) {
+    let late = "SELECT count(*) AS n FROM access WHERE time >= '2015-05-17T10:09:00Z'";
+    let told = wait::until("skipped blocks", DEADLINE, async || {
+        let told = mill.command(&["query", late, "--no-reuse"]).await.code(0);
+        assert!(told.stdout.contains("| 60 |"), "{}", told.stdout);
+        told.stderr.contains("skipped").then_some(told.stderr)
+    })
+    .await;
+    let read = mill.newest().await["subtasks"].as_u64().unwrap() - 1;
+    let expected = format!("{} of {blocks} blocks skipped", blocks - read);
+    assert!(
+        0 < read && read < blocks / 2 && told.contains(&expected),
+        "{told}"
+    );
+    // Nothing is left to read, and the answers are those over nothing.
+    let never = "WHERE time > '2030-01-01T00:00:00Z'";
+    let count = format!("SELECT count(*) AS n, sum(bytes) AS s FROM access {never}");
+    assert_eq!(
+        mill.rows(&count).await,
+        [serde_json::json!({ "n": 0, "s": null })]
+    );
+    assert_eq!(mill.newest().await["subtasks"], 1);
+    let groups = format!("SELECT status, count(*) FROM access {never} GROUP BY status");
+    assert!(mill.rows(&groups).await.is_empty());
+    assert!(
+        mill.rows(&format!("SELECT path FROM access {never} ORDER BY time LIMIT 3"))
+            .await
+            .is_empty()
+    );
 }
 
 async fn rows_are_documents(mill: &Mill, sql: &str) {

@@ -46,6 +46,7 @@ pub(crate) async fn entry(
             job: entry.job,
             dataset: &name.dataset,
             table: at.table,
+            incarnation: at.dataset,
             block: at.block + position as u32,
             index,
             attempt: entry.run.attempt,

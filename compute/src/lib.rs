@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod execute;
+mod learned;
 mod report;
 mod shelf;
 mod shift;

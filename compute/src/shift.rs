@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::finishing::FinishReply;
-use crate::{Config, Error, execute, report::Reporter, shelf::Shelf};
+use crate::{Config, Error, execute, learned::Notes, report::Reporter, shelf::Shelf};
 
 /// A slow full look stands behind every watch.
 const SLOW_LOOK: Duration = Duration::from_secs(1);
@@ -69,12 +69,14 @@ pub(crate) struct Shift {
     health: Health,
     out_until: Option<Instant>,
     reporter: Reporter,
+    notes: Notes,
 }
 
 impl Shift {
     pub(crate) fn new(config: Config, engine: Engine, store: Store, worker: Worker) -> Self {
         let now = Instant::now();
         let reporter = Reporter::new(&config, worker.number(), store.clone(), engine.clone());
+        let notes = Notes::new(engine.clone(), store.clone());
         Self {
             capabilities: config.capabilities(),
             config: Arc::new(config),
@@ -98,6 +100,7 @@ impl Shift {
             health: Health::default(),
             out_until: None,
             reporter,
+            notes,
         }
     }
 
@@ -106,6 +109,7 @@ impl Shift {
         while !stop.is_cancelled() {
             self.reporter.tick(self.running.len(), self.out_until.is_some());
             self.finish();
+            self.notes.tick(self.running.len());
             match self.look_and_check().await {
                 Err(failure) if failure.is_retryable() => {
                     tracing::debug!("ZooKeeper did not answer, looking again: {failure}");

@@ -2,7 +2,7 @@
 
 use coordination::{NewEntry, Place};
 use model::{
-    Block, Codec, Content, End, FORMAT, JobId, JobState, Name, Outcome, Spot,
+    Block, Codec, Content, End, FORMAT, JobId, JobState, Name, Outcome, Processor, Spot,
     ledger::Portion,
     limits::{COMMAND_BYTES, ENTRY_BYTES},
     outcome::Run,
@@ -110,17 +110,19 @@ impl Active {
     /// The entry of a portion, for `/unowned`.
     pub(crate) fn entry(&self, portion: &Portion, blocks: Vec<Block>, workers: usize) -> Planned {
         let avoid: Vec<Name> = portion.avoid.iter().filter(|_| workers > 1).cloned().collect();
+        let is_query = matches!(self.job.spec.processor, Processor::Query(_));
         let at = self.job.parts.at(portion.run.first).map(|place| At {
             table: place.table,
             block: place.block,
+            dataset: is_query.then_some(place.dataset),
         });
         // Left out where it says nothing, as it always was.
-        let at = at.filter(|at| {
-            *at != At {
-                table: 0,
-                block: portion.run.first,
-            }
-        });
+        let usual = At {
+            table: 0,
+            block: portion.run.first,
+            dataset: None,
+        };
+        let at = at.filter(|at| *at != usual);
         let data = EntryData {
             v: FORMAT,
             job: self.job.id,

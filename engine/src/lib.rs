@@ -9,6 +9,8 @@
 pub mod command;
 pub mod guard;
 #[cfg(feature = "sql")]
+mod learned;
+#[cfg(feature = "sql")]
 mod lines;
 pub mod noop;
 pub mod processor;

@@ -2,8 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use model::{Block, FailureKind, Name, Processor, Spot, cache::CacheUse, job::JobId, processor::Command};
+use model::{
+    Block, FailureKind, Name, Processor, Spot, cache::CacheUse, job::JobId, processor::Command, stats::Learned,
+};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     Answers, Blocks, Guard, Partials, Product, Source, Stop,
@@ -20,6 +23,8 @@ pub struct Subtask<'a> {
     pub dataset: &'a Name,
     /// Which of the datasets of the job that is, from 0.
     pub table: u32,
+    /// The incarnation of the dataset, where something may be learned of its blocks.
+    pub incarnation: Option<Uuid>,
     /// Number of the block in the dataset; of no meaning for the merge.
     pub block: u32,
     /// Index of the subtask in its job; of the merge: the number of subtasks before it.
@@ -71,6 +76,14 @@ impl Engine {
         }
     }
 
+    /// Takes what queries have learned of the values in blocks since it was asked last.
+    pub fn take_learned(&self) -> Vec<Learned> {
+        #[cfg(feature = "sql")]
+        return self.queries.learned.take();
+        #[cfg(not(feature = "sql"))]
+        Vec::new()
+    }
+
     /// How the columns that queries have read are used.
     pub fn cache_use(&self) -> CacheUse {
         #[cfg(feature = "sql")]
@@ -104,6 +117,7 @@ impl Engine {
                     block,
                     number: subtask.block,
                     table: subtask.table as usize,
+                    dataset: subtask.incarnation,
                 };
                 return crate::query::run_block(query, block, blocks, &self.queries, cancel).await;
             }

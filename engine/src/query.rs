@@ -12,13 +12,18 @@ use model::{
     Content, Failure, FailureKind, Fingerprint,
     answer::{KEPT_BYTES, KEPT_ROWS},
     processor::{Query, SMALL_TABLES_BYTES},
+    stats::Learned,
 };
 use sql::{BlockAt, ColumnCache, LowerHalf, Runtime};
 use storage::MergeRun;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::{Answers, Blocks, Memory, Partials, Product, Stop, Subtask, lines::Lines, product::MEMORY_BYTES};
+use crate::{
+    Answers, Blocks, Memory, Partials, Product, Stop, Subtask, learned::Learnt, lines::Lines,
+    product::MEMORY_BYTES,
+};
 
 /// Most bytes of all partial results of a query.
 const MOST_BYTES: usize = 1 << 30;
@@ -29,6 +34,8 @@ pub(crate) struct Block<'a> {
     pub(crate) number: u32,
     /// Number of the dataset among those of the query.
     pub(crate) table: usize,
+    /// The incarnation of the dataset, where something may be learned of its blocks.
+    pub(crate) dataset: Option<Uuid>,
 }
 
 /// What queries on a node share.
@@ -37,6 +44,7 @@ pub(crate) struct Shared {
     /// Large outputs go to unnamed files in this folder.
     pub(crate) spool: PathBuf,
     pub(crate) cache: Arc<ColumnCache>,
+    pub(crate) learned: Learnt,
     runtime: Runtime,
 }
 
@@ -46,6 +54,7 @@ impl Shared {
         Self {
             runtime: Runtime::new(query_bytes, &spool),
             cache: ColumnCache::new(memory.cache_bytes),
+            learned: Learnt::default(),
             spool,
         }
     }
@@ -84,6 +93,7 @@ pub(crate) async fn run_block(
     let place = format!("block {number} of {}: ", dataset.unwrap_or_default());
     let failed = move |error: sql::Error| failed(&place, &error);
     let failed_at_once = failed.clone();
+    let (learned_of, learned) = (block.dataset, shared.learned.clone());
     tokio::select! {
         fetched = shared.fetch_small(query, blocks) => fetched?,
         () = cancel.cancelled() => return Err(Stop::Cancelled),
@@ -113,6 +123,13 @@ pub(crate) async fn run_block(
             sql::Error::Read(error) => Lines::failure(&name, &error),
             other => failed(other),
         })?;
+        if let (Some(dataset), Some(stats)) = (learned_of, half.take_learned()) {
+            learned.add(Learned {
+                dataset,
+                block: number,
+                stats,
+            });
+        }
         product(half.run().await.map_err(&failed)?, &spool)
     })
     .await
@@ -128,6 +145,7 @@ pub(crate) fn held(query: &Query, table: usize, blocks: &[model::Block], cache: 
             block,
             number: 0,
             table,
+            dataset: None,
         });
         cache.holds(&described.table, at, query.now_us)
     });

@@ -59,6 +59,7 @@ impl Fresh {
             job,
             dataset: &self.dataset,
             table: 0,
+            incarnation: None,
             block: index,
             index,
             attempt: 1,

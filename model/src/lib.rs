@@ -24,6 +24,7 @@ pub mod payload;
 pub mod processor;
 pub mod rendezvous;
 pub mod retry;
+pub mod stats;
 pub mod table;
 pub mod znode;
 

@@ -1,6 +1,7 @@
 //! The JSON in the znodes, each with a format number; readable in `zkCli`.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use uuid::Uuid;
 
 use crate::{
     FORMAT,
@@ -50,6 +51,9 @@ pub struct At {
     pub table: u32,
     /// Number of the block in the dataset.
     pub block: u32,
+    /// The incarnation of the dataset, where something may be learned of its blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<Uuid>,
 }
 
 fn is_first(table: &u32) -> bool {
@@ -67,6 +71,7 @@ impl EntryData {
         self.at.unwrap_or(At {
             table: 0,
             block: self.run.first,
+            dataset: None,
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::{io::Read, sync::Arc};
 
 use datafusion::physical_plan::collect;
-use model::processor::Query;
+use model::{processor::Query, stats::BlockStats};
 
 use crate::{
     BlockAt, BlockRows, ColumnCache, Error, Origin, Runtime,
@@ -11,6 +11,7 @@ use crate::{
     cache::Keys,
     decode::{Column, decode},
     plan::{Halves, plan, table_of},
+    stats::{column_key, of_column},
     wire,
 };
 
@@ -26,6 +27,7 @@ pub struct LowerHalf {
     columns: Vec<(usize, Column)>,
     /// The places of those that are not.
     missing: Vec<usize>,
+    learned: BlockStats,
 }
 
 impl LowerHalf {
@@ -64,6 +66,7 @@ impl LowerHalf {
             lines,
             columns,
             missing,
+            learned: BlockStats::default(),
         })
     }
 
@@ -87,12 +90,22 @@ impl LowerHalf {
         let keys = Keys::new(table, self.block, self.query.now_us);
         let lines = Lines::from(&decoded);
         self.cache.keep_lines(&keys, &lines);
+        self.learned.rows = lines.rows;
         self.lines = Some(lines);
         for (place, column) in std::mem::take(&mut self.missing).into_iter().zip(decoded.columns) {
+            if let Some(key) = column_key(table, place, self.query.now_us) {
+                self.learned.columns.insert(key, of_column(&column.array));
+            }
             self.cache.keep_column(&keys, place, &column);
             self.columns.push((place, column));
         }
         Ok(())
+    }
+
+    /// Takes what was learned of the block while it was read; none where nothing was.
+    pub fn take_learned(&mut self) -> Option<BlockStats> {
+        let learned = std::mem::take(&mut self.learned);
+        (!learned.columns.is_empty()).then_some(learned)
     }
 
     /// Runs them: what they gave, in frames. Works on the calling task until it is done; it waits for nothing outside.

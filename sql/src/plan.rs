@@ -13,6 +13,7 @@ mod fingerprint;
 mod gather;
 mod joins;
 mod leaf;
+mod scans;
 mod session;
 mod statement;
 
@@ -34,6 +35,7 @@ use model::processor::{Query, QueryTable};
 pub(crate) use explain::explain;
 pub use explain::{Explained, ExplainedHalf};
 pub(crate) use fingerprint::fingerprints;
+pub(crate) use scans::pruner;
 pub use statement::tables;
 
 use self::leaf::{Leaf, Lines, StandsFor, memory, replaced, tables_below};

@@ -16,7 +16,7 @@ use datafusion::execution::{
 use model::processor::{Query, SmallTable};
 
 use crate::{
-    Error, Explained,
+    Error, Explained, Pruner,
     plan::{self, Halves},
     small::SmallRows,
     spill::Unnamed,
@@ -119,6 +119,14 @@ impl Runtime {
     /// Those of [`Runtime::check`].
     pub async fn is_repeatable(&self, query: &Query) -> Result<bool, Error> {
         Ok(self.halves(query).await?.repeatable)
+    }
+
+    /// Tells which blocks of the dataset with the number `table` a query needs; none: all.
+    ///
+    /// # Errors
+    /// Those of [`Runtime::check`].
+    pub async fn pruner(&self, query: &Query, table: usize) -> Result<Option<Pruner>, Error> {
+        plan::pruner(query, &*self.halves(query).await?, table)
     }
 
     /// What a query does, and where.

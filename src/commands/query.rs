@@ -2,6 +2,7 @@
 
 pub(super) mod answer;
 pub(super) mod asked;
+mod blocks;
 mod live;
 mod progress;
 
@@ -125,15 +126,12 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
         runtime,
         tables,
     } = asked;
+    let bytes = datasets.iter().map(|dataset| dataset.bytes).sum();
+    let chosen = blocks::needed(&control, &runtime, &query, datasets.clone()).await?;
     let spec = spec_of(args, query, &datasets);
     spec.processor.check().map_err(|error| usage(error.to_string()))?;
-    let bytes = datasets.iter().map(|dataset| dataset.bytes).sum();
-    let whole = datasets.into_iter().map(|dataset| {
-        let all = 0..dataset.blocks;
-        (dataset, vec![all])
-    });
     let mut ctrl_c = signal(SignalKind::interrupt()).context("can't take over Ctrl-C")?;
-    let id = control.submit_with(spec, whole.collect(), tables).await?;
+    let id = control.submit_with(spec, chosen, tables).await?;
     if args.no_wait {
         output::line(id)?;
         return Ok(Exit::Success);
@@ -194,7 +192,7 @@ async fn answer_again(
         output::line(job.id)?;
     } else {
         match job::bytes_of(control, job).await {
-            Ok(bytes) => drop(target.show(&bytes)?),
+            Ok(bytes) => drop(target.show(&bytes, job)?),
             Err(error) if is_gone(&error) => return Ok(false),
             Err(error) => return Err(error),
         }

@@ -259,7 +259,7 @@ impl Store {
             .delete_many(pages)
             .await
             .map_err(self.failed("removing blocks"))?;
-        Ok(())
+        self.forget_stats(dataset.id, 0..u32::MAX).await
     }
 
     /// The blocks of an incarnation of a dataset with an index in `range`, from the first one in order; fewer where it

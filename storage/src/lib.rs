@@ -36,6 +36,7 @@ mod schema;
 mod sessions;
 mod spill;
 mod split;
+mod stats;
 mod usage;
 
 #[cfg(test)]

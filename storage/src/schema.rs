@@ -27,9 +27,21 @@ pub(crate) const SESSIONS: &str = "sessions";
 
 /// The rows of answers, one document each.
 pub(crate) const ROWS: &str = "rows";
+/// What is known of the values in blocks.
+pub(crate) const BLOCK_STATS: &str = "block_stats";
 
-pub(crate) const ALL: [&str; 10] = [
-    META, LEADER, DATASETS, BLOCKS, JOBS, RESULTS, FAILURES, NODES, SESSIONS, ROWS,
+pub(crate) const ALL: [&str; 11] = [
+    META,
+    LEADER,
+    DATASETS,
+    BLOCKS,
+    JOBS,
+    RESULTS,
+    FAILURES,
+    NODES,
+    SESSIONS,
+    ROWS,
+    BLOCK_STATS,
 ];
 /// What fences and names, and so outlives an emptying.
 const LASTING: [&str; 3] = [META, LEADER, SESSIONS];

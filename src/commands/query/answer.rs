@@ -50,14 +50,14 @@ impl Target {
     /// # Errors
     /// What can't be read or written.
     pub(crate) async fn print(&self, control: &Control, job: &Job) -> anyhow::Result<bool> {
-        self.show(&job::bytes_of(control, job).await?)
+        self.show(&job::bytes_of(control, job).await?, job)
     }
 
     /// As [`Target::print`], of an answer that is at hand.
     ///
     /// # Errors
     /// What can't be written.
-    pub(super) fn show(&self, answer: &[u8]) -> anyhow::Result<bool> {
+    pub(super) fn show(&self, answer: &[u8], job: &Job) -> anyhow::Result<bool> {
         let mut shown = Vec::new();
         let (tally, rows) = sql::render(answer, rendering(self.format), &mut shown)?;
         match &self.file {
@@ -66,6 +66,7 @@ impl Target {
         }
         if self.format == Format::Table || self.file.is_some() {
             output::note(told(tally, rows as u64));
+            skipped(job).into_iter().for_each(output::note);
         }
         Ok(rows <= KEPT_ROWS && answer.len() <= KEPT_BYTES)
     }
@@ -84,6 +85,19 @@ fn told(tally: sql::Tally, rows: u64) -> String {
         );
     }
     told
+}
+
+/// How many blocks were skipped, where there were any.
+fn skipped(job: &Job) -> Option<String> {
+    let of = job.parts.of_blocks();
+    let skipped = of - u64::from(job.blocks);
+    (skipped > 0).then(|| {
+        format!(
+            "{} of {} skipped: by what is known of their values, none of their lines can match",
+            output::grouped(skipped),
+            output::counted(of, "block")
+        )
+    })
 }
 
 /// The rendering that a format asks for.

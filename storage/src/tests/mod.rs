@@ -21,6 +21,7 @@ mod connecting;
 mod data;
 mod leading;
 mod leaving;
+mod learning;
 mod pruning;
 mod recording;
 mod reusing;
