@@ -3,7 +3,8 @@
 use std::{path::PathBuf, time::Duration};
 
 use model::{
-    Block, FailureKind, Name, Processor, Spot, cache::CacheUse, job::JobId, processor::Command, stats::Learned,
+    Block, FailureKind, Name, Processor, Spot, cache::CacheUse, job::JobId, processor::Command,
+    stats::Learned,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

@@ -56,7 +56,8 @@ pub struct Pruner {
 }
 
 impl Pruner {
-    /// Of all places where a dataset is read; none where no block could ever be left out.
+    /// Of all places where a dataset is read, which may be none: then no block is needed. None where no block could ever
+    /// be left out.
     pub(crate) fn of(scans: &[Scan], table: &Table, now_us: i64) -> Fallible<Option<Self>> {
         let mut predicates = Vec::with_capacity(scans.len());
         let mut keys = BTreeMap::new();
@@ -83,7 +84,7 @@ impl Pruner {
                 _ => return Ok(None),
             }
         }
-        Ok((!predicates.is_empty()).then_some(Self { predicates, keys }))
+        Ok(Some(Self { predicates, keys }))
     }
 
     /// The keys of the columns of which something should be known.
