@@ -5,6 +5,7 @@
 //! each place where the query reads datasets, and what is above is the upper half.
 
 mod apart;
+mod codes;
 mod cut;
 mod digest;
 mod explain;
@@ -13,6 +14,7 @@ mod fingerprint;
 mod gather;
 mod joins;
 mod leaf;
+mod patterns;
 mod scans;
 mod session;
 mod statement;
@@ -47,6 +49,8 @@ pub(crate) struct Lower {
     pub(crate) number: usize,
     /// Over leaves that stand for the lines of a block.
     plan: Arc<dyn ExecutionPlan>,
+    /// The same as it is run.
+    runs: Arc<dyn ExecutionPlan>,
     /// Digest of what it does, with which dataset is which; none for what differs from run to run.
     digest: Option<[u8; 32]>,
     /// What it gives.
@@ -82,7 +86,7 @@ impl Halves {
         table: usize,
         rows: &[RecordBatch],
     ) -> Fallible<Arc<dyn ExecutionPlan>> {
-        let plan = replaced(&lower.plan, &mut |node| {
+        let plan = replaced(&lower.runs, &mut |node| {
             let Some(leaf) = Leaf::of(node) else {
                 return Ok(None);
             };
@@ -167,7 +171,9 @@ pub(crate) async fn plan(query: &Query, runtime: &Runtime) -> Result<Halves, Err
     // The optimizer puts the moment in the place of now().
     let repeatable = crate::question::is_repeatable(&logical)?;
     let logical = apart::fold(logical, &state).await?;
-    let physical = state.create_physical_plan(&logical).await;
+    let logical = state.optimize(&logical).and_then(patterns::compiled);
+    let logical = logical.map_err(|error| statement::explained(error, query))?;
+    let physical = state.query_planner().create_physical_plan(&logical, &state).await;
     let physical = physical.map_err(|error| statement::explained(error, query))?;
     let cuts = cut::cut(&physical)?;
     let limits = gather::limits(&cuts, query.gather_rows)?;
@@ -179,6 +185,7 @@ pub(crate) async fn plan(query: &Query, runtime: &Runtime) -> Result<Halves, Err
         lower.push(Lower {
             number,
             between: plan.schema(),
+            runs: codes::coded(&plan)?,
             plan,
             digest: (!volatile).then(|| *hasher.finalize().as_bytes()),
             most_rows,

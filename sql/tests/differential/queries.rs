@@ -9,6 +9,8 @@ pub(crate) const WRITTEN: &[&str] = &[
     "SELECT date_bin(INTERVAL '1 minute', time) AS minute, count(*), max(request_time) FROM access GROUP BY 1 ORDER BY 1",
     "SELECT status, count(DISTINCT host) FROM access GROUP BY status ORDER BY status",
     "SELECT path, count(*) FROM access WHERE status >= 500 AND regexp_like(path, '^/p/1') GROUP BY path ORDER BY 2 DESC, 1",
+    "SELECT host, count(*) FROM access WHERE path !~* 'P/[1-5]+$' AND NOT regexp_like(host, '[13579]$') GROUP BY host ORDER BY 2 DESC, 1",
+    "SELECT path, host, status, count(*), max(path) FROM access WHERE path ~ '[02468]$' GROUP BY path, host, status ORDER BY 4 DESC, 1, 2, 3",
     "SELECT DISTINCT method FROM access",
     "SELECT DISTINCT status, method FROM access ORDER BY status, method",
     "SELECT host, path FROM access WHERE status = 404 ORDER BY host, path, time LIMIT 7",
