@@ -14,13 +14,13 @@ use coordination::{Claimed, Worker};
 use engine::Engine;
 use futures::{FutureExt, future::BoxFuture};
 use model::{
-    EntryName, Requirement,
+    EntryName, JobId, Requirement,
     claim::{Admission, admit},
     health::{Health, TIME_OUT},
     znode::{self, DoneData, EntryData, OwnedData},
 };
 use storage::Store;
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::finishing::FinishReply;
@@ -32,6 +32,9 @@ const SLOW_LOOK: Duration = Duration::from_secs(1);
 const IDLE_LOOK: Duration = Duration::from_secs(5);
 /// The data of so many entries per slot is read at once, in the order in which they will be claimed.
 const READ_AHEAD: usize = 4;
+/// After an entry of a job that took less than this, more of this job are claimed before a slot is free: it would wait for
+/// the claim about as long as for their work.
+const SHORT: Duration = Duration::from_millis(60);
 /// Pause after ZooKeeper did not answer; the term's own clock decides how often.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,7 +52,11 @@ pub(crate) struct Shift {
     capabilities: Vec<Requirement>,
     /// What runs or is being finished.
     held: HashMap<EntryName, Held>,
+    /// With those that wait for a slot.
     running: JoinSet<(EntryName, DoneData)>,
+    slots: Arc<Semaphore>,
+    /// The job of which an entry ended last, if that was a short one.
+    short: Option<JobId>,
     to_finish: Vec<(EntryName, DoneData)>,
     /// Ends that could not move on because something foreign is in their place in `/done`.
     stuck: Vec<(EntryName, DoneData)>,
@@ -79,6 +86,8 @@ impl Shift {
         let notes = Notes::new(engine.clone(), store.clone());
         Self {
             capabilities: config.capabilities(),
+            slots: Arc::new(Semaphore::new(config.slots as usize)),
+            short: None,
             config: Arc::new(config),
             engine,
             store,
@@ -107,7 +116,8 @@ impl Shift {
     /// Works until `stop`.
     pub(crate) async fn work(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         while !stop.is_cancelled() {
-            self.reporter.tick(self.running.len(), self.out_until.is_some());
+            let busy = self.running.len().min(self.config.slots as usize);
+            self.reporter.tick(busy, self.out_until.is_some());
             self.finish();
             self.notes.tick(self.running.len());
             match self.look_and_check().await {
@@ -171,6 +181,13 @@ impl Shift {
         if self.held.values().any(|held| held.alone) {
             return 0;
         }
+        let slots = self.config.slots as usize;
+        let ahead = if self.short.is_some() { slots } else { 0 };
+        (slots + ahead).saturating_sub(self.running.len())
+    }
+
+    /// What may be claimed of any job.
+    fn free(&self) -> usize {
         (self.config.slots as usize).saturating_sub(self.running.len())
     }
 
@@ -357,6 +374,10 @@ impl Shift {
             let Some(data) = self.shelf.data(&name) else {
                 continue;
             };
+            let is_ahead = claims.len() >= self.free();
+            if is_ahead && (self.short != Some(data.job) || data.blocks.is_empty()) {
+                continue;
+            }
             let idle = self.held.is_empty() && claims.is_empty();
             let age = self.shelf.age(&name, now);
             let entry = (&data.processor, &data.past, &data.avoid[..]);
@@ -391,7 +412,13 @@ impl Shift {
             },
         );
         let (engine, store, node) = (self.engine.clone(), self.store.clone(), self.config.node.clone());
+        let slots = self.slots.clone();
         self.running.spawn(async move {
+            // What is to stop needs none: it is handed back.
+            let _slot = tokio::select! {
+                slot = slots.acquire_owned() => slot.ok(),
+                () = stop.cancelled() => None,
+            };
             let failed = execute::panicked(&data, &node);
             let run = AssertUnwindSafe(execute::entry(&engine, &store, &name, data, node, stop));
             let done = run.catch_unwind().await.unwrap_or(failed);

@@ -9,7 +9,7 @@ use coordination::Finished;
 use model::{EntryName, Outcome, znode::DoneData};
 use tokio::task::JoinError;
 
-use super::{RETRY_PAUSE, Shift};
+use super::{RETRY_PAUSE, SHORT, Shift};
 use crate::Error;
 
 /// Batches of finished entries under way at once.
@@ -59,6 +59,8 @@ impl Shift {
                         _ => {}
                     }
                 }
+                let took = Duration::from_micros(done.busy_us);
+                self.short = (took < SHORT).then_some(done.job);
                 self.to_finish.push((name, done));
             }
             // Panics are caught inside the task, and nothing aborts one.
