@@ -157,7 +157,7 @@ async fn page(store: &Store, job: JobId, range: Range<u32>) -> Result<Vec<Partia
     Ok(partials)
 }
 
-/// Joins neighbours that are at hand, and leaves out what failed for good.
+/// Joins neighbours that are at hand or lie one behind the other in one object, and leaves out what failed for good.
 fn parts(partials: Vec<Partial>) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut inline = BytesMut::new();
@@ -165,14 +165,44 @@ fn parts(partials: Vec<Partial>) -> Vec<Part> {
         match partial.result {
             Ok(Output::Inline(payload)) => inline.extend_from_slice(&payload.0),
             Ok(output) => {
-                parts.push(Part::Inline(inline.split().freeze()));
-                parts.push(Part::Stored(output));
+                if !inline.is_empty() {
+                    parts.push(Part::Inline(inline.split().freeze()));
+                }
+                let joined = match parts.last_mut() {
+                    Some(Part::Stored(before)) => is_lengthened(before, &output),
+                    _ => false,
+                };
+                if !joined {
+                    parts.push(Part::Stored(output));
+                }
             }
             Err(_) => {}
         }
     }
     parts.push(Part::Inline(inline.freeze()));
     parts
+}
+
+/// Lengthens a piece of an object by the one right behind it; false for any other.
+fn is_lengthened(piece: &mut Output, next: &Output) -> bool {
+    match (piece, next) {
+        (
+            Output::Stored {
+                object,
+                start,
+                length,
+            },
+            Output::Stored {
+                object: same,
+                start: behind,
+                length: more,
+            },
+        ) if object == same && *start + *length == *behind => {
+            *length += more;
+            true
+        }
+        _ => false,
+    }
 }
 
 fn bytes_of(store: Store, part: Part) -> impl Stream<Item = Result<Bytes, Failure>> + Send {
@@ -237,17 +267,20 @@ mod tests {
     #[test]
     fn neighbours_are_joined_and_failures_left_out() {
         let inline = |text: &str| Ok(Output::Inline(text.into()));
-        let stored = Output::Stored {
-            object: "o".into(),
-            start: 0,
-            length: 3,
+        let piece = |object: &str, start, length| Output::Stored {
+            object: object.into(),
+            start,
+            length,
         };
         let found = parts(vec![
             partial(0, inline("a")),
             partial(1, Err(Failure::new(FailureKind::Exit, "dead"))),
             partial(2, inline("b")),
-            partial(3, Ok(stored.clone())),
-            partial(4, inline("c")),
+            partial(3, Ok(piece("o", 2, 3))),
+            partial(4, Ok(piece("o", 5, 4))),
+            partial(5, Ok(piece("o", 10, 1))),
+            partial(6, Ok(piece("p", 11, 1))),
+            partial(7, inline("c")),
         ]);
         let shown: Vec<_> = found
             .iter()
@@ -256,7 +289,17 @@ mod tests {
                 Part::Stored(output) => format!("{output:?}"),
             })
             .collect();
-        assert_eq!(shown, ["ab".to_owned(), format!("{stored:?}"), "c".to_owned()]);
+        let stored = |object, start, length| format!("{:?}", piece(object, start, length));
+        assert_eq!(
+            shown,
+            [
+                "ab".to_owned(),
+                stored("o", 2, 7),
+                stored("o", 10, 1),
+                stored("p", 11, 1),
+                "c".to_owned()
+            ]
+        );
     }
 
     #[tokio::test]

@@ -158,7 +158,7 @@ pub async fn lower(
 ///
 /// # Errors
 /// [`Error::Query`], [`Error::BadPartial`], [`Error::TooManyRows`], [`Error::Memory`], [`Error::Missing`].
-pub async fn upper(runtime: &Runtime, query: &Query, partials: impl Read) -> Result<Vec<u8>, Error> {
+pub async fn upper(runtime: &Runtime, query: &Query, partials: &[u8]) -> Result<Vec<u8>, Error> {
     let mut halves = runtime.halves(query).await?;
     if halves.runs_once()? {
         halves = Arc::new(plan(query, runtime).await?);

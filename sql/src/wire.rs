@@ -175,14 +175,9 @@ fn bad(why: &dyn Display) -> Error {
 }
 
 /// Reads the frames of all blocks, one block after another: what each of `halves` lower halves gave, and what was counted.
-pub(crate) fn read_frames(
-    mut bytes: impl Read,
-    halves: usize,
-) -> Result<(Vec<Vec<RecordBatch>>, Tally), Error> {
-    let mut whole = Vec::new();
-    bytes.read_to_end(&mut whole).map_err(|error| bad(&error))?;
+pub(crate) fn read_frames(bytes: &[u8], halves: usize) -> Result<(Vec<Vec<RecordBatch>>, Tally), Error> {
     let mut partials = vec![Vec::new(); halves];
-    let (mut rest, mut tally) = (&whole[..], Tally::default());
+    let (mut rest, mut tally) = (bytes, Tally::default());
     while let Some(Frame {
         number,
         content,

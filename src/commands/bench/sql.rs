@@ -32,6 +32,7 @@ use crate::{
     output::{self, Format},
 };
 
+mod dispatch;
 mod parsers;
 mod questions;
 mod report;
@@ -81,7 +82,7 @@ async fn measure(args: &SqlArgs, rig: &Rig) -> anyhow::Result<SqlReport> {
     .await?;
     drop(databases);
     let peak_memory_bytes = peak_memory();
-    let (dispatch, dispatch_share) = with_mill(rig.mill(shape(args.slots, 1)), asker.dispatch()).await?;
+    let dispatch = with_mill(rig.mill(shape(args.slots, 1)), dispatch::measure(&asker)).await?;
     let one = with_mill(rig.mill(shape(1, 1)), asker.alone("one")).await?;
     let two = with_mill(rig.mill(shape(1, 2)), asker.alone("two")).await?;
     step("parsing in this process");
@@ -95,8 +96,7 @@ async fn measure(args: &SqlArgs, rig: &Rig) -> anyhow::Result<SqlReport> {
         rounds: args.rounds,
         questions,
         two_nodes: one.as_secs_f64() / two.as_secs_f64(),
-        dispatch_us_per_block: dispatch.as_secs_f64() * 1e6,
-        dispatch_share,
+        dispatch,
         planning_ms: planning.as_secs_f64() * 1e3,
         peak_memory_bytes,
         cache_bytes: args.cache.0,
@@ -173,34 +173,6 @@ impl Asker<'_> {
         })
     }
 
-    /// The time of the slots that did not go into blocks, per block, and beside the time of a block.
-    async fn dispatch(&self) -> anyhow::Result<(Duration, f64)> {
-        let question = &QUESTIONS[0];
-        let (mut per_block, mut shares) = (Vec::new(), Vec::new());
-        for round in 0..=self.args.rounds {
-            let dataset = self.dataset(&format!("dispatch-{round}")).await?;
-            let (took, _) = self.ask(question, &dataset, &[]).await?;
-            let jobs = self
-                .rig
-                .control
-                .jobs(&storage::JobFilter {
-                    limit: Some(1),
-                    ..Default::default()
-                })
-                .await?;
-            let job = jobs.first().context("the query left no job")?;
-            let busy = Duration::from_micros(job.counts.busy_us);
-            let idle = (took * self.args.slots).saturating_sub(busy);
-            if round > 0 {
-                per_block.push(idle / job.blocks.max(1));
-                shares.push(idle.as_secs_f64() / busy.as_secs_f64().max(1e-9));
-            }
-        }
-        shares.sort_by(f64::total_cmp);
-        let idle = per_block.iter().copied().collect::<Sample>().median();
-        Ok((idle, shares[shares.len() / 2]))
-    }
-
     /// How long the first question takes for the first time.
     async fn alone(&self, name: &str) -> anyhow::Result<Duration> {
         let mut all = Vec::new();
@@ -214,11 +186,16 @@ impl Asker<'_> {
         Ok(all.iter().copied().collect::<Sample>().median())
     }
 
-    /// A dataset over a link of its own.
+    /// A dataset over a link of its own to the log.
     async fn dataset(&self, name: &str) -> anyhow::Result<String> {
+        self.dataset_of(name, self.file).await
+    }
+
+    /// A dataset over a link of its own to a file.
+    async fn dataset_of(&self, name: &str, file: &Path) -> anyhow::Result<String> {
         let name = name.replace('-', "_");
-        let link = self.file.with_file_name(format!("{name}.log"));
-        std::fs::hard_link(self.file, &link).with_context(|| format!("cannot link {}", link.display()))?;
+        let link = file.with_file_name(format!("{name}.log"));
+        std::fs::hard_link(file, &link).with_context(|| format!("cannot link {}", link.display()))?;
         let block = self.args.block.0.to_string();
         let add: [OsString; 6] = [
             "dataset".into(),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -106,11 +105,7 @@ impl<'a> Live<'a> {
         let (query, runtime) = (self.query.clone(), self.runtime.clone());
         let handle = Handle::current();
         let merging = tokio::task::spawn_blocking(move || {
-            let answer = handle.block_on(sql::upper(
-                &runtime,
-                &query,
-                &mut all.as_slice() as &mut (dyn Read + Send),
-            ))?;
+            let answer = handle.block_on(sql::upper(&runtime, &query, &all))?;
             let mut table = Vec::new();
             let (tally, rows) = sql::render(&answer, sql::Rendering::Table, &mut table)?;
             Ok::<_, sql::Error>((tally, rows, String::from_utf8_lossy(&table).into_owned()))

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{
     super::report::{Line, Report, line, ms},
+    dispatch::Dispatch,
     parsers::Parsed,
 };
 use crate::output;
@@ -19,10 +20,7 @@ pub(super) struct SqlReport {
     pub(super) questions: Vec<Asked>,
     /// The first question on two nodes of one slot beside one such node.
     pub(super) two_nodes: f64,
-    /// Time of the slots that was not spent on blocks, in the first question for the first time, per block.
-    pub(super) dispatch_us_per_block: f64,
-    /// That beside the time spent on a block.
-    pub(super) dispatch_share: f64,
+    pub(super) dispatch: Dispatch,
     /// What planning a question takes once in each process.
     pub(super) planning_ms: f64,
     /// Largest memory of this process, in which the mill runs.
@@ -88,11 +86,16 @@ impl Report for SqlReport {
             format!("{:.2}", self.two_nodes),
             "Q1, one slot each",
         ));
-        let share = format!("{:.1}% of the time of a block", self.dispatch_share * 100.0);
+        let dispatch = &self.dispatch;
         lines.push(line(
-            "dispatch per block",
-            format!("{:.0} us", self.dispatch_us_per_block),
-            share,
+            "a query over one block",
+            ms(dispatch.once_ms),
+            "from the start of the command to its end",
+        ));
+        lines.push(line(
+            "dispatch per further block",
+            format!("{:.0} us", dispatch.us_per_block),
+            format!("{:.1}% of the time of a block", dispatch.share * 100.0),
         ));
         lines.push(line("planning, once a process", ms(self.planning_ms), ""));
         let cache = format!("cache of {}", output::size(self.cache_bytes));
