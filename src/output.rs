@@ -31,6 +31,8 @@ pub enum Format {
     Csv,
     /// An Arrow IPC stream, for answers alone.
     Arrow,
+    /// A Parquet file, for answers alone.
+    Parquet,
 }
 
 impl Format {
@@ -50,6 +52,7 @@ impl Format {
             "json" | "jsonl" | "ndjson" => Some(Self::Json),
             "csv" => Some(Self::Csv),
             "arrow" | "arrows" => Some(Self::Arrow),
+            "parquet" => Some(Self::Parquet),
             _ => None,
         }
     }
@@ -239,8 +242,8 @@ mod tests {
         assert!(file(&folder.path().join("no/such"), b"x").is_err());
         let of = |name| Format::of_ending(Path::new(name));
         assert_eq!(
-            [of("x.CSV"), of("x.jsonl")],
-            [Some(Format::Csv), Some(Format::Json)]
+            [of("x.CSV"), of("x.jsonl"), of("x.parquet")],
+            [Some(Format::Csv), Some(Format::Json), Some(Format::Parquet)]
         );
         assert_eq!([of("x.txt"), of("csv")], [None, None]);
     }

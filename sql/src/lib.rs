@@ -17,6 +17,7 @@ mod error;
 mod functions;
 mod growth;
 mod half;
+mod parquet;
 mod parse;
 mod plan;
 mod portions;

@@ -7,7 +7,7 @@ use datafusion::arrow::{
     util::pretty::pretty_format_batches,
 };
 
-use crate::{Error, Tally, wire};
+use crate::{Error, Tally, parquet, wire};
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +20,14 @@ pub enum Rendering {
     Csv,
     /// An Arrow IPC stream.
     Arrow,
+    /// A Parquet file.
+    Parquet,
 }
 
 /// Writes the answer that [`crate::upper`] gave; tells what was counted, and how many rows it has.
 ///
 /// # Errors
-/// [`Error::BadPartial`]; what `out` says.
+/// [`Error::BadPartial`]; [`Error::Query`] for a column that Parquet has no type for; what `out` says.
 pub fn render(
     answer: &[u8],
     rendering: Rendering,
@@ -66,6 +68,7 @@ pub fn render(
             }
             writer.finish()?;
         }
+        Rendering::Parquet => parquet::write(&schema, &batches, out)?,
     }
     out.flush().map_err(write)?;
     Ok((tally, rows))

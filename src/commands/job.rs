@@ -1,5 +1,7 @@
 //! `sawmill job`: what became of jobs.
 
+#[cfg(feature = "sql")]
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -32,7 +34,7 @@ pub enum Command {
     Wait(WaitArgs),
     /// Print the result of a job
     #[command(after_help = REFERENCE)]
-    Output(OneJob),
+    Output(OutputArgs),
     /// Ask for the end of jobs
     #[command(after_help = REFERENCE)]
     Cancel(Jobs),
@@ -59,6 +61,17 @@ pub struct ListArgs {
 pub struct OneJob {
     /// Which
     job: String,
+}
+
+/// `sawmill job output`.
+#[derive(Clone, Debug, Args)]
+pub struct OutputArgs {
+    /// Which
+    job: String,
+    /// Write the answer of a query to this file, in the form that its ending tells: json, csv, arrow, parquet
+    #[cfg(feature = "sql")]
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
 }
 
 /// Some jobs.
@@ -294,14 +307,17 @@ async fn wait(args: WaitArgs, control: &Control, context: &Context) -> anyhow::R
     Ok(if successful { Exit::Success } else { Exit::Failure })
 }
 
-async fn fetch(args: OneJob, control: &Control, context: &Context) -> anyhow::Result<Exit> {
+async fn fetch(args: OutputArgs, control: &Control, context: &Context) -> anyhow::Result<Exit> {
     let job = control.job(&args.job).await?;
     #[cfg(feature = "sql")]
     if let Processor::Query(_) = &job.spec.processor {
-        super::query::answer::Target::new(context.format, None)?
-            .print(control, &job)
-            .await?;
+        let target = super::query::answer::Target::new(context.format, args.to)?;
+        target.print(control, &job).await?;
         return Ok(Exit::Success);
+    }
+    #[cfg(feature = "sql")]
+    if args.to.is_some() {
+        return Err(crate::exit::usage("--to is for the answers of queries: send the output of commands on with `> FILE`"));
     }
     if context.json() {
         let text = text_of(control, &job).await?;

@@ -74,7 +74,7 @@ pub struct QueryArgs {
     /// Compute every block, also where the answer is recorded
     #[arg(long)]
     no_reuse: bool,
-    /// Write the answer to this file, in the form that its ending tells: json, csv, arrow
+    /// Write the answer to this file, in the form that its ending tells: json, csv, arrow, parquet
     #[arg(long, value_name = "FILE", conflicts_with = "no_wait")]
     to: Option<PathBuf>,
     /// Keep the answer in this collection of MongoDB too, in the place of all that is in it

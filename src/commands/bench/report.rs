@@ -28,7 +28,7 @@ pub(super) fn line(what: impl Into<String>, how_much: impl Into<String>, note: i
 pub(super) fn print(report: &impl Report, format: Format) -> anyhow::Result<()> {
     match format {
         Format::Json => output::json(report),
-        Format::Table | Format::Csv | Format::Arrow => {
+        Format::Table | Format::Csv | Format::Arrow | Format::Parquet => {
             report.about().iter().try_for_each(output::line)?;
             output::line("")?;
             output::table(&["WHAT", ">RESULT", "NOTE"], report.lines())

@@ -107,5 +107,6 @@ pub(crate) fn rendering(format: Format) -> sql::Rendering {
         Format::Json => sql::Rendering::Json,
         Format::Csv => sql::Rendering::Csv,
         Format::Arrow => sql::Rendering::Arrow,
+        Format::Parquet => sql::Rendering::Parquet,
     }
 }

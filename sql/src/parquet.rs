@@ -1,0 +1,5 @@
+//! Parquet: answers as files.
+
+mod write;
+
+pub(crate) use write::write;
