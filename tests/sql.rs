@@ -105,8 +105,83 @@ async fn a_question_is_answered_and_answered_again_for_nothing() {
     assert_eq!(again, csv);
     blocks_that_cannot_match_are_skipped(&mill, blocks).await;
     rows_are_documents(&mill, by_status).await;
+    an_answer_becomes_a_dataset(&mill).await;
     the_same_question_needs_no_job(&mill, by_status, &table.stdout).await;
     mill.stop().await;
+}
+
+/// Written as Parquet, read as a dataset of its own, the same rows.
+async fn an_answer_becomes_a_dataset(mill: &Mill) {
+    let file = mill.files.path().join("copy.parquet").display().to_string();
+    let columns = "time, host, status, bytes, path";
+    let all = format!("SELECT {columns} FROM access WHERE _error IS NULL");
+    mill.told(&["query", &all, "--to", &file]).await;
+    let again = mill.files.path().join("again.parquet").display().to_string();
+    mill.told(&["job", "output", "last", "--to", &again]).await;
+    let bytes = std::fs::read(&file).unwrap();
+    assert!(bytes.starts_with(b"PAR1") && bytes == std::fs::read(&again).unwrap());
+
+    let added = mill
+        .command(&["dataset", "add", "copy", &file, &again])
+        .await
+        .code(0)
+        .stderr;
+    assert!(added.contains("files are taken as parquet"), "{added}");
+    let grouped =
+        "SELECT status, host, count(*) AS n, sum(bytes) AS sent, min(time) AS since, max(path) AS path";
+    let by = "GROUP BY status, host ORDER BY n DESC, status, host";
+    let of_lines = mill
+        .rows(&format!("{grouped} FROM access WHERE _error IS NULL {by}"))
+        .await;
+    assert!(of_lines.len() > 10);
+    assert_eq!(
+        mill.rows(&format!("{grouped} FROM copy WHERE _block = 0 {by}"))
+            .await,
+        of_lines
+    );
+    let head = mill.json(&["dataset", "head", "copy", "-n", "1"]).await;
+    assert_eq!(head.as_object().unwrap().len(), 5, "{head}");
+
+    let log = mill.files.path().join("line.log").display().to_string();
+    std::fs::write(&log, "a line\n").unwrap();
+    let mixed = mill
+        .command(&["dataset", "add", "copy", &log])
+        .await
+        .code(2)
+        .stderr;
+    assert!(mixed.contains("of lines, and dataset copy of Parquet"), "{mixed}");
+    let command = mill
+        .command(&["run", "--dataset", "copy", "--map", "wc -l"])
+        .await
+        .code(2)
+        .stderr;
+    assert!(command.contains("which have no lines"), "{command}");
+    // What a file says of itself stays where it was; the rest of it is gone.
+    let footer =
+        bytes.len() - 8 - u32::from_le_bytes(*bytes[..bytes.len() - 4].last_chunk().unwrap()) as usize;
+    let damaged = mill.files.path().join("damaged.parquet").display().to_string();
+    std::fs::write(
+        &damaged,
+        [b"PAR1", &vec![0xff; footer - 4][..], &bytes[footer..]].concat(),
+    )
+    .unwrap();
+    mill.told(&["dataset", "add", "damaged", &damaged]).await;
+    let told = mill
+        .command(&["query", "SELECT max(bytes) FROM damaged"])
+        .await
+        .code(1)
+        .stderr;
+    assert!(
+        told.contains("block 0 of damaged: it is no Parquet file that can be read"),
+        "{told}"
+    );
+    std::fs::write(&damaged, &bytes[..bytes.len() - 1]).unwrap();
+    let told = mill
+        .command(&["dataset", "add", "cut", &damaged])
+        .await
+        .code(1)
+        .stderr;
+    assert!(told.contains("it is cut off"), "{told}");
 }
 
 /// What queries learn of blocks spares later ones those that can't match; the answers stay what they are.

@@ -28,6 +28,15 @@ pub enum Error {
         /// One that is there and has nearly this name.
         near: Option<Name>,
     },
+    /// A command over files that have no lines.
+    #[error(
+        "dataset {dataset} is of Parquet files, which have no lines for a command: ask it by `sawmill query`, or write what \
+         the command is to read by `sawmill query … --to FILE.json` and add that file"
+    )]
+    NoLines {
+        /// The dataset.
+        dataset: Name,
+    },
     /// A job that does not exist.
     #[error(
         "no such job: {reference}; give an id, the beginning of one, or `last`; `sawmill job list` shows them"
@@ -105,7 +114,7 @@ impl Error {
     /// Whether it is a mistake of the one who asked, in the form of what was given.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::BadProcessor(_) => true,
+            Self::BadProcessor(_) | Self::NoLines { .. } => true,
             Self::Storage(error) => is_usage(error),
             _ => false,
         }

@@ -8,7 +8,7 @@ use std::{
 
 use model::{
     Counts, Fingerprint, Job, JobId, JobSpec, JobState, Name, Output, Parts, Payload, Processor,
-    limits::INLINE_SUBTASK_BYTES, parts::Source, processor::Query,
+    limits::INLINE_SUBTASK_BYTES, parts::Source, processor::Query, table::Format,
 };
 use storage::Dataset;
 use uuid::Uuid;
@@ -34,7 +34,7 @@ impl Control {
     /// Dropping it half-way leaves the job submitted or not.
     ///
     /// # Errors
-    /// [`Error::BadProcessor`], [`Error::NoSuchDataset`], [`Error::Storage`].
+    /// [`Error::BadProcessor`], [`Error::NoSuchDataset`], [`Error::NoLines`], [`Error::Storage`].
     pub async fn submit(&self, spec: JobSpec) -> Result<JobId, Error> {
         let ids = self.submit_many(vec![spec]).await?;
         Ok(ids[0])
@@ -122,6 +122,7 @@ impl Control {
                 if !datasets.contains_key(name) {
                     datasets.insert(name.clone(), self.dataset(name).await?);
                 }
+                check_lines(&spec.processor, &datasets[name])?;
             }
         }
         let submitted_ms = now_ms();
@@ -141,6 +142,19 @@ impl Control {
             }
             self.store().submit(batch).await?;
         }
+    }
+}
+
+/// A command reads lines.
+fn check_lines(processor: &Processor, dataset: &Dataset) -> Result<(), Error> {
+    let table = dataset.table.as_ref();
+    match processor {
+        Processor::Command(_) if table.is_some_and(|table| table.format == Format::Parquet) => {
+            Err(Error::NoLines {
+                dataset: dataset.name.clone(),
+            })
+        }
+        _ => Ok(()),
     }
 }
 

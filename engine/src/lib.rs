@@ -17,6 +17,8 @@ pub mod processor;
 pub mod product;
 #[cfg(feature = "sql")]
 mod query;
+#[cfg(feature = "sql")]
+pub mod row_groups;
 pub mod source;
 pub mod stop;
 mod stored;

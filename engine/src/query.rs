@@ -14,15 +14,18 @@ use model::{
     processor::{Query, SMALL_TABLES_BYTES},
     stats::Learned,
 };
-use sql::{BlockAt, ColumnCache, LowerHalf, Runtime};
+use sql::{BlockAt, ColumnCache, LowerHalf, RowGroups, Runtime};
 use storage::MergeRun;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    Answers, Blocks, Memory, Partials, Product, Stop, Subtask, learned::Learnt, lines::Lines,
+    Answers, Blocks, Memory, Partials, Product, Source, Stop, Subtask,
+    learned::Learnt,
+    lines::Lines,
     product::MEMORY_BYTES,
+    row_groups::{pieces, row_groups},
 };
 
 /// Most bytes of all partial results of a query.
@@ -91,7 +94,8 @@ pub(crate) async fn run_block(
     let (number, table, at) = (block.number, block.table, at(&block));
     let dataset = query.tables.get(table).map(|table| table.name.clone());
     let place = format!("block {number} of {}: ", dataset.unwrap_or_default());
-    let failed = move |error: sql::Error| failed(&place, &error);
+    let begin = place.clone();
+    let failed = move |error: sql::Error| failed(&begin, &error);
     let failed_at_once = failed.clone();
     let (learned_of, learned) = (block.dataset, shared.learned.clone());
     tokio::select! {
@@ -112,17 +116,22 @@ pub(crate) async fn run_block(
         Ok(product) => return Ok(product),
         Err(half) => half,
     };
-    let source = tokio::select! {
-        source = blocks.open(block.block) => source?,
+    let input = tokio::select! {
+        input = open(&half, block.block, blocks, &failed, &place) => input?,
         () = cancel.cancelled() => return Err(Stop::Cancelled),
     };
     on_busy_thread(cancel, async move {
-        let lines = Lines::new(source)?;
-        let (name, expected) = (lines.name(), lines.expected);
-        half.read(lines, expected).map_err(|error| match error {
-            sql::Error::Read(error) => Lines::failure(&name, &error),
-            other => failed(other),
-        })?;
+        match input {
+            Input::Lines(source) => {
+                let lines = Lines::new(source)?;
+                let (name, expected) = (lines.name(), lines.expected);
+                half.read(lines, expected).map_err(|error| match error {
+                    sql::Error::Read(error) => Lines::failure(&name, &error),
+                    other => failed(other),
+                })?;
+            }
+            Input::Pieces(groups, pieces) => half.read_pieces(&groups, pieces).map_err(&failed)?,
+        }
         if let (Some(dataset), Some(stats)) = (learned_of, half.take_learned()) {
             learned.add(Learned {
                 dataset,
@@ -133,6 +142,33 @@ pub(crate) async fn run_block(
         product(half.run().await.map_err(&failed)?, &spool)
     })
     .await
+}
+
+/// What is read of a block.
+enum Input {
+    Lines(Source),
+    Pieces(Box<RowGroups>, Vec<(u64, Bytes)>),
+}
+
+async fn open(
+    half: &LowerHalf,
+    block: &model::Block,
+    blocks: &impl Blocks,
+    failed: &impl Fn(sql::Error) -> Failure,
+    place: &str,
+) -> Result<Input, Failure> {
+    if !half.is_of_row_groups() {
+        return Ok(Input::Lines(blocks.open(block).await?));
+    }
+    let groups = row_groups(blocks, block).await.map_err(|failure| Failure {
+        message: format!("{place}{}", failure.message),
+        ..failure
+    })?;
+    let ranges = half.pieces(&groups).map_err(failed)?;
+    Ok(Input::Pieces(
+        Box::new(groups),
+        pieces(blocks, block, ranges).await?,
+    ))
 }
 
 /// How many of these blocks, which follow one another in the dataset with the number `table`, have columns in the cache.

@@ -1,5 +1,7 @@
 //! Blocks: line-aligned pieces of data that a subtask works on.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::payload::Payload;
@@ -84,6 +86,17 @@ impl Block {
             Content::Object { url, .. } => url.len() + 64,
         };
         content + self.checksum.as_ref().map_or(0, String::len)
+    }
+
+    /// Another range of the same object; of a block that carries its own bytes the block itself.
+    #[must_use]
+    pub fn with_range(&self, range: Range<u64>) -> Self {
+        let mut other = self.clone();
+        if let Content::Object { start, end, .. } = &mut other.content {
+            (*start, *end) = (range.start, range.end);
+            other.checksum = None;
+        }
+        other
     }
 
     /// Bytes to read, as stored.

@@ -28,6 +28,8 @@ pub enum Format {
         /// In the syntax of the `regex` crate.
         pattern: String,
     },
+    /// Not lines but the rows of Parquet files, whose columns have types.
+    Parquet,
     /// Nothing is known of the lines: only `_raw`.
     Raw,
 }
@@ -132,9 +134,9 @@ impl Format {
         matches!(self, Self::Access | Self::Syslog | Self::Syslog5424 | Self::Raw)
     }
 
-    /// Whether a value is found by the name of its column, not by its place in the line.
+    /// Whether a value is found by the name of its column, not by its place.
     pub fn finds_by_name(&self) -> bool {
-        matches!(self, Self::Json | Self::Logfmt)
+        matches!(self, Self::Json | Self::Logfmt | Self::Parquet)
     }
 
     /// Its name on the command line.
@@ -149,6 +151,7 @@ impl Format {
             Self::Separated { separator: '\t' } => "tsv".into(),
             Self::Separated { separator } => format!("separated by {separator:?}"),
             Self::Regex { pattern } => format!("regex:{pattern}"),
+            Self::Parquet => "parquet".into(),
             Self::Raw => "raw".into(),
         }
     }

@@ -44,7 +44,7 @@ const MOST_ROWS_AHEAD: usize = 1 << 17;
 
 /// Most lines of a block: those of ordinary length would be many gigabytes, but a block of nothing but line feeds must not
 /// take the memory of its node.
-const MOST_ROWS: u32 = 1 << 26;
+pub(crate) const MOST_ROWS: u32 = 1 << 26;
 
 /// Reads the wanted columns, by their places in the schema of the table, out of a block, which is never in memory as a
 /// whole; `bytes_expected` is about how many it has.
@@ -275,7 +275,8 @@ impl<'t> Sink<'t> {
     }
 }
 
-fn misfit(column: &model::table::Column, value: &[u8]) -> String {
+/// Why a value is not of the type of its column.
+pub(crate) fn misfit(column: &model::table::Column, value: &[u8]) -> String {
     let kind = match column.kind {
         ColumnType::Text => "text",
         ColumnType::Integer => "an integer",

@@ -69,7 +69,7 @@ pub fn detect(sample: &[u8]) -> Detected {
     Detected { table, why }
 }
 
-/// The format that a user names: `access`, `json`, `logfmt`, `syslog`, `syslog5424`, `csv`, `tsv`, `raw` or `regex:…`.
+/// The format that a user names: `access`, `json`, `logfmt`, `syslog`, `syslog5424`, `csv`, `tsv`, `parquet`, `raw` or `regex:…`.
 ///
 /// # Errors
 /// [`Error::BadFormat`] that names the choices.
@@ -82,6 +82,7 @@ pub fn format(name: &str) -> Result<Format, Error> {
         "syslog5424" => Format::Syslog5424,
         "csv" => Format::Separated { separator: ',' },
         "tsv" => Format::Separated { separator: '\t' },
+        "parquet" => Format::Parquet,
         "raw" => Format::Raw,
         _ => match name.strip_prefix("regex:") {
             Some(pattern) => {
@@ -92,7 +93,7 @@ pub fn format(name: &str) -> Result<Format, Error> {
             }
             None => {
                 return Err(Error::BadFormat(format!(
-                    "{name:?} is none of access, json, logfmt, syslog, syslog5424, csv, tsv, raw, regex:PATTERN"
+                    "{name:?} is none of access, json, logfmt, syslog, syslog5424, csv, tsv, parquet, raw, regex:PATTERN"
                 )));
             }
         },

@@ -44,6 +44,18 @@ pub enum Error {
         /// How many may be.
         most: u32,
     },
+    /// A block whose wanted columns do not fit into memory.
+    #[error(
+        "its columns that are asked for take more than {most} bytes: have the query read fewer of them, or write the file \
+         with smaller row groups"
+    )]
+    TooManyBytes {
+        /// How many may be.
+        most: u64,
+    },
+    /// A file that is no Parquet, or not one that can be read.
+    #[error("it is no Parquet file that can be read: {0}")]
+    BadParquet(String),
     /// Bytes that are no partial result.
     #[error("a partial result can't be read: {0}")]
     BadPartial(String),

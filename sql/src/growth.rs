@@ -61,6 +61,22 @@ pub fn grow(table: &Table, sample: &[u8]) -> Result<Growth, Error> {
     Ok(growth)
 }
 
+/// Compares the columns of a file that tells them itself with those of its dataset.
+pub fn grow_by(table: &Table, found: &Table) -> Growth {
+    let mut growth = Growth {
+        table: table.clone(),
+        added: Vec::new(),
+        changed: Vec::new(),
+        unfit: None,
+    };
+    let columns = found.columns.iter().map(|column| SeenColumn {
+        name: column.name.clone(),
+        kind: Some(column.kind),
+    });
+    growth.take(columns.collect());
+    growth
+}
+
 impl Growth {
     fn take(&mut self, found: Vec<SeenColumn>) {
         for column in found {
@@ -118,7 +134,7 @@ pub fn retype(table: &mut Table, types: &[(String, ColumnType)]) -> Result<(), E
     if table.format.is_fixed() && !types.is_empty() {
         let format = table.format.name();
         return Err(Error::BadFormat(format!(
-            "the columns of {format} have the types that they have: --types is for json, logfmt, csv, tsv and regex"
+            "the columns of {format} have the types that they have: --types is for json, logfmt, csv, tsv, parquet and regex"
         )));
     }
     for (name, kind) in types {

@@ -1,15 +1,17 @@
 //! Running the halves.
 
-use std::{io::Read, sync::Arc};
+use std::{io::Read, ops::Range, sync::Arc};
 
+use bytes::Bytes;
 use datafusion::physical_plan::collect;
-use model::{processor::Query, stats::BlockStats};
+use model::{processor::Query, stats::BlockStats, table::Format};
 
 use crate::{
     BlockAt, BlockRows, ColumnCache, Error, Origin, Runtime,
     block::{Lines, is_in_lines},
     cache::Keys,
-    decode::{Column, decode},
+    decode::{Column, Decoded, decode},
+    parquet::{self, RowGroups},
     plan::{Halves, plan, table_of},
     stats::{column_key, of_column},
     wire,
@@ -87,6 +89,36 @@ impl LowerHalf {
             now_us: self.query.now_us,
         };
         let decoded = decode(table, lines, &self.missing, origin, bytes_expected)?;
+        self.keep(decoded)
+    }
+
+    /// Whether the block is read by [`LowerHalf::read_pieces`], since it has no lines.
+    pub fn is_of_row_groups(&self) -> bool {
+        table_of(&self.query, self.table).is_ok_and(|table| table.table.format == Format::Parquet)
+    }
+
+    /// The ranges of the file that the missing columns need.
+    ///
+    /// # Errors
+    /// [`Error::BadParquet`], [`Error::TooManyBytes`].
+    pub fn pieces(&self, groups: &RowGroups) -> Result<Vec<Range<u64>>, Error> {
+        let table = &table_of(&self.query, self.table)?.table;
+        parquet::pieces(table, groups, &self.missing)
+    }
+
+    /// Takes the columns that are missing from the [pieces](LowerHalf::pieces) of the file that they need, each with where
+    /// it begins, and keeps them.
+    ///
+    /// # Errors
+    /// [`Error::BadParquet`], [`Error::TooManyBytes`].
+    pub fn read_pieces(&mut self, groups: &RowGroups, pieces: Vec<(u64, Bytes)>) -> Result<(), Error> {
+        let table = &table_of(&self.query, self.table)?.table;
+        let decoded = parquet::decode(table, groups, pieces, &self.missing)?;
+        self.keep(decoded)
+    }
+
+    fn keep(&mut self, decoded: Decoded) -> Result<(), Error> {
+        let table = &table_of(&self.query, self.table)?.table;
         let keys = Keys::new(table, self.block, self.query.now_us);
         let lines = Lines::from(&decoded);
         self.cache.keep_lines(&keys, &lines);

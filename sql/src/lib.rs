@@ -1,4 +1,4 @@
-//! SQL over lines: from the bytes of a block to columns, and from a query to the two halves that it is split into.
+//! SQL over lines, and over rows of Parquet files: from the bytes of a block to columns, and from a query to the two halves that it is split into.
 //!
 //! Promise: the lower halves over each block and the upper half over all that they gave come to what the whole query over
 //! all lines comes to; both are made from the text of the query, its tables, the time zone and the moment of `now()`
@@ -38,8 +38,9 @@ pub use cache::{BlockAt, ColumnCache};
 pub use detect::{Detected, detect, format, named};
 pub use error::Error;
 pub use functions::functions;
-pub use growth::{Changed, Growth, grow, retype};
+pub use growth::{Changed, Growth, grow, grow_by, retype};
 pub use half::{LowerHalf, lower, upper};
+pub use parquet::{Footer, RowGroups, footer_bytes, is_parquet};
 pub use plan::{Explained, ExplainedHalf, tables};
 pub use prune::Pruner;
 pub use question::question;

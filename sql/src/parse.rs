@@ -41,7 +41,8 @@ pub(crate) fn parser(table: &Table, wanted: &[bool]) -> Result<Box<dyn Parser>, 
             Box::new(separated::Separated::new(*separator)?.with_least(least))
         }
         Format::Regex { pattern } => Box::new(pattern::Pattern::new(pattern)?),
-        Format::Raw => Box::new(Whole),
+        // Its rows do not come in lines.
+        Format::Parquet | Format::Raw => Box::new(Whole),
     })
 }
 

@@ -317,7 +317,9 @@ async fn fetch(args: OutputArgs, control: &Control, context: &Context) -> anyhow
     }
     #[cfg(feature = "sql")]
     if args.to.is_some() {
-        return Err(crate::exit::usage("--to is for the answers of queries: send the output of commands on with `> FILE`"));
+        return Err(crate::exit::usage(
+            "--to is for the answers of queries: send the output of commands on with `> FILE`",
+        ));
     }
     if context.json() {
         let text = text_of(control, &job).await?;

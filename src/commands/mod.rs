@@ -8,6 +8,8 @@ pub mod dataset;
 pub mod dev;
 pub mod dispatcher;
 pub mod doctor;
+#[cfg(feature = "sql")]
+mod files;
 pub mod init;
 pub mod job;
 #[cfg(feature = "sql")]

@@ -3,14 +3,15 @@
 use std::{borrow::Cow, io::Read as _};
 
 use anyhow::Context as _;
-use control::{Control, Source};
+use control::Control;
 use model::{
     Block, Name,
-    table::{Column, ColumnType, Table},
+    table::{Column, ColumnType, Format, Table},
 };
 use serde::Serialize;
 use storage::Dataset;
 
+use super::files::File;
 use crate::{exit::usage, output};
 
 /// How much of a dataset is looked at to know its format.
@@ -58,6 +59,8 @@ struct Misfit {
     #[serde(rename = "type")]
     known: ColumnType,
     found: ColumnType,
+    #[serde(skip)]
+    has_lines: bool,
 }
 
 /// A file whose first lines hardly are of the format.
@@ -67,6 +70,39 @@ struct Unfit {
     format: String,
     fit: usize,
     of: usize,
+}
+
+/// What is looked at of a file.
+enum Sample {
+    /// Its first lines.
+    Lines(Vec<u8>),
+    /// What a Parquet file says of itself.
+    Table(Table),
+}
+
+impl Sample {
+    fn is_parquet(&self) -> bool {
+        matches!(self, Self::Table(_))
+    }
+
+    /// The table of a dataset that begins with it.
+    fn detected(&self, format: Option<&str>) -> Result<sql::Detected, sql::Error> {
+        match (self, format) {
+            (Self::Table(table), _) => Ok(sql::Detected {
+                table: table.clone(),
+                why: "they begin and end with PAR1".into(),
+            }),
+            (Self::Lines(lines), Some(name)) => sql::named(name, lines),
+            (Self::Lines(lines), None) => Ok(sql::detect(lines)),
+        }
+    }
+
+    fn grow(&self, table: &Table) -> Result<sql::Growth, sql::Error> {
+        match self {
+            Self::Lines(lines) => sql::grow(table, lines),
+            Self::Table(found) => Ok(sql::grow_by(table, found)),
+        }
+    }
 }
 
 /// A table in the making.
@@ -85,11 +121,15 @@ struct Draft {
 pub(super) async fn learn(
     control: &Control,
     name: &Name,
-    files: &[(&Source, &[Block])],
+    files: &[File],
     said: &Said,
 ) -> anyhow::Result<Lesson> {
     let mut samples = Vec::new();
-    for (source, blocks) in files {
+    for File { place, blocks, table } in files {
+        if let Some(table) = table {
+            samples.push((place.as_str(), Sample::Table(table.clone())));
+            continue;
+        }
         let most = if samples.is_empty() {
             SAMPLE_BYTES
         } else {
@@ -97,8 +137,8 @@ pub(super) async fn learn(
         };
         if let Some(first) = blocks.first() {
             let sample = sample(control, first, most).await;
-            let sample = sample.with_context(|| format!("can't read {}", source.as_str()))?;
-            samples.push((source.as_str(), sample));
+            let sample = sample.with_context(|| format!("can't read {place}"))?;
+            samples.push((place.as_str(), Sample::Lines(sample)));
         }
     }
     for _ in 0..TRIES {
@@ -119,7 +159,7 @@ pub(super) async fn learn(
 async fn draft(
     control: &Control,
     dataset: Option<&Dataset>,
-    samples: &[(&str, Vec<u8>)],
+    samples: &[(&str, Sample)],
     said: &Said,
 ) -> anyhow::Result<Draft> {
     let bad = |error: sql::Error| usage(error.to_string());
@@ -130,17 +170,15 @@ async fn draft(
         .and_then(|dataset| dataset.table_why.clone())
         .unwrap_or_default();
     let named = said.format.as_deref().map(sql::format).transpose().map_err(bad)?;
+    check_kinds(known, samples, named.as_ref())?;
     let is_known = |table: &Table| named.as_ref().is_none_or(|named| *named == table.format);
     if !table.as_ref().is_some_and(is_known) {
         let of_dataset = match known {
-            Some(dataset) => first_lines(control, dataset).await?,
+            Some(dataset) => first_lines(control, dataset).await?.map(Sample::Lines),
             None => None,
         };
         if let Some(sample) = of_dataset.as_ref().or(samples.first().map(|(_, sample)| sample)) {
-            let detected = match &said.format {
-                Some(name) => sql::named(name, sample).map_err(bad)?,
-                None => sql::detect(sample),
-            };
+            let detected = sample.detected(said.format.as_deref()).map_err(bad)?;
             lesson.format = Some(detected.table.format.name());
             lesson.why = Some(detected.why.clone());
             (table, why) = (Some(detected.table), detected.why);
@@ -152,7 +190,9 @@ async fn draft(
         let first: Vec<_> = said.types.iter().filter(ready).cloned().collect();
         sql::retype(table, &first).map_err(bad)?;
         for (file, sample) in samples {
-            let growth = sql::grow(table, sample).map_err(|error| usage(format!("{file}: {error}")))?;
+            let growth = sample
+                .grow(table)
+                .map_err(|error| usage(format!("{file}: {error}")))?;
             lesson.note(file, &growth);
             *table = growth.table;
         }
@@ -160,6 +200,38 @@ async fn draft(
         sql::retype(table, &said.types).map_err(bad)?;
     }
     Ok(Draft { table, why, lesson })
+}
+
+/// Rows of Parquet and lines do not go together.
+fn check_kinds(
+    known: Option<&Dataset>,
+    samples: &[(&str, Sample)],
+    named: Option<&Format>,
+) -> anyhow::Result<()> {
+    let is_parquet = |dataset: &Dataset| {
+        let table = dataset.table.as_ref();
+        table.is_some_and(|table| table.format == Format::Parquet)
+    };
+    let (all, whose) = match (known, samples) {
+        (Some(dataset), _) => (is_parquet(dataset), format!("dataset {}", dataset.name)),
+        (None, [(file, first), ..]) => (first.is_parquet(), (*file).to_string()),
+        (None, []) => return Ok(()),
+    };
+    let words = |parquet| if parquet { "Parquet" } else { "lines" };
+    let other = samples.iter().find(|(_, sample)| sample.is_parquet() != all);
+    let other = match (other, named) {
+        (Some((file, sample)), _) => Some((*file, sample.is_parquet())),
+        (None, Some(named)) if (*named == Format::Parquet) != all => Some(("--format", !all)),
+        _ => None,
+    };
+    match other {
+        None => Ok(()),
+        Some((what, parquet)) => Err(usage(format!(
+            "{what} is of {}, and {whose} of {}, which do not go together: add it to a dataset of its own",
+            words(parquet),
+            words(all)
+        ))),
+    }
 }
 
 impl Lesson {
@@ -177,6 +249,7 @@ impl Lesson {
             column: changed.name.clone(),
             known: changed.known,
             found: changed.found,
+            has_lines: growth.table.format != Format::Parquet,
         }));
         // That nothing fits is why the format was chosen, or known to whoever named it.
         if let (Some((fit, of)), None) = (growth.unfit, &self.format) {
@@ -193,8 +266,9 @@ impl Lesson {
     /// Tells people.
     pub(super) fn tell(&self, name: &Name) {
         if let (Some(format), Some(why)) = (&self.format, &self.why) {
+            let what = if format == "parquet" { "files" } else { "lines" };
             output::note(format_args!(
-                "dataset {name}: its lines are taken as {format} ({why}; --format says otherwise)"
+                "dataset {name}: its {what} are taken as {format} ({why}; --format says otherwise)"
             ));
         }
         for NewColumn {
@@ -213,12 +287,14 @@ impl Lesson {
             column,
             known,
             found,
+            has_lines,
         } in &self.changed
         {
             let (known, found) = (known.name(), found.name());
+            let line = if *has_lines { " and the line in _raw" } else { "" };
             output::note(format_args!(
                 "warning: column {column} is {found} in {file} and {known} in dataset {name}: what does not fit is null, \
-                 with the reason in _error and the line in _raw; `sawmill dataset set {name} --types {column}=text` takes all"
+                 with the reason in _error{line}; `sawmill dataset set {name} --types {column}=text` takes all"
             ));
         }
         for Unfit {
@@ -292,11 +368,17 @@ async fn first_lines(control: &Control, dataset: &Dataset) -> anyhow::Result<Opt
     };
     let sample = sample(control, first, SAMPLE_BYTES).await;
     let sample = sample.with_context(|| format!("can't read the first block of dataset {}", dataset.name))?;
+    if sql::is_parquet(&sample) {
+        anyhow::bail!(
+            "dataset {} is of Parquet files that were split as lines: remove it and add them again",
+            dataset.name
+        );
+    }
     Ok(Some(sample))
 }
 
 /// The first bytes of a block.
-async fn sample(control: &Control, block: &Block, most: u64) -> anyhow::Result<Vec<u8>> {
+pub(super) async fn sample(control: &Control, block: &Block, most: u64) -> anyhow::Result<Vec<u8>> {
     let reader = control.store().reader(block).await?;
     let read = tokio::task::spawn_blocking(move || {
         let mut sample = Vec::new();

@@ -105,14 +105,20 @@ mod tests {
     fn what_is_written_is_read_again() {
         let part = batch(vec![
             ("n", Arc::new(Int64Array::from(vec![Some(1), None]))),
-            ("t", Arc::new(StringViewArray::from(vec!["a", "more than twelve bytes"]))),
+            (
+                "t",
+                Arc::new(StringViewArray::from(vec!["a", "more than twelve bytes"])),
+            ),
         ]);
         let mut bytes = Vec::new();
         write(&part.schema(), &[part.clone(), part.clone()], &mut bytes).unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).unwrap();
         let read: Vec<_> = reader.build().unwrap().map(Result::unwrap).collect();
         let expected = concat_batches(&part.schema(), [&part, &part]).unwrap();
-        assert_eq!(concat_batches(&read[0].schema(), &read).unwrap().columns(), expected.columns());
+        assert_eq!(
+            concat_batches(&read[0].schema(), &read).unwrap().columns(),
+            expected.columns()
+        );
         let mut empty = Vec::new();
         write(&part.schema(), &[], &mut empty).unwrap();
         assert!(empty.starts_with(b"PAR1") && empty.ends_with(b"PAR1"));
@@ -123,6 +129,9 @@ mod tests {
         let span = batch(vec![("took", Arc::new(DurationSecondArray::from(vec![5])))]);
         let told = write(&span.schema(), std::slice::from_ref(&span), &mut Vec::new());
         let told = told.unwrap_err().to_string();
-        assert!(told.contains("column \"took\"") && told.contains("cast it"), "{told}");
+        assert!(
+            told.contains("column \"took\"") && told.contains("cast it"),
+            "{told}"
+        );
     }
 }

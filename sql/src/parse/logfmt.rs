@@ -2,23 +2,27 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 use model::table::Column;
 
 use super::{Parser, Value};
 
 pub(super) struct Logfmt {
     places: HashMap<Vec<u8>, usize>,
+    /// The keys by place.
+    keys: Vec<Vec<u8>>,
 }
 
 impl Logfmt {
     pub(super) fn new(columns: &[Column]) -> Self {
-        let places = columns
+        let keys: Vec<Vec<u8>> = columns
             .iter()
-            .enumerate()
-            .map(|(place, column)| (column.name.clone().into_bytes(), place));
+            .map(|column| column.name.clone().into_bytes())
+            .collect();
+        let places = keys.iter().cloned().enumerate().map(|(place, key)| (key, place));
         Self {
             places: places.collect(),
+            keys,
         }
     }
 }
@@ -29,14 +33,11 @@ impl Logfmt {
 /// What is wrong with it.
 pub(crate) fn pairs<'a>(line: &'a [u8], mut each: impl FnMut(&'a [u8], Value<'a>)) -> Result<(), String> {
     let mut rest = line.trim_ascii();
-    if !rest.contains(&b'=') {
+    if memchr(b'=', rest).is_none() {
         return Err("there is no key=value in it".into());
     }
     while !rest.is_empty() {
-        let end = rest
-            .iter()
-            .position(|byte| matches!(byte, b'=' | b' '))
-            .unwrap_or(rest.len());
+        let end = memchr2(b'=', b' ', rest).unwrap_or(rest.len());
         let (key, behind) = rest.split_at(end);
         if key.is_empty() {
             return Err("a key is missing before =".into());
@@ -67,7 +68,7 @@ fn unquote(text: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     let mut value = Cow::Borrowed(&text[..0]);
     let mut at = 0;
     loop {
-        let next = at + text[at..].iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+        let next = at + memchr2(b'"', b'\\', &text[at..])?;
         if text[next] == b'"' {
             let behind = &text[next + 1..];
             return Some(match value {
@@ -93,9 +94,16 @@ fn unquote(text: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
 
 impl Parser for Logfmt {
     fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String> {
+        // Lines of one program mostly have the same keys in the same order.
+        let mut next = 0;
         pairs(line, |key, value| {
-            if let Some(slot) = self.places.get(key).and_then(|&place| row.get_mut(place)) {
-                *slot = value;
+            let place = match self.keys.get(next) {
+                Some(expected) if expected == key => Some(next),
+                _ => self.places.get(key).copied(),
+            };
+            if let Some(place) = place {
+                row[place] = value;
+                next = place + 1;
             }
         })
     }

@@ -1,12 +1,14 @@
 //! Lines that a regular expression describes; its named groups are the columns, in their order.
 
-use regex::bytes::Regex;
+use regex::bytes::{CaptureLocations, Regex};
 
 use super::{Parser, Value, put};
 use crate::Error;
 
 pub(crate) struct Pattern {
     regex: Regex,
+    /// Where the groups of the last line are; used again for each.
+    found: CaptureLocations,
     /// The groups that have names.
     groups: Vec<usize>,
 }
@@ -23,7 +25,8 @@ impl Pattern {
             let why = "the regular expression has no named group such as (?<level>[A-Z]+)";
             return Err(Error::BadFormat(why.into()));
         }
-        Ok(Self { regex, groups })
+        let found = regex.capture_locations();
+        Ok(Self { regex, found, groups })
     }
 
     /// The names of the columns.
@@ -34,13 +37,12 @@ impl Pattern {
 
 impl Parser for Pattern {
     fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String> {
-        let found = self
-            .regex
-            .captures(line)
+        self.regex
+            .captures_read(&mut self.found, line)
             .ok_or("the regular expression does not match")?;
         for (column, &group) in self.groups.iter().enumerate() {
-            if let Some(value) = found.get(group) {
-                put(row, column, value.as_bytes());
+            if let Some((start, end)) = self.found.get(group) {
+                put(row, column, &line[start..end]);
             }
         }
         Ok(())

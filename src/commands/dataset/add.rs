@@ -11,7 +11,7 @@ use crate::{cli, commands::Context, output};
 
 const HELP: &str = "\
 The files stay where they are and are not read through: a block is a byte range between two line ends. Compressed \
-files (gzip, zstd, bzip2, xz) are one block each. All nodes must see the files under the same path or URL. A file that \
+files (gzip, zstd, bzip2, xz) are one block each, and Parquet files are split between their row groups. All nodes must see the files under the same path or URL. A file that \
 changes after it was added is noticed when it is read, and its subtasks fail.
 
 What the lines are is detected from the first of them. Files that are added later may have more columns: these are \
@@ -21,6 +21,7 @@ not fit are null, with the reason in _error and the whole line in _raw.
 Examples:
   sawmill dataset add access /var/log/nginx/access.log*
   sawmill dataset add access --block-size 64MiB s3://logs/2024/access.log
+  sawmill dataset add sales 2024-*.parquet
   sawmill dataset add app --types zip=text,took=float app.jsonl
   sawmill dataset add zk --format 'regex:^(?<time>\\S+ \\S+) - (?<level>[A-Z]+) +(?<message>.*)$' zookeeper.log";
 
@@ -36,8 +37,8 @@ pub struct AddArgs {
     /// Bytes of a block [default: 8MiB]
     #[arg(long, value_name = "SIZE", value_parser = cli::size)]
     block_size: Option<u64>,
-    /// What the lines are: access, json, logfmt, syslog, syslog5424, csv, tsv, raw or regex:PATTERN with named groups
-    /// [default: what the first lines look like]
+    /// What the lines are: access, json, logfmt, syslog, syslog5424, csv, tsv, parquet, raw or regex:PATTERN with named
+    /// groups [default: what the first lines look like]
     #[cfg(feature = "sql")]
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
@@ -67,15 +68,19 @@ pub(super) async fn run(args: AddArgs, context: &Context) -> anyhow::Result<()> 
     }
     let control = context.control().await?;
     control.store().init().await?;
+    #[cfg(not(feature = "sql"))]
     let files = control.split(&sources, block_size).await?;
     #[cfg(feature = "sql")]
-    let lesson = {
+    let (files, lesson) = {
         let said = crate::commands::table::Said {
             format: args.format,
             types: args.types,
         };
-        let files: Vec<_> = sources.iter().zip(files.iter().map(Vec::as_slice)).collect();
-        crate::commands::table::learn(&control, &args.name, &files, &said).await?
+        let format = said.format.as_deref();
+        let files = crate::commands::files::split(&control, &sources, block_size, format).await?;
+        let lesson = crate::commands::table::learn(&control, &args.name, &files, &said).await?;
+        let files = files.into_iter().map(|file| file.blocks).collect();
+        (files, lesson)
     };
     let added = control.append(&args.name, files).await?;
     if context.json() {

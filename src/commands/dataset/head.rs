@@ -5,8 +5,9 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use anyhow::Context as _;
 use clap::Args;
 use control::Control;
+use engine::row_groups;
 use model::{
-    Content, Name,
+    Block, Content, Name,
     processor::{Query, QueryTable},
     table::{Format, Table},
 };
@@ -48,9 +49,9 @@ pub(super) async fn run(args: HeadArgs, context: &Context) -> anyhow::Result<()>
     let dataset = control.dataset(&args.name).await?;
     let table = table::of(&control, &dataset).await?;
     let head = Head::read(&control, &dataset, &table, args.lines).await?;
-    let (mut shown, mut tally) = head.rows(&table, false, context).await?;
+    let (mut shown, mut tally) = head.rows(&control, &table, false, context).await?;
     if tally.errors > 0 {
-        (shown, tally) = head.rows(&table, true, context).await?;
+        (shown, tally) = head.rows(&control, &table, true, context).await?;
     }
     output::bytes(&shown)?;
     if tally.rows == 0 {
@@ -63,13 +64,19 @@ pub(super) async fn run(args: HeadArgs, context: &Context) -> anyhow::Result<()>
 struct Head {
     dataset: Name,
     lines: u32,
-    blocks: Vec<FirstLines>,
+    blocks: Vec<FirstRows>,
 }
 
-struct FirstLines {
-    block: u32,
+struct FirstRows {
+    number: u32,
     begins_file: bool,
-    bytes: Vec<u8>,
+    content: First,
+}
+
+enum First {
+    Lines(Vec<u8>),
+    /// Of a Parquet file.
+    Groups(Block, Box<sql::RowGroups>),
 }
 
 impl Head {
@@ -89,19 +96,32 @@ impl Head {
                 Content::Object { start, .. } => start == 0,
                 Content::Inline(_) => true,
             };
+            if table.format == Format::Parquet {
+                let groups = row_groups::row_groups(control.store(), content).await;
+                let groups = groups.map_err(|failure| anyhow::anyhow!(failure.message));
+                let groups = groups.with_context(|| unreadable(block, dataset))?;
+                left = left.saturating_sub(groups.rows() as usize);
+                head.blocks.push(FirstRows {
+                    number: block,
+                    begins_file,
+                    content: First::Groups(content.clone(), Box::new(groups)),
+                });
+                if left == 0 {
+                    break;
+                }
+                continue;
+            }
             // The header of a file is no row.
             let header = usize::from(begins_file && matches!(table.format, Format::Separated { .. }));
             let wanted = left + header;
             let reader = control.store().reader(content).await?;
             let read = tokio::task::spawn_blocking(move || first_lines(reader, wanted, bytes_left));
-            let (bytes, count) = read
-                .await?
-                .with_context(|| format!("can't read block {block} of dataset {}", dataset.name))?;
+            let (bytes, count) = read.await?.with_context(|| unreadable(block, dataset))?;
             bytes_left = bytes_left.saturating_sub(bytes.len() as u64);
-            head.blocks.push(FirstLines {
-                block,
+            head.blocks.push(FirstRows {
+                number: block,
                 begins_file,
-                bytes,
+                content: First::Lines(bytes),
             });
             left = left.saturating_sub(count.saturating_sub(header));
             if left == 0 || bytes_left == 0 {
@@ -114,6 +134,7 @@ impl Head {
     /// The rows as text, and what was counted.
     async fn rows(
         &self,
+        control: &Control,
         table: &Table,
         errors: bool,
         context: &Context,
@@ -145,24 +166,45 @@ impl Head {
             ..Query::default()
         };
         let mut partials = Vec::new();
-        for lines in &self.blocks {
-            partials.extend(
-                sql::lower(
-                    &runtime,
-                    &question,
-                    0,
-                    &lines.bytes,
-                    lines.block,
-                    lines.begins_file,
-                )
-                .await?,
-            );
+        for first in &self.blocks {
+            let (number, begins_file) = (first.number, first.begins_file);
+            partials.extend(match &first.content {
+                First::Lines(bytes) => sql::lower(&runtime, &question, 0, bytes, number, begins_file).await?,
+                First::Groups(block, groups) => {
+                    of_groups(control, &runtime, &question, block, number, groups).await?
+                }
+            });
         }
         let answer = sql::upper(&runtime, &question, &partials[..]).await?;
         let mut shown = Vec::new();
         let (tally, _) = sql::render(&answer, answer::rendering(context.format), &mut shown)?;
         Ok((shown, tally))
     }
+}
+
+async fn of_groups(
+    control: &Control,
+    runtime: &sql::Runtime,
+    question: &Query,
+    block: &Block,
+    number: u32,
+    groups: &sql::RowGroups,
+) -> anyhow::Result<Vec<u8>> {
+    let at = sql::BlockAt {
+        number,
+        begins_file: false,
+        contents: None,
+    };
+    let cache = sql::ColumnCache::new(0);
+    let mut half = sql::LowerHalf::new(runtime, question.clone().into(), 0, at, cache).await?;
+    let pieces = row_groups::pieces(control.store(), block, half.pieces(groups)?).await;
+    let pieces = pieces.map_err(|failure| anyhow::anyhow!(failure.message))?;
+    half.read_pieces(groups, pieces)?;
+    Ok(half.run().await?)
+}
+
+fn unreadable(block: u32, dataset: &Dataset) -> String {
+    format!("can't read block {block} of dataset {}", dataset.name)
 }
 
 /// At most so many lines, and whole ones unless they take too much; how many there were.

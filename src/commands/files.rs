@@ -1,0 +1,86 @@
+//! Files that are about to be added to a dataset: of lines, or Parquet.
+
+use anyhow::Context as _;
+use control::{Control, Source};
+use model::{Block, Codec, Content, table::Table};
+
+use super::table::sample;
+use crate::exit::usage;
+
+/// A file with the blocks that it gives.
+pub(super) struct File {
+    /// Its absolute path, or its URL.
+    pub(super) place: String,
+    pub(super) blocks: Vec<Block>,
+    /// What it says of its columns; none of a file of lines.
+    pub(super) table: Option<Table>,
+}
+
+/// Splits files into blocks of about `block_size` bytes: between lines, or between the row groups of Parquet files, which are
+/// known by how they begin unless `format` says that they are something else.
+///
+/// # Errors
+/// What can't be read, or is not what `format` says.
+pub(super) async fn split(
+    control: &Control,
+    sources: &[Source],
+    block_size: u64,
+    format: Option<&str>,
+) -> anyhow::Result<Vec<File>> {
+    let mut files = Vec::with_capacity(sources.len());
+    for source in sources {
+        let place = source.as_str();
+        let parquet = match format {
+            None | Some("parquet") => parquet(control, place, block_size).await?,
+            Some(_) => None,
+        };
+        if parquet.is_none() && format.is_some() && format == Some("parquet") {
+            return Err(usage(format!(
+                "{place} is no Parquet file: it does not begin with PAR1"
+            )));
+        }
+        files.push(match parquet {
+            Some(file) => file,
+            None => File {
+                place: place.to_string(),
+                blocks: control.store().split(place, block_size).await?,
+                table: None,
+            },
+        });
+    }
+    Ok(files)
+}
+
+/// The file where it is Parquet.
+async fn parquet(control: &Control, place: &str, block_size: u64) -> anyhow::Result<Option<File>> {
+    let whole = control.store().split(place, u64::MAX).await?;
+    let [whole] = &whole[..] else {
+        return Ok(None);
+    };
+    let Content::Object {
+        codec: Codec::None,
+        size,
+        ..
+    } = whole.content
+    else {
+        return Ok(None);
+    };
+    let head = whole.with_range(0..size.min(MAGIC_BYTES));
+    if !sql::is_parquet(&sample(control, &head, MAGIC_BYTES).await?) {
+        return Ok(None);
+    }
+    let hint = || format!("can't read {place} (a file of lines that begins so needs --format)");
+    let footer = engine::row_groups::footer(control.store(), whole).await;
+    let footer = footer
+        .map_err(|failure| anyhow::anyhow!(failure.message))
+        .with_context(hint)?;
+    let ranges = footer.blocks(block_size).with_context(hint)?;
+    Ok(Some(File {
+        place: place.to_string(),
+        blocks: ranges.into_iter().map(|range| whole.with_range(range)).collect(),
+        table: Some(footer.table()),
+    }))
+}
+
+/// So many bytes at the beginning tell what a file is.
+const MAGIC_BYTES: u64 = 4;
