@@ -6,6 +6,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use model::table::{Format, Table};
 use parquet::{
     arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
+    basic::{Compression, LogicalType},
     file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
 };
 
@@ -80,13 +81,17 @@ impl Footer {
         let metadata = Arc::new(ParquetMetaDataReader::decode_metadata(description).map_err(bad)?);
         check(&metadata, size.saturating_sub(length))?;
         let metadata = with_views(metadata)?;
-        let leaves = leaves(metadata.schema().fields());
+        let mut leaves = leaves(metadata.schema().fields());
         let columns = leaves.last().map_or(0, |leaf| leaf.columns.end);
         if columns != metadata.parquet_schema().num_columns() {
             return Err(bad("its schema is of a kind that is not known"));
         }
         if leaves.is_empty() {
             return Err(bad("it has no columns"));
+        }
+        for leaf in leaves.iter_mut().filter(|leaf| leaf.columns.len() == 1) {
+            let stored = metadata.parquet_schema().column(leaf.columns.start);
+            leaf.is_uuid = matches!(stored.logical_type_ref(), Some(LogicalType::Uuid));
         }
         Ok(Self { metadata, leaves })
     }
@@ -192,6 +197,13 @@ fn check(metadata: &ParquetMetaData, data_end: u64) -> Result<(), Error> {
             return Err(bad("a row group of it can't be"));
         }
         rows = rows.saturating_add(group.num_rows());
+        for column in group.columns() {
+            if let compression @ (Compression::BROTLI(_) | Compression::LZO) = column.compression() {
+                return Err(bad(format!(
+                    "it is compressed by {compression}: have it written with zstd, snappy, lz4 or gzip"
+                )));
+            }
+        }
         if group.num_rows() > 0 && range(group)?.end > data_end {
             return Err(bad("a row group of it reaches into its footer"));
         }

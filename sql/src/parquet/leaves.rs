@@ -22,6 +22,8 @@ pub(super) struct Leaf {
     pub(super) kind: ColumnType,
     /// Whether each of its values is one of its type.
     pub(super) fits: bool,
+    /// Whether it is 16 bytes that are written with hyphens.
+    pub(super) is_uuid: bool,
 }
 
 impl Leaf {
@@ -75,6 +77,7 @@ impl Walk<'_> {
                 columns: first..self.next,
                 kind,
                 fits,
+                is_uuid: false,
             });
         }
     }

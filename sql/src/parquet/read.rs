@@ -23,7 +23,7 @@ use super::{
     guarded,
     leaves::Leaf,
     thrift,
-    values::{misfits, text, typed},
+    values::{misfits, text, typed, uuids},
 };
 use crate::{
     Error,
@@ -201,7 +201,7 @@ fn found(groups: &RowGroups, pieces: &Pieces, leaf: &Leaf) -> Result<ArrayRef, E
     if whole.len() != rows {
         return Err(bad("it has fewer rows than it says"));
     }
-    Ok(whole)
+    Ok(if leaf.is_uuid { uuids(&whole) } else { whole })
 }
 
 /// The only member of the only member … of a structure; null where a structure is.

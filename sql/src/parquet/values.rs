@@ -73,6 +73,23 @@ fn digits<'a>(values: impl Iterator<Item = Option<&'a [u8]>>) -> ArrayRef {
     )
 }
 
+/// 16 bytes each, as they are usually written.
+pub(super) fn uuids(found: &ArrayRef) -> ArrayRef {
+    let Some(found) = found.as_fixed_size_binary_opt() else {
+        return found.clone();
+    };
+    let texts = found.iter().map(|value| {
+        let mut text = hexadecimal(value?);
+        for place in [8, 13, 18, 23] {
+            if text.len() > place {
+                text.insert(place, '-');
+            }
+        }
+        Some(text)
+    });
+    Arc::new(texts.collect::<StringViewArray>())
+}
+
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

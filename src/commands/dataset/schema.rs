@@ -3,7 +3,7 @@
 use clap::Args;
 use model::{
     Name,
-    table::{EVERYWHERE, Table},
+    table::{EVERYWHERE, Format, Table},
 };
 
 use crate::{commands::Context, output};
@@ -69,6 +69,7 @@ fn remark(table: &Table, place: usize) -> String {
         None if table.least.is_some_and(|least| place >= least as usize) => "not in the older files",
         None => "",
         Some(place) => match EVERYWHERE[place].0 {
+            model::table::RAW if table.format == Format::Parquet => "null, for there are no lines",
             model::table::RAW => "the line as it is",
             model::table::LINE => "its number in its block, from 1",
             model::table::BLOCK => "the number of its block",
