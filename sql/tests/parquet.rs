@@ -43,6 +43,7 @@ fn file(batches: &[RecordBatch], rows: usize, compression: Compression) -> Vec<u
     let properties = WriterProperties::builder()
         .set_max_row_group_row_count(Some(rows))
         .set_compression(compression)
+        .set_dictionary_enabled(compression != Compression::UNCOMPRESSED)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .build();
     let mut bytes = Vec::new();

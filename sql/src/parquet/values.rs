@@ -12,7 +12,7 @@ use datafusion::arrow::{
 use model::table::ColumnType;
 
 use super::leaves::kind;
-use crate::{Error, schema::data_type};
+use crate::{Error, columns::Builder, schema::data_type, time::Style};
 
 /// Values as the table has them: what is not of its type is null.
 pub(super) fn typed(found: &ArrayRef, wanted: ColumnType) -> Result<ArrayRef, Error> {
@@ -22,13 +22,26 @@ pub(super) fn typed(found: &ArrayRef, wanted: ColumnType) -> Result<ArrayRef, Er
         return Ok(new_null_array(&to, found.len()));
     }
     if wanted == ColumnType::Text {
-        return text(found);
+        return Ok(stored_once(&text(found)?));
     }
     if wanted.takes(kind) {
         return Ok(cast(found, &to)?);
     }
     // As if it stood in a line: a fraction is no integer, and a number no time.
     Ok(cast(&text(found)?, &to)?)
+}
+
+/// Texts as they are read out of lines: equal ones mostly have equal views, by which they are grouped, and they keep nothing
+/// in memory but themselves.
+fn stored_once(texts: &ArrayRef) -> ArrayRef {
+    let mut column = Builder::new(ColumnType::Text, Style::Iso, texts.len());
+    for text in texts.as_string_view() {
+        match text {
+            Some(text) => column.text(text),
+            None => column.null(),
+        }
+    }
+    column.finish()
 }
 
 /// The rows of which a value is there and not of the type of the column.
