@@ -7,6 +7,9 @@ use model::{Block, Codec, Content, table::Table};
 use super::table::sample;
 use crate::exit::usage;
 
+/// So many bytes at the beginning tell what a file is.
+const MAGIC_BYTES: u64 = 4;
+
 /// A file with the blocks that it gives.
 pub(super) struct File {
     /// Its absolute path, or its URL.
@@ -34,7 +37,7 @@ pub(super) async fn split(
             None | Some("parquet") => parquet(control, place, block_size).await?,
             Some(_) => None,
         };
-        if parquet.is_none() && format.is_some() && format == Some("parquet") {
+        if parquet.is_none() && format == Some("parquet") {
             return Err(usage(format!(
                 "{place} is no Parquet file: it does not begin with PAR1"
             )));
@@ -81,6 +84,3 @@ async fn parquet(control: &Control, place: &str, block_size: u64) -> anyhow::Res
         table: Some(footer.table()),
     }))
 }
-
-/// So many bytes at the beginning tell what a file is.
-const MAGIC_BYTES: u64 = 4;

@@ -198,7 +198,12 @@ fn check(metadata: &ParquetMetaData, data_end: u64) -> Result<(), Error> {
         }
         rows = rows.saturating_add(group.num_rows());
         for column in group.columns() {
-            if let compression @ (Compression::BROTLI(_) | Compression::LZO) = column.compression() {
+            let compression = match column.compression() {
+                Compression::BROTLI(_) => Some("brotli"),
+                Compression::LZO => Some("lzo"),
+                _ => None,
+            };
+            if let Some(compression) = compression {
                 return Err(bad(format!(
                     "it is compressed by {compression}: have it written with zstd, snappy, lz4 or gzip"
                 )));
