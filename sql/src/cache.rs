@@ -206,6 +206,8 @@ impl<'t> Keys<'t> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use model::processor::{Query, QueryTable};
 
     use super::*;
@@ -245,8 +247,10 @@ mod tests {
 
     /// The answer, and whether the bytes of the block were needed.
     async fn ask(cache: &Arc<ColumnCache>, text: &str, block: BlockAt) -> (Vec<u8>, bool) {
-        let (query, runtime) = (query(text), Runtime::for_planning());
-        let mut half = LowerHalf::new(&runtime, query.clone(), 0, block, cache.clone())
+        // One for all, so that what is asked again and again is planned once.
+        static RUNTIME: LazyLock<Runtime> = LazyLock::new(Runtime::for_planning);
+        let (query, runtime) = (query(text), &*RUNTIME);
+        let mut half = LowerHalf::new(runtime, query.clone(), 0, block, cache.clone())
             .await
             .unwrap();
         let needed = half.needs_bytes();
@@ -254,7 +258,7 @@ mod tests {
             half.read(LOG, LOG.len() as u64).unwrap();
         }
         let partial = half.run().await.unwrap();
-        (upper(&runtime, &query, &partial[..]).await.unwrap(), needed)
+        (upper(runtime, &query, &partial[..]).await.unwrap(), needed)
     }
 
     #[tokio::test]

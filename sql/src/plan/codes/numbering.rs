@@ -2,19 +2,23 @@
 
 use std::collections::HashMap;
 
-use datafusion::arrow::array::{Array, StringViewArray, StringViewBuilder, UInt32Array};
+use datafusion::arrow::{
+    array::{Array, StringViewArray, StringViewBuilder, UInt32Array},
+    buffer::Buffer,
+};
 use foldhash::fast::FixedState;
 
 /// Texts and their numbers, in the order in which they came.
 #[derive(Default)]
 pub(super) struct Codes {
-    /// By the views of the batch at hand: what they point at is another batch's own.
+    /// By views into `buffers`.
     by_view: HashMap<u128, u32, FixedState>,
-    /// By the texts themselves; made for the second batch, as most blocks have but one.
+    /// What the views of the batch at hand point into.
+    buffers: Vec<Buffer>,
+    /// By the texts themselves; made when there are views into other buffers, which most blocks never have.
     by_text: HashMap<Box<str>, u32, FixedState>,
     texts: StringViewBuilder,
     count: u32,
-    batches: u32,
     /// All texts so far; none since there are more.
     finished: Option<StringViewArray>,
 }
@@ -22,12 +26,7 @@ pub(super) struct Codes {
 impl Codes {
     /// The numbers of the texts; nothing for nothing.
     pub(super) fn encode(&mut self, texts: &StringViewArray) -> UInt32Array {
-        self.by_view.clear();
-        self.batches += 1;
-        if self.batches == 2 {
-            let known = self.texts().clone();
-            self.by_text = known.iter().flatten().map(Box::from).zip(0..).collect();
-        }
+        self.look_into(texts.data_buffers());
         let mut codes = Vec::with_capacity(texts.len());
         for (place, &view) in texts.views().iter().enumerate() {
             let code = match self.by_view.get(&view) {
@@ -44,12 +43,26 @@ impl Codes {
         UInt32Array::new(codes.into(), texts.nulls().cloned())
     }
 
+    /// Forgets the views into other buffers.
+    fn look_into(&mut self, buffers: &[Buffer]) {
+        let same = |(one, other): (&Buffer, &Buffer)| one.ptr_eq(other);
+        if self.buffers.len() == buffers.len() && self.buffers.iter().zip(buffers).all(same) {
+            return;
+        }
+        self.buffers = buffers.to_vec();
+        self.by_view.clear();
+        if self.by_text.is_empty() && self.count > 0 {
+            let known = self.texts().clone();
+            self.by_text = known.iter().flatten().map(Box::from).zip(0..).collect();
+        }
+    }
+
     fn number(&mut self, text: &str) -> u32 {
         if let Some(&code) = self.by_text.get(text) {
             return code;
         }
         let code = self.count;
-        if self.batches > 1 {
+        if !self.by_text.is_empty() {
             self.by_text.insert(text.into(), code);
         }
         self.texts.append_value(text);
@@ -93,5 +106,24 @@ mod tests {
         assert_eq!(codes.texts().len(), 4, "{:?}", codes.texts());
         let (numbers, _) = decoded(&mut codes, &second);
         assert_eq!([numbers[0], numbers[1], numbers[4]], [1, 3, 0]);
+    }
+
+    #[test]
+    fn pieces_of_one_batch_know_each_other_by_their_views() {
+        let once_each = |texts: [&str; 9]| {
+            let mut builder = StringViewBuilder::new().with_deduplicate_strings();
+            texts.map(|text| builder.append_value(format!("{LONG} {text}")));
+            builder.finish()
+        };
+        let batch = once_each(["a", "b", "c", "a", "b", "c", "a", "b", "c"]);
+        let mut codes = Codes::default();
+        for from in [0, 3, 6] {
+            let numbers = codes.encode(&batch.slice(from, 3));
+            assert_eq!(numbers.values().to_vec(), [0, 1, 2]);
+        }
+        let other = once_each(["c", "b", "a", "a", "a", "a", "a", "a", "a"]);
+        assert!(codes.by_text.is_empty());
+        assert_eq!(codes.encode(&other).values()[..4], [2, 1, 0, 0]);
+        assert_eq!(codes.by_text.len(), 3);
     }
 }
