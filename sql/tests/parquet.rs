@@ -308,6 +308,21 @@ fn what_is_no_parquet_is_refused() {
     assert!(empty.row_groups(&(0..1000)).is_err());
 }
 
+/// Whoever walked down such a schema would leave the stack.
+#[test]
+fn a_schema_without_bottom_is_refused() {
+    const DEPTH: u32 = 1 << 16;
+    // An optional structure named `a` that has one child, in Thrift's compact protocol.
+    let structure = [0x35, 2, 0x18, 1, b'a', 0x15, 2, 0];
+    let mut description = vec![0x15, 2, 0x19, 0xfc, 0x80, 0x80, 0x04];
+    description.extend(structure.repeat(DEPTH as usize));
+    description.extend([0x16, 0, 0x19, 0x0c, 0]);
+    let length = u32::try_from(description.len()).unwrap().to_le_bytes();
+    let file = [&b"PAR1"[..], &description, &length, b"PAR1"].concat();
+    let told = footer(&file).unwrap_err().to_string();
+    assert!(told.contains("nested too deeply"), "{told}");
+}
+
 /// Wrong bytes give an error or other values, and nothing worse.
 #[tokio::test]
 async fn damaged_files_are_errors() {
