@@ -112,7 +112,9 @@ mod tests {
     fn pieces_of_one_batch_know_each_other_by_their_views() {
         let once_each = |texts: [&str; 9]| {
             let mut builder = StringViewBuilder::new().with_deduplicate_strings();
-            texts.map(|text| builder.append_value(format!("{LONG} {text}")));
+            for text in texts {
+                builder.append_value(format!("{LONG} {text}"));
+            }
             builder.finish()
         };
         let batch = once_each(["a", "b", "c", "a", "b", "c", "a", "b", "c"]);
