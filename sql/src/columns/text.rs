@@ -15,15 +15,17 @@ use super::nulls::Nulls;
 
 /// Values of up to so many bytes stand in the view itself.
 const INLINE_BYTES: usize = 12;
-/// Most values remembered; their views fit into the first or second cache of a processor.
-const REMEMBERED: usize = 4096;
+/// Most values remembered; their views fit into the second cache of a processor.
+const REMEMBERED: usize = 8192;
+/// So many values of one hash are remembered: their views fill one line of a cache.
+const WAYS: usize = 4;
 
 pub(crate) struct Text {
     views: Vec<u128>,
     nulls: Nulls,
     /// What the views of long values point into; always whole values of valid UTF-8, one behind the other.
     bytes: Vec<u8>,
-    /// Views of long values, each in the place that its hash gives.
+    /// Views of long values, each in the places that its hash gives, the latest first.
     recent: Vec<u128>,
 }
 
@@ -70,13 +72,14 @@ impl Text {
 
     #[inline]
     fn stored(&mut self, value: &[u8]) -> u128 {
-        let place = place(value, self.recent.len());
-        let known = self.recent[place];
-        let at = ByteView::from(known);
-        if at.length as usize == value.len() {
-            let from = at.offset as usize;
-            if self.bytes.get(from..from + value.len()) == Some(value) {
-                return known;
+        let place = WAYS * place(value, self.recent.len() / WAYS);
+        for &known in &self.recent[place..place + WAYS] {
+            let at = ByteView::from(known);
+            if at.length as usize == value.len() {
+                let from = at.offset as usize;
+                if self.bytes.get(from..from + value.len()) == Some(value) {
+                    return known;
+                }
             }
         }
         self.store(value, place)
@@ -89,6 +92,7 @@ impl Text {
         };
         self.bytes.extend_from_slice(value);
         let view = make_view(value, 0, offset);
+        self.recent.copy_within(place..place + WAYS - 1, place + 1);
         self.recent[place] = view;
         view
     }

@@ -1,8 +1,7 @@
 //! Grouping by text as by numbers.
 //!
 //! Lines repeat their texts, and equal texts of a block mostly have equal views. So a partial aggregate groups by a number
-//! for each view instead of by the bytes behind it, and gets the texts back at its end. A text that has several numbers
-//! gives several groups, as it does when partial results come from several blocks: those are merged above.
+//! for each view instead of by the bytes behind it, and gets the texts back at its end.
 
 mod numbering;
 
