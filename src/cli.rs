@@ -87,6 +87,10 @@ enum Command {
     /// Ask a question in SQL over the lines of a dataset
     #[cfg(feature = "sql")]
     Query(commands::query::QueryArgs),
+    /// Keep the answers of queries current as blocks are added
+    #[cfg(feature = "sql")]
+    #[command(subcommand)]
+    View(commands::view::Command),
     /// Look at jobs, wait for them, cancel them
     #[command(subcommand)]
     Job(commands::job::Command),
@@ -110,6 +114,8 @@ impl Command {
         match self {
             #[cfg(feature = "sql")]
             Self::Query(_) => true,
+            #[cfg(feature = "sql")]
+            Self::View(command) => command.prints_answers(),
             Self::Dataset(command) => command.prints_answers(),
             Self::Job(command) => command.prints_answers(),
             _ => false,
@@ -287,6 +293,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => commands::run::run(args, &context).await?,
         #[cfg(feature = "sql")]
         Command::Query(args) => commands::query::run(args, &context).await?,
+        #[cfg(feature = "sql")]
+        Command::View(command) => commands::view::run(command, &context).await?,
         Command::Job(command) => commands::job::run(command, &context).await?,
         Command::Status => commands::status::run(&context).await?,
         Command::Doctor(args) => commands::doctor::run(args, &context).await?,

@@ -71,6 +71,14 @@ impl Stage {
     const IN_ORDER: [Self; 3] = [Self::Dispatchers, Self::Computes, Self::Watchers];
 }
 
+/// The version of the queries that nodes of this build answer.
+fn query_version() -> Option<String> {
+    #[cfg(feature = "sql")]
+    return Some(sql::VERSION.to_string());
+    #[cfg(not(feature = "sql"))]
+    None
+}
+
 impl Role {
     /// A dispatcher as the settings say.
     pub fn dispatcher(settings: &Settings) -> Self {
@@ -82,6 +90,7 @@ impl Role {
                 results: settings.retention_results,
                 jobs: settings.retention_jobs,
             },
+            query_version: query_version(),
             host: machine::host(),
             ..dispatcher::Config::default()
         })

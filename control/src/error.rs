@@ -37,6 +37,23 @@ pub enum Error {
         /// The dataset.
         dataset: Name,
     },
+    /// A view that nobody made.
+    #[error(
+        "no such view: {name}{}; `sawmill view list` shows all",
+        near.as_ref().map(|near| format!(", did you mean {near}?")).unwrap_or_default()
+    )]
+    NoSuchView {
+        /// Its name.
+        name: Name,
+        /// One that is there and has nearly this name.
+        near: Option<Name>,
+    },
+    /// A view that somebody else changed each time.
+    #[error("view {name} was changed by somebody else at the same time")]
+    ViewKeepsChanging {
+        /// Its name.
+        name: Name,
+    },
     /// A job that does not exist.
     #[error(
         "no such job: {reference}; give an id, the beginning of one, or `last`; `sawmill job list` shows them"

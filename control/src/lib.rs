@@ -13,6 +13,7 @@ mod obstacles;
 mod output;
 mod status;
 mod submit;
+mod views;
 mod wait;
 
 use std::{sync::Arc, time::Duration};

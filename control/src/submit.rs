@@ -7,8 +7,8 @@ use std::{
 };
 
 use model::{
-    Counts, Fingerprint, Job, JobId, JobSpec, JobState, Name, Output, Parts, Payload, Processor,
-    limits::INLINE_SUBTASK_BYTES, parts::Source, processor::Query, table::Format,
+    Fingerprint, Job, JobId, JobSpec, Name, Output, Parts, Payload, Processor, limits::INLINE_SUBTASK_BYTES,
+    parts::Source, processor::Query, table::Format,
 };
 use storage::Dataset;
 use uuid::Uuid;
@@ -46,7 +46,7 @@ impl Control {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn answered(&self, question: &str, datasets: &[Dataset]) -> Result<Option<Job>, Error> {
-        let sources: Vec<Source> = datasets.iter().map(source).collect();
+        let sources: Vec<Source> = datasets.iter().map(Dataset::source).collect();
         let answer = Fingerprint::of_answer(question, &sources);
         Ok(self.store().answered(&answer).await?)
     }
@@ -81,21 +81,24 @@ impl Control {
     ) -> Result<JobId, Error> {
         spec.processor.check()?;
         let (datasets, ranges): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
-        let parts = Parts::selected(datasets.iter().map(source).collect(), ranges)?;
+        let parts = Parts::selected(datasets.iter().map(Dataset::source).collect(), ranges)?;
         let id = new_job_id();
         if let Processor::Query(query) = &mut spec.processor {
             self.store_tables(id, query, tables).await?;
             spec.processor.check()?;
         }
-        let job = Job {
-            id,
-            ..new_job(parts, spec, now_ms())
-        };
+        let job = Job::new(id, spec, parts, now_ms());
         self.store().submit(vec![job]).await?;
         Ok(id)
     }
 
-    async fn store_tables(&self, id: JobId, query: &mut Query, tables: Vec<Vec<u8>>) -> Result<(), Error> {
+    /// Stores the small tables of a query under an id, whose folder they share.
+    pub(crate) async fn store_tables(
+        &self,
+        id: JobId,
+        query: &mut Query,
+        tables: Vec<Vec<u8>>,
+    ) -> Result<(), Error> {
         let mut inline = INLINE_SUBTASK_BYTES;
         for (number, (table, bytes)) in query.with.iter_mut().zip(tables).enumerate() {
             table.stored = match inline.checked_sub(bytes.len()) {
@@ -129,8 +132,8 @@ impl Control {
         let jobs: Vec<Job> = specs
             .into_iter()
             .map(|spec| {
-                let sources = spec.datasets().map(|name| source(&datasets[name])).collect();
-                Ok(new_job(Parts::whole(sources)?, spec, submitted_ms))
+                let sources = spec.datasets().map(|name| datasets[name].source()).collect();
+                Ok(Job::new(new_job_id(), spec, Parts::whole(sources)?, submitted_ms))
             })
             .collect::<Result<_, Error>>()?;
         let ids = jobs.iter().map(|job| job.id).collect();
@@ -155,30 +158,5 @@ fn check_lines(processor: &Processor, dataset: &Dataset) -> Result<(), Error> {
             })
         }
         _ => Ok(()),
-    }
-}
-
-fn source(dataset: &Dataset) -> Source {
-    Source {
-        id: dataset.id,
-        first: dataset.first,
-        blocks: dataset.blocks,
-    }
-}
-
-fn new_job(parts: Parts, spec: JobSpec, submitted_ms: i64) -> Job {
-    Job {
-        id: new_job_id(),
-        spec,
-        blocks: parts.blocks(),
-        parts,
-        state: JobState::Pending,
-        counts: Counts::default(),
-        low_water: 0,
-        cancel_requested: false,
-        error: None,
-        submitted_ms,
-        admitted_ms: None,
-        finished_ms: None,
     }
 }

@@ -61,6 +61,7 @@ pub(crate) struct Leading {
     pub(crate) pending: VecDeque<Job>,
     retention_at: Option<Instant>,
     left_at: Option<Instant>,
+    pub(crate) views_at: Option<Instant>,
     moved_at: Instant,
     failing_since: Option<Instant>,
 }
@@ -88,6 +89,7 @@ impl Leading {
             pending: VecDeque::new(),
             retention_at: None,
             left_at: None,
+            views_at: None,
             moved_at: Instant::now(),
             failing_since: None,
         }
@@ -150,6 +152,7 @@ impl Leading {
     /// One round; whether anything moved.
     async fn round(&mut self) -> Result<bool, Error> {
         let mut moved = self.follow().await?;
+        moved |= self.look_after_views().await?;
         moved |= self.admit().await?;
         let ending = self.jobs.values().any(|active| active.ending.is_some());
         let interval = if ending {
@@ -197,7 +200,7 @@ impl Leading {
 }
 
 /// Milliseconds since 1970 UTC by this machine's clock.
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }

@@ -16,6 +16,7 @@ mod portions;
 mod reuse;
 mod rooms;
 mod takeover;
+mod views;
 
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct Config {
     pub bundles: bool,
     /// Without MongoDB for this long the leader gives up its candidacy.
     pub give_up_after: Duration,
+    /// The version of the queries that nodes of this release answer, for which views are kept current; none: they are not.
+    pub query_version: Option<String>,
     /// Host name told to others.
     pub host: String,
 }
@@ -52,6 +55,7 @@ impl Default for Config {
             active_jobs: 4096,
             bundles: true,
             give_up_after: Duration::from_secs(5),
+            query_version: None,
             host: String::new(),
         }
     }
@@ -88,6 +92,14 @@ impl Error {
             Self::Storage(failure) => failure.is_retryable(),
             Self::Deposed => false,
         }
+    }
+
+    /// Whether another leads.
+    fn is_deposed(&self) -> bool {
+        matches!(
+            self,
+            Self::Deposed | Self::Storage(storage::Error::Deposed { .. })
+        )
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{TryStreamExt, stream::BoxStream};
+use futures::{StreamExt as _, TryStreamExt, stream::BoxStream};
 use model::{
     Content, Failure, FailureKind, Fingerprint,
     answer::{KEPT_BYTES, KEPT_ROWS},
@@ -200,7 +200,7 @@ fn at(block: &Block<'_>) -> BlockAt {
     }
 }
 
-/// The upper half over all partial results. Its answer is kept as rows too, where it is small or a collection is named.
+/// The upper half over all partial results; of a view over its merged state, which is what it then gives. Its answer is kept as rows too, where it is small or a collection is named.
 pub(crate) async fn run_merge(
     query: &Query,
     subtask: Subtask<'_>,
@@ -212,7 +212,10 @@ pub(crate) async fn run_merge(
         fetched = shared.fetch_small(query, store) => fetched?,
         () = cancel.cancelled() => return Err(Stop::Cancelled),
     }
-    let partials = store.partials(subtask.job, subtask.index);
+    let mut partials = store.partials(subtask.job, subtask.index);
+    if let Some(before) = query.refresh.and_then(|refresh| refresh.before) {
+        partials = store.merged(before).chain(partials).boxed();
+    }
     let run = MergeRun {
         job: subtask.job,
         attempt: subtask.attempt,
@@ -220,16 +223,24 @@ pub(crate) async fn run_merge(
     let (query, store) = (query.clone(), store.clone());
     let Shared { spool, runtime, .. } = shared.clone();
     on_busy_thread(cancel, async move {
-        let bytes = gather(partials, MOST_BYTES).await?;
+        let mut bytes = gather(partials, MOST_BYTES).await?;
+        let is_refresh = query.refresh.is_some();
+        if is_refresh {
+            let merged = sql::merge(&runtime, &query, &bytes[..]).await;
+            bytes = merged.map_err(|error| failed("", &error))?;
+        }
         let done = sql::upper(&runtime, &query, &bytes[..]).await;
         let answer = done.map_err(|error| failed("", &error))?;
-        drop(bytes);
+        if !is_refresh {
+            bytes = Vec::new();
+        }
         let into = query.into.as_deref();
         let rows = || sql::rows(&answer).map_err(|error| failure(error.to_string()));
         if into.is_some() || (answer.len() <= KEPT_BYTES && rows()?.1 <= KEPT_ROWS) {
             store.keep(run, into, || rows().map(|(rows, _)| rows)).await?;
         }
-        product(answer, &spool)
+        // The state comes to the same answer again, and it can be added to.
+        product(if is_refresh { bytes } else { answer }, &spool)
     })
     .await
 }

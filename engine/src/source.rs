@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, stream::BoxStream};
-use model::{Block, Failure, FailureKind, JobId, Output, answer::Rows};
+use model::{Block, Failure, FailureKind, JobId, Output, answer::Rows, processor::Merged};
 use storage::MergeRun;
 
 /// The input of one command.
@@ -66,6 +66,12 @@ pub trait Partials {
     /// # Errors
     /// A [`Failure`] of kind `Read` as an item, after which the stream ends.
     fn partials(&self, job: JobId, count: u32) -> BoxStream<'static, Result<Bytes, Failure>>;
+
+    /// What the merge with this index gave, of any job. Bounded in memory as well.
+    ///
+    /// # Errors
+    /// As [`Partials::partials`].
+    fn merged(&self, merged: Merged) -> BoxStream<'static, Result<Bytes, Failure>>;
 }
 
 /// Keeps the rows of answers.

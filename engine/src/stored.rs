@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt, TryStreamExt, stream, stream::BoxStream};
-use model::{Block, Content, Failure, FailureKind, JobId, Output, answer::Rows};
+use model::{Block, Content, Failure, FailureKind, JobId, Output, answer::Rows, processor::Merged};
 use storage::{BlockReader, Error, MergeRun, Partial, Store};
 
 use crate::{Answers, Blocks, Partials, Source, source::read_failure};
@@ -61,22 +61,31 @@ fn source(reader: BlockReader, name: String) -> Source {
 
 impl Partials for Store {
     fn partials(&self, job: JobId, count: u32) -> BoxStream<'static, Result<Bytes, Failure>> {
-        let store = self.clone();
-        let pages = stream::try_unfold((self.clone(), 0), move |(store, from)| async move {
-            if from >= count {
-                return Ok(None);
-            }
-            let range = from..count.min(from.saturating_add(PAGE_RESULTS));
-            let next = range.end;
-            let parts = parts(page(&store, job, range).await?);
-            Ok::<_, Failure>(Some((stream::iter(parts.into_iter().map(Ok)), (store, next))))
-        });
-        pages
-            .try_flatten()
-            .map_ok(move |part| bytes_of(store.clone(), part))
-            .try_flatten()
-            .boxed()
+        results(self, job, 0..count)
     }
+
+    fn merged(&self, Merged { job, index }: Merged) -> BoxStream<'static, Result<Bytes, Failure>> {
+        results(self, job, index..index.saturating_add(1))
+    }
+}
+
+fn results(store: &Store, job: JobId, range: Range<u32>) -> BoxStream<'static, Result<Bytes, Failure>> {
+    let (first, end) = (range.start, range.end);
+    let pages = stream::try_unfold((store.clone(), first), move |(store, from)| async move {
+        if from >= end {
+            return Ok(None);
+        }
+        let range = from..end.min(from.saturating_add(PAGE_RESULTS));
+        let next = range.end;
+        let parts = parts(page(&store, job, range).await?);
+        Ok::<_, Failure>(Some((stream::iter(parts.into_iter().map(Ok)), (store, next))))
+    });
+    let store = store.clone();
+    pages
+        .try_flatten()
+        .map_ok(move |part| bytes_of(store.clone(), part))
+        .try_flatten()
+        .boxed()
 }
 
 impl Answers for Store {

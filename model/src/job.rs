@@ -219,6 +219,24 @@ pub struct Job {
 }
 
 impl Job {
+    /// A job that is about to be submitted.
+    pub fn new(id: JobId, spec: JobSpec, parts: Parts, submitted_ms: i64) -> Self {
+        Self {
+            id,
+            spec,
+            blocks: parts.blocks(),
+            parts,
+            state: JobState::Pending,
+            counts: Counts::default(),
+            low_water: 0,
+            cancel_requested: false,
+            error: None,
+            submitted_ms,
+            admitted_ms: None,
+            finished_ms: None,
+        }
+    }
+
     /// Number of subtasks: the blocks and, where there are partial results to merge, the merge.
     pub fn subtasks(&self) -> u64 {
         u64::from(self.blocks) + u64::from(self.has_merge())

@@ -26,6 +26,7 @@ pub mod rendezvous;
 pub mod retry;
 pub mod stats;
 pub mod table;
+pub mod view;
 pub mod znode;
 
 pub use block::{Block, Codec, Content};
@@ -37,6 +38,7 @@ pub use outcome::{End, Failure, FailureKind, Outcome, Run};
 pub use parts::Parts;
 pub use payload::{Output, Payload};
 pub use processor::{Processor, Requirement};
+pub use view::View;
 
 /// The format number written into every document and znode of this release.
 ///

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{limits::COMMAND_BYTES, payload::Output, table::Table};
+use crate::{job::JobId, limits::COMMAND_BYTES, payload::Output, table::Table};
 
 /// Default limit on what one subtask may print: 1 GiB.
 pub const DEFAULT_OUTPUT_LIMIT_BYTES: u64 = 1 << 30;
@@ -50,6 +50,27 @@ pub struct Query {
     /// The collection that the answer replaces; none: small answers are among those of all jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub into: Option<String>,
+    /// Set where a job brings a view up to date: its merge gives the new merged state, of which the answer is made, in the
+    /// place of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<Refresh>,
+}
+
+/// What a job adds its blocks to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refresh {
+    /// The merged state of the blocks before; none: the view is made anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Merged>,
+}
+
+/// A merged state: partial results of many blocks in one, recorded as the result of a merge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merged {
+    /// The job of the merge.
+    pub job: JobId,
+    /// The index of the merge in it.
+    pub index: u32,
 }
 
 /// A dataset that a query reads.

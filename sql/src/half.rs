@@ -211,6 +211,28 @@ pub async fn upper(runtime: &Runtime, query: &Query, partials: &[u8]) -> Result<
     wire::write(&schema, &batches, tally)
 }
 
+/// One partial result that stands for all of these: the upper half over it gives what it gives over them, and it can be
+/// merged with others again.
+///
+/// # Errors
+/// As [`upper`].
+pub async fn merge(runtime: &Runtime, query: &Query, partials: impl Read) -> Result<Vec<u8>, Error> {
+    let halves = runtime.halves(query).await?;
+    let (partials, tally) = wire::read_frames(partials, halves.lower.len())?;
+    let mut frames = wire::Frames::new(tally);
+    for (lower, batches) in halves.lower.iter().zip(partials) {
+        let merged = match lower.merging_plan(batches.clone())? {
+            Some(plan) => {
+                drop(batches);
+                collect(plan, halves.context.clone()).await?
+            }
+            None => batches,
+        };
+        frames.push(lower.number, &lower.between, &merged)?;
+    }
+    Ok(frames.finish())
+}
+
 fn within(most: Option<u64>, rows: usize) -> Result<(), Error> {
     match most {
         Some(most) if rows as u64 > most => Err(Error::TooManyRows { most }),

@@ -39,7 +39,7 @@ pub use detect::{Detected, detect, format, named};
 pub use error::Error;
 pub use functions::functions;
 pub use growth::{Changed, Growth, grow, grow_by, retype};
-pub use half::{LowerHalf, lower, upper};
+pub use half::{LowerHalf, lower, merge, upper};
 pub use parquet::{Footer, RowGroups, footer_bytes, is_parquet};
 pub use plan::{Explained, ExplainedHalf, tables};
 pub use prune::Pruner;
@@ -52,4 +52,4 @@ pub use wire::{Tally, tally};
 
 /// What halves of different builds must agree on: partial states of one version of DataFusion mean nothing to another.
 /// The last part is the form in which they travel.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2+2");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2+3");

@@ -14,6 +14,7 @@ mod fingerprint;
 mod gather;
 mod joins;
 mod leaf;
+mod merging;
 mod patterns;
 mod scans;
 mod session;

@@ -37,6 +37,7 @@ pub fn question(query: &Query) -> Result<String, Error> {
         },
         question: None,
         into: None,
+        refresh: None,
         ..query.clone()
     };
     for table in &mut asked.tables {

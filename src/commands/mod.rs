@@ -20,6 +20,8 @@ pub mod run;
 pub mod status;
 #[cfg(feature = "sql")]
 mod table;
+#[cfg(feature = "sql")]
+pub mod view;
 pub mod watcher;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use control::Control;
-use model::{Job, JobSpec, JobState, Priority, Processor, processor::Query};
+use model::{Job, JobSpec, JobState, Name, Priority, Processor, processor::Query};
 use storage::Dataset;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -110,6 +110,7 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
     let target = Target::new(context.format, args.to.clone())?;
     let typed = Typed::new(text, meant(args))?;
     let control = context.control().await?;
+    refuse_view(args, &control).await?;
     let mut asked = typed.over(&control).await?;
     let question = sql::question(&asked.query).map_err(|error| usage(error.to_string()))?;
     let again = !args.no_reuse && args.into.is_none();
@@ -158,6 +159,19 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
         );
     }
     Ok(Exit::Success)
+}
+
+/// An answer in the place of that of a view would be replaced again.
+async fn refuse_view(args: &QueryArgs, control: &Control) -> anyhow::Result<()> {
+    let Some(name) = args.into.as_deref().and_then(|into| Name::new(into).ok()) else {
+        return Ok(());
+    };
+    match control.store().view(&name).await? {
+        Some(_) => Err(usage(format!(
+            "the collection {name} is the answer of the view {name}: name another with --into"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn meant(args: &QueryArgs) -> Meant<'_> {

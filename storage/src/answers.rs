@@ -196,14 +196,37 @@ impl Store {
         self.replace_collection(name, &filling, rows, is_latest).await
     }
 
+    /// Removes what runs of the merge of a job that has ended have not put in place: from then on none of them can, however
+    /// late it comes.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`].
+    pub async fn end_filling(&self, job: JobId) -> Result<(), Error> {
+        for name in self.filling(&format!("{FILLING}{job}-")).await? {
+            self.drop_filling(&name).await?;
+        }
+        Ok(())
+    }
+
+    async fn filling(&self, beginning: &str) -> Result<Vec<String>, Error> {
+        let filling = doc! { "name": { "$regex": format!("^{beginning}") } };
+        let names = self.db().list_collection_names().filter(filling).await;
+        names.map_err(self.failed("looking for collections that were being filled"))
+    }
+
+    async fn drop_filling(&self, name: &str) -> Result<(), Error> {
+        match self.documents(name).drop().await {
+            Err(error) if code(&error) == Some(NAMESPACE_NOT_FOUND) => Ok(()),
+            dropped => dropped.map_err(self.failed("sweeping collections")),
+        }
+    }
+
     /// Removes the collections that were being filled for jobs that have ended, or are gone.
     ///
     /// # Errors
     /// [`Error::Mongo`], [`Error::Decode`].
     pub(crate) async fn sweep_filling(&self) -> Result<(), Error> {
-        let filling = doc! { "name": { "$regex": format!("^{FILLING}") } };
-        let names = self.db().list_collection_names().filter(filling).await;
-        for name in names.map_err(self.failed("sweeping collections"))? {
+        for name in self.filling(FILLING).await? {
             // A UUID has 36 characters.
             let job = name
                 .strip_prefix(FILLING)
@@ -212,10 +235,7 @@ impl Store {
             if self.job(job).await?.is_some_and(|job| !job.state.is_final()) {
                 continue;
             }
-            match self.documents(&name).drop().await {
-                Err(error) if code(&error) == Some(NAMESPACE_NOT_FOUND) => {}
-                dropped => dropped.map_err(self.failed("sweeping collections"))?,
-            }
+            self.drop_filling(&name).await?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 use std::{future::IntoFuture as _, ops::Range};
 
 use bson::{RawDocument, RawDocumentBuf, cstr, doc, raw::RawBsonRef, rawdoc};
-use model::{Block, FORMAT, Name, table::Table};
+use model::{Block, FORMAT, Name, parts::Source, table::Table};
 use mongodb::error::Error as Driver;
 use uuid::Uuid;
 
@@ -61,6 +61,15 @@ impl Dataset {
     /// How many blocks it has.
     pub fn count(&self) -> u32 {
         self.blocks.saturating_sub(self.first)
+    }
+
+    /// What a job over it keeps of it.
+    pub fn source(&self) -> Source {
+        Source {
+            id: self.id,
+            first: self.first,
+            blocks: self.blocks,
+        }
     }
 }
 

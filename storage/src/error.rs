@@ -75,6 +75,12 @@ pub enum Error {
         /// The dataset.
         name: String,
     },
+    /// A name that something else has.
+    #[error("{what} exists already: choose another name, or remove what has it")]
+    Taken {
+        /// What has it.
+        what: String,
+    },
     /// A dataset that unfinished jobs use.
     #[error("dataset {name} is in use by {jobs} unfinished jobs, {example} among them")]
     InUse {

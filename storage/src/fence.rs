@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bson::{RawArrayBuf, RawDocumentBuf, doc, rawdoc};
+use bson::{Document, RawArrayBuf, RawDocumentBuf, doc, rawdoc};
 use mongodb::{
     ClientSession,
     error::{Error as Driver, UNKNOWN_TRANSACTION_COMMIT_RESULT},
@@ -15,7 +15,7 @@ use mongodb::{
 use crate::{
     Epoch, Error, Store,
     error::{is_transient, is_unreachable},
-    schema::{JOBS, LEADER, signed},
+    schema::{self, JOBS, LEADER, signed},
 };
 
 /// The leader's document.
@@ -76,15 +76,34 @@ impl Store {
         doing: &str,
         statements: RawArrayBuf,
     ) -> Result<u64, Error> {
-        self.patiently(self.fenced_at_last(epoch, doing, statements))
-            .await
+        let command = rawdoc! { "update": JOBS, "updates": statements, "ordered": true };
+        self.fenced_commands(epoch, doing, &[command]).await
     }
 
-    async fn fenced_at_last(&self, epoch: Epoch, doing: &str, statements: RawArrayBuf) -> Result<u64, Error> {
+    /// The same with any writes, one after another; gives how many documents the first of them changed. Where it changes
+    /// none, nothing is written.
+    ///
+    /// # Errors
+    /// As [`Store::fenced`].
+    pub(crate) async fn fenced_commands(
+        &self,
+        epoch: Epoch,
+        doing: &str,
+        commands: &[RawDocumentBuf],
+    ) -> Result<u64, Error> {
+        self.patiently(self.fenced_at_last(epoch, doing, commands)).await
+    }
+
+    async fn fenced_at_last(
+        &self,
+        epoch: Epoch,
+        doing: &str,
+        commands: &[RawDocumentBuf],
+    ) -> Result<u64, Error> {
         let mut session = self.known_session().await.map_err(self.failed(doing))?;
         let mut tries = 0;
         loop {
-            match self.fenced_once(&mut session, epoch, &statements).await {
+            match self.fenced_once(&mut session, epoch, commands).await {
                 Ok(Some(changed)) => return Ok(changed),
                 Ok(None) => return Err(Error::Deposed { epoch: epoch.0 }),
                 Err(error) if tries < TRIES && is_transient(&error) => tries += 1,
@@ -98,7 +117,7 @@ impl Store {
         &self,
         session: &mut ClientSession,
         epoch: Epoch,
-        statements: &RawArrayBuf,
+        commands: &[RawDocumentBuf],
     ) -> Result<Option<u64>, Driver> {
         session
             .start_transaction()
@@ -115,13 +134,27 @@ impl Store {
             session.abort_transaction().await?;
             return Ok(None);
         }
-        let command = rawdoc! { "update": JOBS, "updates": statements.clone(), "ordered": true };
-        let reply = self.db().run_raw_command(command).session(&mut *session).await?;
-        crate::record::check_reply(&reply)?;
+        let mut changed = None;
+        for command in commands {
+            let reply = self
+                .db()
+                .run_raw_command(command.clone())
+                .session(&mut *session)
+                .await?;
+            crate::record::check_reply(&reply)?;
+            let first = *changed.get_or_insert_with(|| changed_by(&reply));
+            if first == 0 && commands.len() > 1 {
+                session.abort_transaction().await?;
+                return Ok(Some(0));
+            }
+        }
         commit(session).await?;
-        let changed = reply
-            .get("nModified")
-            .and_then(|n| n.as_i64().or_else(|| n.as_i32().map(i64::from)));
-        Ok(Some(changed.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)))
+        Ok(Some(changed.unwrap_or(0)))
     }
+}
+
+/// How many documents a write has changed; only updates tell those from the ones that they found.
+fn changed_by(reply: &Document) -> u64 {
+    let number = |key: &str| schema::number(reply.get(key)).and_then(|number| u64::try_from(number).ok());
+    number("nModified").or_else(|| number("n")).unwrap_or(0)
 }

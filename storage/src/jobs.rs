@@ -279,7 +279,8 @@ fn default_max_failed() -> u32 {
     DEFAULT_MAX_FAILED
 }
 
-fn encode(job: &Job) -> Result<RawDocumentBuf, Error> {
+/// Writes a whole job.
+pub(crate) fn encode(job: &Job) -> Result<RawDocumentBuf, Error> {
     let first = job.parts.sources().first();
     let extent = Extent::of(&job.parts);
     let document = JobDocument {

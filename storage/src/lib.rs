@@ -38,6 +38,7 @@ mod spill;
 mod split;
 mod stats;
 mod usage;
+mod views;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bson::{RawDocument, raw::RawBsonRef};
+use bson::{RawDocument, doc, raw::RawBsonRef};
 use futures::{Stream, stream};
 use model::{Failure, FailureKind, JobId, Output, Payload};
 use uuid::Uuid;
@@ -63,6 +63,24 @@ impl Store {
             let partial = rows.next().await?.map(decode).transpose()?;
             Ok(partial.map(|partial| (partial, rows)))
         })))
+    }
+
+    /// The subtasks of a job that failed for good, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
+    pub async fn failed_results(&self, job: JobId, limit: u32) -> Result<Vec<(u32, Failure)>, Error> {
+        let mut filter = schema::all_of(job, 20);
+        filter.insert("failure", doc! { "$exists": true });
+        let doing = format!("reading what failed of job {job}");
+        let query = Query::new(RESULTS, doing, filter).sort("_id", 1);
+        let mut rows = self.find(query.limit(limit as usize)).await?;
+        let mut failed = Vec::new();
+        while let Some(document) = rows.next().await? {
+            let partial = decode(document)?;
+            failed.extend(partial.result.err().map(|failure| (partial.index, failure)));
+        }
+        Ok(failed)
     }
 
     /// The recorded end of one subtask.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use model::{JobId, JobState};
 
 use crate::{
@@ -53,12 +53,14 @@ const BATCH: usize = 1000;
 
 impl Store {
     /// Removes what is past its time, seen from `now_ms` (milliseconds since 1970 UTC), and sweeps the block store.
-    /// Only ever touches jobs that have ended. Dropping it half-way, or a second one at the same time, does no harm.
+    /// Only ever touches jobs that have ended, and none that a view needs. Dropping it half-way, or a second one at the same time, does no harm.
     ///
     /// # Errors
     /// [`Error::Mongo`], [`Error::Object`].
     pub async fn prune(&self, now_ms: i64, retention: Retention) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
+        let (needed, _) = self.needed_by_views().await?;
+        let needed: Vec<Bson> = needed.into_iter().map(|job| schema::uuid(job).into()).collect();
         let before =
             |age: Duration| date(now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
         // The longer-lived of the two goes by what is shorter: a job without a document would leave results behind.
@@ -73,7 +75,7 @@ impl Store {
         };
         let results_age = retention.results.min(retention.jobs);
         let old = doc! {
-            "_id": { "$lt": submitted_before(results_age) },
+            "_id": { "$lt": submitted_before(results_age), "$nin": &needed },
             "finished_at": { "$lt": before(results_age) },
             "state": { "$in": &ended },
             "pruned": { "$ne": true },
@@ -95,7 +97,7 @@ impl Store {
             }
         }
         let older = doc! {
-            "_id": { "$lt": submitted_before(retention.jobs) },
+            "_id": { "$lt": submitted_before(retention.jobs), "$nin": &needed },
             "finished_at": { "$lt": before(retention.jobs) },
             "state": { "$in": &ended },
         };

@@ -30,7 +30,10 @@ pub(crate) const ROWS: &str = "rows";
 /// What is known of the values in blocks.
 pub(crate) const BLOCK_STATS: &str = "block_stats";
 
-pub(crate) const ALL: [&str; 11] = [
+/// Queries whose answer is kept current.
+pub(crate) const VIEWS: &str = "views";
+
+pub(crate) const ALL: [&str; 12] = [
     META,
     LEADER,
     DATASETS,
@@ -42,6 +45,7 @@ pub(crate) const ALL: [&str; 11] = [
     SESSIONS,
     ROWS,
     BLOCK_STATS,
+    VIEWS,
 ];
 /// What fences and names, and so outlives an emptying.
 const LASTING: [&str; 3] = [META, LEADER, SESSIONS];
@@ -123,7 +127,8 @@ impl Store {
     }
 }
 
-fn number(value: Option<&bson::Bson>) -> Option<i64> {
+/// A whole number of whatever width; none for anything else.
+pub(crate) fn number(value: Option<&bson::Bson>) -> Option<i64> {
     value.and_then(|value| value.as_i64().or_else(|| value.as_i32().map(i64::from)))
 }
 

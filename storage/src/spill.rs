@@ -166,13 +166,14 @@ impl Store {
     }
 
     /// Removes the objects that nothing names: of jobs that are gone or have lost their results, and of lost attempts
-    /// of jobs that have ended; the tables that came with a job stay with it. Objects younger than an hour, and all of unfinished jobs, stay. Gives how many.
+    /// of jobs that have ended; the tables that came with a job or a view stay with it. Objects younger than an hour, and all of unfinished jobs, stay. Gives how many.
     ///
     /// # Errors
     /// [`Error::Object`], [`Error::Mongo`].
     pub async fn sweep(&self, now_ms: i64) -> Result<u64, Error> {
         let outputs = self.outputs_folder().await?;
         let outputs = outputs.as_str();
+        let (_, views) = self.needed_by_views().await?;
         let failed = |source| self.unwritable(outputs, source);
         let folder = self.root().key(outputs);
         let jobs = self
@@ -186,6 +187,9 @@ impl Store {
             let Some(job) = prefix.filename().and_then(|name| name.parse::<JobId>().ok()) else {
                 continue;
             };
+            if views.contains(&job) {
+                continue;
+            }
             let found = self.find_by_id(JOBS, schema::uuid(job), "sweeping").await?;
             let state = found.map(|job| {
                 job.get_str("state")

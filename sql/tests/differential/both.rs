@@ -31,10 +31,21 @@ pub(crate) struct Both {
     small: Vec<(SmallTable, &'static str)>,
     plain: SessionContext,
     pub(crate) runtime: Runtime,
+    /// Whether partial results become one a few at a time, as those of a view do.
+    in_steps: bool,
 }
 
 impl Both {
     pub(crate) fn new() -> Self {
+        Self::over(Runtime::for_planning(), false)
+    }
+
+    /// As a view is brought up to date.
+    pub(crate) fn in_steps(runtime: Runtime) -> Self {
+        Self::over(runtime, true)
+    }
+
+    fn over(runtime: Runtime, in_steps: bool) -> Self {
         // In one partition, so that what depends on the order of rows sees the same one.
         let plain = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
         let logs = [("access", logs::access(), 7), ("app", logs::app(), 3)];
@@ -46,7 +57,6 @@ impl Both {
             let width = dataset.table.columns.len() + 4;
             register(&plain, dataset.name, &dataset.table, width, &dataset.blocks);
         }
-        let runtime = Runtime::for_planning();
         let small = [("codes", "csv", logs::CODES), ("hosts", "jsonl", logs::HOSTS)];
         let small = small.map(|(name, ending, text)| {
             let table = sql::small_table(name, Some(ending), text.as_bytes()).unwrap();
@@ -66,6 +76,7 @@ impl Both {
             small: small.into(),
             plain,
             runtime,
+            in_steps,
         }
     }
 
@@ -123,9 +134,11 @@ impl Both {
         let gathers = self.gathers(text).await;
         assert_eq!(gathers, text.contains("-- gather"), "{text}: {gathers}");
         let partials = self.partials(&query).await;
-        let partials = partials
-            .unwrap_or_else(|error| panic!("{text}: {error}"))
-            .concat();
+        let mut partials = partials.unwrap_or_else(|error| panic!("{text}: {error}"));
+        if self.in_steps {
+            partials = vec![self.merged(&query, &partials).await];
+        }
+        let partials = partials.concat();
         let answer = sql::upper(&self.runtime, &query, &partials[..]).await;
         let answer = answer.unwrap_or_else(|error| panic!("{text}: {error}"));
         let mut arrow = Vec::new();
@@ -140,6 +153,21 @@ impl Both {
         assert_eq!(tally.rows, lines, "{text}");
         let reader = datafusion::arrow::ipc::reader::StreamReader::try_new(&arrow[..], None).unwrap();
         cells(&reader.map(Result::unwrap).collect::<Vec<_>>())
+    }
+
+    /// One partial result for all: first of nothing, then of one block, two more, three more and so on.
+    async fn merged(&self, query: &Query, partials: &[Vec<u8>]) -> Vec<u8> {
+        let (mut state, mut rest, mut count) = (Vec::new(), partials, 0);
+        loop {
+            let (some, behind) = rest.split_at(count.min(rest.len()));
+            let together = [state, some.concat()].concat();
+            let merged = sql::merge(&self.runtime, query, &together[..]).await;
+            state = merged.unwrap_or_else(|error| panic!("{}: {error}", query.sql));
+            (rest, count) = (behind, count + 1);
+            if rest.is_empty() {
+                return state;
+            }
+        }
     }
 
     pub(crate) async fn plain(&self, text: &str) -> Vec<Vec<String>> {

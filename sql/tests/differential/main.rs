@@ -7,6 +7,7 @@ mod errors;
 mod fingerprints;
 mod logs;
 mod queries;
+mod views;
 
 use both::Both;
 

@@ -7,12 +7,12 @@ use std::{
 
 use control::Control;
 use model::{
-    Job,
+    Job, Processor,
     answer::{KEPT_BYTES, KEPT_ROWS},
 };
 
 use crate::{
-    commands::job,
+    commands::{job, view},
     exit::usage,
     output::{self, Format},
 };
@@ -50,7 +50,13 @@ impl Target {
     /// # Errors
     /// What can't be read or written.
     pub(crate) async fn print(&self, control: &Control, job: &Job) -> anyhow::Result<bool> {
-        self.show(&job::bytes_of(control, job).await?, job)
+        let recorded = job::bytes_of(control, job).await?;
+        match &job.spec.processor {
+            Processor::Query(query) if query.refresh.is_some() => {
+                self.write(&view::answer(control, query, &recorded).await?)
+            }
+            _ => self.show(&recorded, job),
+        }
     }
 
     /// As [`Target::print`], of an answer that is at hand.
@@ -58,17 +64,32 @@ impl Target {
     /// # Errors
     /// What can't be written.
     pub(super) fn show(&self, answer: &[u8], job: &Job) -> anyhow::Result<bool> {
+        let small = self.write(answer)?;
+        if self.tells() {
+            skipped(job).into_iter().for_each(output::note);
+        }
+        Ok(small)
+    }
+
+    /// Writes an answer, and tells what was counted on the way, where people read; gives whether it is small.
+    ///
+    /// # Errors
+    /// What can't be written.
+    pub(crate) fn write(&self, answer: &[u8]) -> anyhow::Result<bool> {
         let mut shown = Vec::new();
         let (tally, rows) = sql::render(answer, rendering(self.format), &mut shown)?;
         match &self.file {
             Some(file) => output::file(file, &shown)?,
             None => output::bytes(&shown)?,
         }
-        if self.format == Format::Table || self.file.is_some() {
+        if self.tells() {
             output::note(told(tally, rows as u64));
-            skipped(job).into_iter().for_each(output::note);
         }
         Ok(rows <= KEPT_ROWS && answer.len() <= KEPT_BYTES)
+    }
+
+    fn tells(&self) -> bool {
+        self.format == Format::Table || self.file.is_some()
     }
 }
 

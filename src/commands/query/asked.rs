@@ -125,6 +125,7 @@ impl<'a> Typed<'a> {
             version: sql::VERSION.to_string(),
             question: None,
             into: self.meant.into.map(str::to_string),
+            refresh: None,
         };
         Ok(Asked {
             query,

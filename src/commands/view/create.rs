@@ -1,0 +1,128 @@
+//! `sawmill view create`.
+
+use std::time::Duration;
+
+use clap::Args;
+use control::Control;
+use model::{Name, Priority, View, table::Format, view::Covered};
+use uuid::Uuid;
+
+use crate::{
+    cli,
+    commands::{
+        Context,
+        query::asked::{Asked, Meant, Typed, With},
+        run,
+    },
+    exit::usage,
+    output,
+};
+
+const HELP: &str = "\
+The answer is the collection NAME of the database: whoever reads it sees the old rows or the new ones. `sawmill view output \
+NAME` prints it. Only blocks that are added are computed: they are merged with what is kept of those before. When blocks \
+leave a dataset, or it is made anew, so is the view, from what is recorded where that is still kept.
+
+A view must give the same answer over the same blocks, whenever it is asked: now() and random() are refused, and the times \
+of BSD syslog, whose year is guessed. For the last hours, group by time in the view and choose among its rows, or have \
+blocks leave the dataset with `sawmill dataset set NAME --keep 30d`.
+
+A block on which the query fails is left out, and `sawmill view show NAME` names it; `sawmill view resume NAME` tries it \
+again.
+
+Examples:
+  sawmill view create by_status \"SELECT status, count(*) AS n FROM access GROUP BY status\"
+  sawmill view create by_hour \"SELECT date_bin(INTERVAL '1 hour', time) AS hour, count(*) AS n FROM access GROUP BY 1\" --every 1m
+  sawmill view create by_country \"SELECT country, count(*) AS n FROM access JOIN hosts USING (host) GROUP BY country\" --with hosts=hosts.csv";
+
+/// `sawmill view create`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = HELP)]
+pub struct CreateArgs {
+    /// Of the view, and of the collection with its answer
+    name: Name,
+    /// The query
+    #[arg(value_name = "SQL")]
+    sql: String,
+    /// Bring the answer up to date no more often than this
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = cli::span)]
+    every: Duration,
+    /// 0 to 999, a higher number goes first
+    #[arg(long, value_name = "N", default_value = "100", value_parser = run::priority, allow_negative_numbers = true)]
+    priority: Priority,
+    /// The zone in which SQL takes times that name none, such as Europe/Paris or +02:00
+    #[arg(long, value_name = "ZONE", default_value = "UTC")]
+    time_zone: String,
+    /// Send a small table along, to be joined, as it is now; may be repeated, up to 16 MiB in all
+    #[arg(long, value_name = "NAME=FILE")]
+    with: Vec<With>,
+    /// Bring up to ROWS rows together where blocks can't reduce them: for windows, joins of datasets and the like
+    #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "1000000")]
+    gather: Option<u64>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A query that is wrong or can't be kept current, with the reason; a name that is taken; what can't be reached.
+pub(super) async fn run(args: CreateArgs, control: &Control, context: &Context) -> anyhow::Result<()> {
+    let name = &args.name;
+    storage::check_collection(name.as_str()).map_err(|error| usage(error.to_string()))?;
+    let meant = Meant {
+        time_zone: &args.time_zone,
+        gather_rows: args.gather,
+        with: &args.with,
+        into: Some(name.as_str()),
+    };
+    let mut asked = Typed::new(&args.sql, meant)?.over(control).await?;
+    asked.plan(None).await?;
+    check(&asked).await?;
+    let Asked {
+        query,
+        datasets,
+        tables,
+        ..
+    } = asked;
+    let covered = datasets.iter().map(|dataset| Covered {
+        dataset: dataset.name.clone(),
+        id: dataset.id,
+        blocks: Vec::new(),
+    });
+    let created_ms = jiff::Timestamp::now().as_millisecond();
+    let view = View {
+        priority: args.priority,
+        every_ms: u64::try_from(args.every.as_millis()).unwrap_or(u64::MAX),
+        ..View::new(name.clone(), Uuid::now_v7(), query, covered.collect(), created_ms)
+    };
+    control.create_view(view, tables).await?;
+    let database = control.store().database();
+    if context.json() {
+        return output::json(&serde_json::json!({ "view": name, "database": database }));
+    }
+    output::line(format_args!(
+        "view {name} is made: its answer will be in the collection {name} of the database {database}, \
+         `sawmill view output {name}` prints it"
+    ))
+}
+
+/// Whether the query gives the same answer over the same blocks, whenever it is asked.
+async fn check(asked: &Asked) -> anyhow::Result<()> {
+    let Asked { query, runtime, .. } = asked;
+    if !runtime.is_repeatable(query).await? {
+        return Err(usage(
+            "a view can't contain now(), random() or another function that differs from call to call: what is merged once \
+             can't be taken back. Have the view group by time, as in date_bin(INTERVAL '1 hour', time), and choose the last \
+             hours among its rows, or have old blocks leave with `sawmill dataset set NAME --keep 30d`",
+        ));
+    }
+    let explained = runtime.explain(query).await?;
+    for (table, (name, columns)) in query.tables.iter().zip(&explained.reads) {
+        if table.table.format == Format::Syslog && columns.iter().any(|column| column == "time") {
+            return Err(usage(format!(
+                "a view can't read the column time of {name}: the times of BSD syslog have no year, and which one is meant \
+                 depends on when it is asked. Have the logs written as RFC 5424, or leave time out of the view",
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! `sawmill view list` and `sawmill view show`.
+
+use std::{ops::Range, time::Duration};
+
+use control::Control;
+use model::{
+    Name, View,
+    table::Table,
+    view::{Seen, ViewState},
+};
+use serde::Serialize;
+
+use crate::{commands::Context, output};
+
+/// Blocks that are left out and told to people; programs get all.
+const TOLD: usize = 20;
+
+/// A view for programs.
+#[derive(Serialize)]
+struct Shown {
+    name: String,
+    state: &'static str,
+    query: String,
+    every_ms: u64,
+    priority: u16,
+    datasets: Vec<ShownDataset>,
+    /// Blocks that are not in the answer and not left out.
+    lag_blocks: u64,
+    left_out: Vec<ShownLeftOut>,
+    /// The job whose merge holds the merged state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merged_by: Option<String>,
+    /// The refresh that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    under_way: Option<String>,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refreshed_at: Option<String>,
+    /// Refreshes that failed since one succeeded, and why the last one did.
+    failures: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ShownDataset {
+    name: String,
+    /// Blocks in the answer, as ranges: the first, and one past the last.
+    covered: Vec<Range<u32>>,
+    /// Columns that the dataset has and the view does not know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown_columns: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ShownLeftOut {
+    dataset: String,
+    block: u32,
+    why: String,
+}
+
+impl Shown {
+    fn new(view: &View, seen: &[Seen]) -> Self {
+        let tables = view.query.tables.iter().map(|table| &table.table);
+        let datasets = view.covered.iter().zip(tables).zip(seen);
+        let datasets = datasets.map(|((covered, pinned), seen)| ShownDataset {
+            name: covered.dataset.to_string(),
+            covered: covered.blocks.clone(),
+            unknown_columns: unknown_columns(pinned, seen),
+        });
+        let left_out = view.left_out.iter().map(|out| {
+            let dataset = view.covered.get(out.table as usize);
+            ShownLeftOut {
+                dataset: dataset
+                    .map(|covered| covered.dataset.to_string())
+                    .unwrap_or_default(),
+                block: out.block,
+                why: out.why.clone(),
+            }
+        });
+        Self {
+            name: view.name.to_string(),
+            state: view.state.as_str(),
+            query: view.query.sql.clone(),
+            every_ms: view.every_ms,
+            priority: view.priority.get(),
+            datasets: datasets.collect(),
+            lag_blocks: view.lag_blocks(seen),
+            left_out: left_out.collect(),
+            merged_by: view.merged.map(|merged| merged.job.to_string()),
+            under_way: view.under_way.map(|job| job.to_string()),
+            created_at: output::time(view.created_ms),
+            refreshed_at: view.refreshed_ms.map(output::time),
+            failures: view.failures,
+            error: view.obstacle(seen).or_else(|| view.error.clone()),
+        }
+    }
+}
+
+/// Columns that came to a dataset after the view was made.
+fn unknown_columns(pinned: &Table, seen: &Seen) -> Vec<String> {
+    let Some((_, Some(now))) = seen else {
+        return Vec::new();
+    };
+    let is_known = |name: &str| pinned.columns.iter().any(|column| column.name == name);
+    let new = now.columns.iter().filter(|column| !is_known(&column.name));
+    new.map(|column| column.name.clone()).collect()
+}
+
+/// Lists views.
+///
+/// # Errors
+/// What can't be reached or read.
+pub(super) async fn list(control: &Control, context: &Context) -> anyhow::Result<()> {
+    let mut shown = Vec::new();
+    for view in control.views().await? {
+        let seen = control.seen_by(&view).await?;
+        shown.push((Shown::new(&view, &seen), view));
+    }
+    if context.json() {
+        return output::json(&shown.iter().map(|(shown, _)| shown).collect::<Vec<_>>());
+    }
+    if shown.is_empty() {
+        output::note("no views; `sawmill view create NAME SQL` makes one");
+        return Ok(());
+    }
+    let rows = shown.iter().map(|(shown, view)| {
+        [
+            shown.name.clone(),
+            state_of(view, shown),
+            output::grouped(shown.datasets.iter().map(|dataset| count(&dataset.covered)).sum()),
+            output::grouped(shown.lag_blocks),
+            output::grouped(shown.left_out.len() as u64),
+            view.refreshed_ms.map_or_else(|| "never".into(), output::ago),
+        ]
+    });
+    output::table(
+        &["NAME", "STATE", ">BLOCKS", ">LAG", ">LEFT OUT", "REFRESHED"],
+        rows,
+    )
+}
+
+fn count(ranges: &[Range<u32>]) -> u64 {
+    ranges.iter().map(|range| range.len() as u64).sum()
+}
+
+fn state_of(view: &View, shown: &Shown) -> String {
+    match (view.state, &shown.error) {
+        (ViewState::Active, Some(_)) => "failing".into(),
+        (ViewState::Removed, _) => "being removed".into(),
+        (state, _) => state.as_str().into(),
+    }
+}
+
+/// Shows a view.
+///
+/// # Errors
+/// An unknown view; what can't be reached or read.
+pub(super) async fn run(name: &Name, control: &Control, context: &Context) -> anyhow::Result<()> {
+    let view = control.view(name).await?;
+    let seen = control.seen_by(&view).await?;
+    let shown = Shown::new(&view, &seen);
+    if context.json() {
+        return output::json(&serde_json::json!({ "view": shown }));
+    }
+    let mut pairs = vec![
+        ("name", shown.name.clone()),
+        ("state", state_of(&view, &shown)),
+        ("query", shown.query.clone()),
+    ];
+    pairs.extend(shown.datasets.iter().map(|dataset| ("blocks", blocks(dataset))));
+    let unknown = shown
+        .datasets
+        .iter()
+        .filter(|dataset| !dataset.unknown_columns.is_empty());
+    pairs.extend(unknown.map(|dataset| {
+        let columns = dataset.unknown_columns.join(", ");
+        let told = format!(
+            "{} has {columns} since, which the view does not know: make it anew to read them",
+            dataset.name
+        );
+        ("columns", told)
+    }));
+    pairs.push(("lag", output::counted(shown.lag_blocks, "block")));
+    pairs.push(("every", output::duration(Duration::from_millis(view.every_ms))));
+    pairs.push(("created", output::time(view.created_ms)));
+    let refreshed = view
+        .refreshed_ms
+        .map(|at| format!("{}, {}", output::time(at), output::ago(at)));
+    pairs.push(("refreshed", refreshed.unwrap_or_else(|| "never".into())));
+    pairs.extend(
+        shown
+            .under_way
+            .clone()
+            .map(|job| ("under way", format!("job {job}"))),
+    );
+    pairs.extend(shown.error.clone().map(|error| ("error", error)));
+    if view.merged.is_some() {
+        let rows = output::counted(control.store().view_rows(name).await?, "row");
+        let database = control.store().database();
+        pairs.push((
+            "answer",
+            format!(
+                "{rows} in the collection {name} of the database {database}; `sawmill view output {name}` prints them"
+            ),
+        ));
+    }
+    output::pairs(&pairs)?;
+    if !shown.left_out.is_empty() {
+        output::line("\nleft out, until `sawmill view resume` tries them again:")?;
+        for out in shown.left_out.iter().take(TOLD) {
+            output::line(format_args!("  {} block {}: {}", out.dataset, out.block, out.why))?;
+        }
+        let more = shown.left_out.len().saturating_sub(TOLD);
+        if more > 0 {
+            output::line(format_args!("  … and {more} more (--output json has all)"))?;
+        }
+    }
+    Ok(())
+}
+
+/// As in `access: 11 blocks, 0-7 and 9-11`.
+fn blocks(dataset: &ShownDataset) -> String {
+    let ranges = dataset.covered.iter().map(|range| match range.len() {
+        1 => range.start.to_string(),
+        _ => format!("{}-{}", range.start, range.end - 1),
+    });
+    let count = output::counted(count(&dataset.covered), "block");
+    let ranges: Vec<String> = ranges.collect();
+    if ranges.is_empty() {
+        format!("{}: {count}", dataset.name)
+    } else {
+        format!("{}: {count} ({})", dataset.name, ranges.join(", "))
+    }
+}
