@@ -225,6 +225,10 @@ async fn what_cannot_be_kept_current_is_refused(roles: &Roles) {
         let refused = roles.command(&["view", "create", name, sql]).await.code(code);
         assert!(refused.stderr.contains(told), "{sql}: {}", refused.stderr);
     }
+    names_that_are_taken_are_told(roles).await;
+}
+
+async fn names_that_are_taken_are_told(roles: &Roles) {
     let _ = roles
         .command(&[
             "view",

@@ -4,10 +4,15 @@
 //! is a job over the blocks that are new, whose merge adds to that state. When covered blocks have left, or a dataset
 //! has been made anew, so is the state: from all blocks that are there.
 
+mod ranges;
+#[cfg(test)]
+mod tests;
+
 use std::{ops::Range, time::Duration};
 
 use uuid::Uuid;
 
+use self::ranges::{count, joined, without};
 use crate::{
     Failure, FailureKind, Job, JobId, JobSpec, JobState, Name, Parts, Priority, Processor,
     parts::{BadParts, MOST_PARTS, Source},
@@ -156,13 +161,8 @@ impl View {
 
     /// Blocks of the datasets that are neither covered nor left out.
     pub fn lag_blocks(&self, seen: &[Seen]) -> u64 {
-        let wanted = self.wanted(seen);
-        let anew = self.is_outdated(seen);
-        let missing = wanted.iter().zip(&self.covered).map(|(wanted, covered)| {
-            let known: &[_] = if anew { &[] } else { &covered.blocks };
-            count(&without(wanted, known))
-        });
-        missing.sum()
+        let missing = self.missing(seen, self.is_outdated(seen));
+        missing.iter().map(|ranges| count(ranges)).sum()
     }
 
     /// Why the view can't be brought up to date as its datasets stand.
@@ -206,12 +206,7 @@ impl View {
             || self.failures > 0
             || self.query.version != version
             || self.is_outdated(seen);
-        let wanted = self.wanted(seen);
-        let mut ranges: Vec<Vec<Range<u32>>> = wanted
-            .iter()
-            .zip(&self.covered)
-            .map(|(wanted, covered)| without(wanted, if anew { &[] } else { &covered.blocks }))
-            .collect();
+        let mut ranges = self.missing(seen, anew);
         if !anew && ranges.iter().all(Vec::is_empty) {
             return Ok(None);
         }
@@ -331,6 +326,14 @@ impl View {
         self.error = None;
     }
 
+    /// The blocks that are to go into the answer, by dataset: all that belong there when it is made anew.
+    fn missing(&self, seen: &[Seen], anew: bool) -> Vec<Vec<Range<u32>>> {
+        let wanted = self.wanted(seen);
+        let all = wanted.iter().zip(&self.covered);
+        all.map(|(wanted, covered)| without(wanted, if anew { &[] } else { &covered.blocks }))
+            .collect()
+    }
+
     /// The blocks that belong into the answer, by dataset.
     fn wanted(&self, seen: &[Seen]) -> Vec<Vec<Range<u32>>> {
         let of_table = |(table, seen): (u32, &Seen)| {
@@ -416,43 +419,3 @@ fn is_of_block(kind: FailureKind) -> bool {
         | FailureKind::Deaths => true,
     }
 }
-
-fn count(ranges: &[Range<u32>]) -> u64 {
-    ranges.iter().map(|range| range.len() as u64).sum()
-}
-
-/// In order, neighbours together.
-fn joined(mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
-    ranges.sort_unstable_by_key(|range| range.start);
-    let mut joined: Vec<Range<u32>> = Vec::new();
-    for range in ranges.into_iter().filter(|range| !range.is_empty()) {
-        match joined.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => joined.push(range),
-        }
-    }
-    joined
-}
-
-/// What of `ranges` is in none of `others`; both in order.
-fn without(ranges: &[Range<u32>], others: &[Range<u32>]) -> Vec<Range<u32>> {
-    let mut left = Vec::new();
-    for range in ranges {
-        let mut from = range.start;
-        for other in others {
-            if other.start > from {
-                left.push(from..other.start.min(range.end));
-            }
-            from = from.max(other.end);
-            if from >= range.end {
-                break;
-            }
-        }
-        left.push(from..range.end);
-    }
-    left.retain(|range| !range.is_empty());
-    left
-}
-
-#[cfg(test)]
-mod tests;

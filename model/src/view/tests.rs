@@ -1,3 +1,8 @@
+#![expect(
+    clippy::single_range_in_vec_init,
+    reason = "blocks are told as ranges, often one"
+)]
+
 use super::*;
 use crate::{job::Counts, parts::Part, processor::QueryTable, table::Column, table::ColumnType};
 

@@ -206,15 +206,20 @@ pub(super) async fn run(name: &Name, control: &Control, context: &Context) -> an
         ));
     }
     output::pairs(&pairs)?;
-    if !shown.left_out.is_empty() {
-        output::line("\nleft out, until `sawmill view resume` tries them again:")?;
-        for out in shown.left_out.iter().take(TOLD) {
-            output::line(format_args!("  {} block {}: {}", out.dataset, out.block, out.why))?;
-        }
-        let more = shown.left_out.len().saturating_sub(TOLD);
-        if more > 0 {
-            output::line(format_args!("  … and {more} more (--output json has all)"))?;
-        }
+    tell_left_out(&shown.left_out)
+}
+
+fn tell_left_out(left_out: &[ShownLeftOut]) -> anyhow::Result<()> {
+    if left_out.is_empty() {
+        return Ok(());
+    }
+    output::line("\nleft out, until `sawmill view resume` tries them again:")?;
+    for out in left_out.iter().take(TOLD) {
+        output::line(format_args!("  {} block {}: {}", out.dataset, out.block, out.why))?;
+    }
+    let more = left_out.len().saturating_sub(TOLD);
+    if more > 0 {
+        output::line(format_args!("  … and {more} more (--output json has all)"))?;
     }
     Ok(())
 }
