@@ -216,7 +216,7 @@ pub async fn upper(runtime: &Runtime, query: &Query, partials: &[u8]) -> Result<
 ///
 /// # Errors
 /// As [`upper`].
-pub async fn merge(runtime: &Runtime, query: &Query, partials: impl Read) -> Result<Vec<u8>, Error> {
+pub async fn merge(runtime: &Runtime, query: &Query, partials: &[u8]) -> Result<Vec<u8>, Error> {
     let halves = runtime.halves(query).await?;
     let (partials, tally) = wire::read_frames(partials, halves.lower.len())?;
     let mut frames = wire::Frames::new(tally);
