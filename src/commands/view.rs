@@ -47,7 +47,7 @@ pub struct OneView {
 pub struct OutputArgs {
     /// Of the view
     name: Name,
-    /// Write the answer to this file, in the form that its ending tells: json, csv, arrow
+    /// Write the answer to this file, in the form that its ending tells: json, csv, arrow, parquet
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
 }
