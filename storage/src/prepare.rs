@@ -138,7 +138,12 @@ fn of_entry(tag: usize, data: &DoneData, sources: &Sources, pieces: &mut Vec<Pie
             }
             Outcome::Ok { output, fingerprint } => {
                 for index in all.indexes() {
-                    let document = ok_document(data.job, run(index, 1), output, fingerprint.as_deref());
+                    let document = ok_document(
+                        data.job,
+                        run(index, 1),
+                        output,
+                        fingerprint.as_deref().and_then(hex),
+                    );
                     push(run(index, 1), Effect::Ok, document);
                 }
             }
@@ -156,7 +161,7 @@ fn of_entry(tag: usize, data: &DoneData, sources: &Sources, pieces: &mut Vec<Pie
                 }
             }
             Outcome::Reused { job, index, waited } => match sources.get(&(*job, *index)) {
-                Some(output) => {
+                Some(found) => {
                     for index in all.indexes() {
                         let effect = if *waited {
                             Effect::Executed
@@ -166,7 +171,7 @@ fn of_entry(tag: usize, data: &DoneData, sources: &Sources, pieces: &mut Vec<Pie
                         push(
                             run(index, 1),
                             effect,
-                            ok_document(data.job, run(index, 1), output, None),
+                            ok_document(data.job, run(index, 1), &found.output, found.fingerprint),
                         );
                     }
                 }
@@ -189,7 +194,7 @@ fn head(job: JobId, run: Run) -> Raw {
     document
 }
 
-fn ok_document(job: JobId, run: Run, output: &Output, fingerprint: Option<&str>) -> Raw {
+fn ok_document(job: JobId, run: Run, output: &Output, fingerprint: Option<[u8; 16]>) -> Raw {
     let mut document = head(job, run);
     match output {
         Output::Inline(payload) => match std::str::from_utf8(&payload.0) {
@@ -206,7 +211,7 @@ fn ok_document(job: JobId, run: Run, output: &Output, fingerprint: Option<&str>)
             document.append(cstr!("stored"), stored);
         }
     }
-    if let Some(bytes) = fingerprint.and_then(hex) {
+    if let Some(bytes) = fingerprint {
         document.append(cstr!("fingerprint"), raw_key(&bytes));
     }
     document

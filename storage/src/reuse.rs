@@ -1,6 +1,9 @@
 //! Partial results that answer a subtask without running it.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bson::{Bson, doc, raw::RawBsonRef};
 use model::{Fingerprint, JobId, Outcome, Output};
@@ -13,8 +16,20 @@ use crate::{
     schema::{self, RESULTS, key, result_key},
 };
 
+/// A result that ends refer to.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) output: Output,
+    /// Set where the result that is recorded from it shall be found in its place.
+    pub(crate) fingerprint: Option<[u8; 16]>,
+}
+
 /// What was found of the results that ends refer to.
-pub(crate) type Sources = HashMap<(JobId, u32), Output>;
+pub(crate) type Sources = HashMap<(JobId, u32), Found>;
+
+/// A result of a job older than this passes its fingerprint on when it is reused, so that retention does not end the reuse.
+/// Younger ones don't: each look-up reads all results of a fingerprint.
+const PASSED_ON_AFTER: Duration = Duration::from_secs(6 * 3600);
 
 /// Fingerprints or keys in one query.
 const KEYS: usize = 1000;
@@ -46,7 +61,9 @@ impl Store {
                 ) else {
                     continue;
                 };
-                found.insert(Fingerprint(print), (job, index));
+                // The newest stays longest.
+                let newest = found.entry(Fingerprint(print)).or_insert((job, index));
+                *newest = (*newest).max((job, index));
             }
         }
         Ok(found)
@@ -79,15 +96,27 @@ impl Store {
                 };
                 let partial = results::decode(document)?;
                 if let Ok(output) = partial.result {
-                    sources.insert((job, partial.index), output);
+                    let print = document.get_binary("fingerprint").ok();
+                    let print = print.and_then(|print| print.bytes.try_into().ok());
+                    let fingerprint = print.filter(|_| is_old(job));
+                    sources.insert((job, partial.index), Found { output, fingerprint });
                 }
             }
         }
-        for (source, output) in &mut sources {
-            if let (Output::Stored { .. }, Some(&user)) = (&*output, wanted.get(source)) {
-                *output = self.copy_output(output, user, *source).await;
+        for (source, found) in &mut sources {
+            if let (Output::Stored { .. }, Some(&user)) = (&found.output, wanted.get(source)) {
+                found.output = self.copy_output(&found.output, user, *source).await;
             }
         }
         Ok(sources)
     }
+}
+
+/// By the time in its id.
+fn is_old(job: JobId) -> bool {
+    let Some(submitted) = job.0.get_timestamp() else {
+        return false;
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.as_secs().saturating_sub(submitted.to_unix().0) > PASSED_ON_AFTER.as_secs()
 }
