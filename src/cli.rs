@@ -87,6 +87,9 @@ enum Command {
     /// Ask a question in SQL over the lines of a dataset
     #[cfg(feature = "sql")]
     Query(commands::query::QueryArgs),
+    /// Show what a query would do: its halves, the blocks to read, what is recorded already
+    #[cfg(feature = "sql")]
+    Explain(commands::query::explain::ExplainArgs),
     /// Keep the answers of queries current as blocks are added
     #[cfg(feature = "sql")]
     #[command(subcommand)]
@@ -293,6 +296,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Run(args) => commands::run::run(args, &context).await?,
         #[cfg(feature = "sql")]
         Command::Query(args) => commands::query::run(args, &context).await?,
+        #[cfg(feature = "sql")]
+        Command::Explain(args) => commands::query::explain::run(args, &context).await?,
         #[cfg(feature = "sql")]
         Command::View(command) => commands::view::run(command, &context).await?,
         Command::Job(command) => commands::job::run(command, &context).await?,

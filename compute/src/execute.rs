@@ -67,7 +67,19 @@ pub(crate) async fn entry(
                     .map(|block| Fingerprint::of(&entry.processor, at.table as usize, block).to_string());
                 ended.push(Ended::Product { product, fingerprint });
             }
-            Err(Stop::Failed(failure)) => ended.push(Ended::Other(unsuccessful(&entry, failure))),
+            Err(Stop::Failed(failure)) => {
+                let skipped = block
+                    .filter(|_| may_skip(&entry, &failure))
+                    .and_then(|block| engine.left_out(subtask, &entry.processor, block));
+                ended.push(match skipped {
+                    // Nobody else is answered from it: the file may come back.
+                    Some(product) => Ended::Product {
+                        product,
+                        fingerprint: None,
+                    },
+                    None => Ended::Other(unsuccessful(&entry, failure)),
+                });
+            }
             Err(Stop::Cancelled) => break,
         }
     }
@@ -98,6 +110,13 @@ pub(crate) fn panicked(entry: &EntryData, node: &Name) -> DoneData {
     let message = "running it panicked on the node: its log has the place; please report it";
     let outcome = unsuccessful(entry, Failure::new(FailureKind::Start, message));
     DoneData::all(&OwnedData::from(entry), Some(node.clone()), outcome)
+}
+
+/// Whether a block is left out instead of failing. Once it has failed before, on another node where there is one: this
+/// node may be the one that does not see the file.
+fn may_skip(entry: &EntryData, failure: &Failure) -> bool {
+    let last = entry.past.failed + 1 >= entry.max_attempts;
+    entry.skip_missing && failure.kind == FailureKind::Missing && (last || entry.past.failed > 0)
 }
 
 fn unsuccessful(entry: &EntryData, failure: Failure) -> Outcome {
@@ -267,6 +286,7 @@ mod tests {
             processor: Processor::Noop,
             max_attempts: 2,
             reuse: false,
+            skip_missing: false,
             avoid: Vec::new(),
             at: None,
             blocks: vec![Block::inline("a"), Block::inline("b")],

@@ -46,7 +46,7 @@ impl Config {
     /// What it offers to processors.
     fn capabilities(&self) -> Vec<Requirement> {
         let exec = self.allow_exec.then_some(Requirement::Exec);
-        let sql = engine::WITH_SQL.then_some(Requirement::Sql);
+        let sql = engine::SQL_VERSION.map(|_| Requirement::Sql);
         exec.into_iter().chain(sql).collect()
     }
 }
@@ -127,6 +127,7 @@ async fn serve_term(
         version: env!("CARGO_PKG_VERSION").to_string(),
         slots: config.slots,
         capabilities: config.capabilities(),
+        sql: engine::SQL_VERSION.map(str::to_owned),
         wake: 0,
     };
     let worker = Worker::register(&term, data).await?;

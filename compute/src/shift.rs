@@ -17,6 +17,7 @@ use model::{
     EntryName, JobId, Requirement,
     claim::{Admission, admit},
     health::{Health, TIME_OUT},
+    processor::Offer,
     znode::{self, DoneData, EntryData, OwnedData},
 };
 use storage::Store;
@@ -367,6 +368,10 @@ impl Shift {
     /// What of `names` to claim now, at most `room`. A suspect runs alone: it is claimed when nothing runs, and until then nothing else.
     fn admit(&mut self, names: Vec<EntryName>, room: usize, now: Instant) -> Vec<(EntryName, EntryData)> {
         let mut claims: Vec<(EntryName, EntryData)> = Vec::new();
+        let offer = Offer {
+            capabilities: &self.capabilities,
+            sql: engine::SQL_VERSION,
+        };
         for name in names {
             if claims.len() == room {
                 break;
@@ -381,9 +386,9 @@ impl Shift {
             let idle = self.held.is_empty() && claims.is_empty();
             let age = self.shelf.age(&name, now);
             let entry = (&data.processor, &data.past, &data.avoid[..]);
-            match admit(&self.config.node, &self.capabilities, idle, age, entry) {
+            match admit(&self.config.node, offer, idle, age, entry) {
                 Admission::Leave => {
-                    if !data.processor.fits(&self.capabilities) {
+                    if !data.processor.fits(offer) {
                         self.shelf.pass_over(&name);
                     }
                 }

@@ -19,8 +19,8 @@ pub enum Error {
     BadParts(#[from] BadParts),
     /// A dataset that nobody added.
     #[error(
-        "no such dataset: {name}{}; `sawmill dataset list` shows all, `sawmill dataset add` makes one",
-        near.as_ref().map(|near| format!(", did you mean {near}?")).unwrap_or_default()
+        "no such dataset: {name}; {}`sawmill dataset list` shows all, `sawmill dataset add` makes one",
+        near.as_ref().map(|near| format!("did you mean {near}? ")).unwrap_or_default()
     )]
     NoSuchDataset {
         /// Its name.

@@ -9,6 +9,7 @@ mod audit;
 mod datasets;
 mod doctor;
 mod error;
+mod foresee;
 mod obstacles;
 mod output;
 mod status;
@@ -26,7 +27,8 @@ pub use audit::{AuditReport, JobTally};
 pub use datasets::{AddReport, Source};
 pub use doctor::{Check, Verdict, examine};
 pub use error::{Error, is_usage};
-pub use status::{Candidate, Places, Status, StorageUse, UnfinishedJob, Worker};
+pub use foresee::{Foreseen, ForeseenDataset};
+pub use status::{Candidate, OutOfStep, Places, Status, StorageUse, UnfinishedJob, Worker};
 pub use submit::new_job_id;
 
 /// A handle on a mill; cloning is cheap.

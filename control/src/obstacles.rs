@@ -1,8 +1,11 @@
 //! Why a job stands still: what a user who waits should know.
 
-use model::{JobId, JobState};
+use model::{JobId, JobState, Requirement};
 
-use crate::{Control, Error, Status};
+use crate::{Control, Error, Status, Worker};
+
+/// Compute nodes that are named.
+const NAMED: usize = 3;
 
 impl Control {
     /// What keeps a job from going on, each with what to do about it; nothing when it just runs long.
@@ -17,8 +20,11 @@ impl Control {
             Err(error) => return Err(error),
         };
         let mut obstacles = missing_roles(&status);
-        let needs_exec = !job.spec.processor.requirements().is_empty();
+        let processor = &job.spec.processor;
+        let needs_exec = processor.requirements().contains(&Requirement::Exec);
         let workers: Vec<_> = status.workers.iter().filter(|worker| worker.alive).collect();
+        let version = processor.sql_version();
+        obstacles.extend(version.and_then(|version| no_such_version(version, &workers)));
         if needs_exec && !workers.is_empty() && !workers.iter().any(|worker| worker.allow_exec) {
             obstacles.push("no compute node runs commands: start one with --allow-exec".to_string());
         }
@@ -34,6 +40,27 @@ impl Control {
         }
         Ok(obstacles)
     }
+}
+
+/// Says that no compute node runs the version of a query, where there are compute nodes at all.
+fn no_such_version(version: &str, workers: &[&Worker]) -> Option<String> {
+    if workers.is_empty()
+        || workers
+            .iter()
+            .any(|worker| worker.sql.as_deref() == Some(version))
+    {
+        return None;
+    }
+    let others = workers.iter().take(NAMED).map(|worker| match &worker.sql {
+        Some(other) => format!("{} runs {other}", worker.node),
+        None => format!("{} answers no queries", worker.node),
+    });
+    let others = others.collect::<Vec<_>>().join(", ");
+    let more = if workers.len() > NAMED { ", …" } else { "" };
+    Some(format!(
+        "the query was asked by version {version}, which no compute node runs ({others}{more}): bring the nodes and the \
+         `sawmill` that asks to one version"
+    ))
 }
 
 /// Roles that nobody plays, each with how to start one.

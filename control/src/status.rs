@@ -20,6 +20,8 @@ pub struct Status {
     pub workers: Vec<Worker>,
     /// Entries in the three places.
     pub entries: Places,
+    /// Who runs another version than the leader.
+    pub out_of_step: Vec<OutOfStep>,
     /// What does not belong under the three roots: path and why it was skipped.
     pub strange: Vec<String>,
     /// Unfinished jobs: active ones, then pending ones in the order of admission; at most a thousand.
@@ -43,6 +45,21 @@ pub struct Candidate {
     pub version: String,
 }
 
+/// Somebody who runs another version than the leader. Queries are answered by compute nodes of one version alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OutOfStep {
+    /// `dispatcher`, `compute` or `watcher`.
+    pub role: &'static str,
+    /// Name of the node of a compute node, of others that of their znode.
+    pub name: String,
+    /// Host name of its machine.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+}
+
 /// A worker: one incarnation of a compute node.
 #[derive(Clone, Debug, Serialize)]
 pub struct Worker {
@@ -54,6 +71,10 @@ pub struct Worker {
     pub host: String,
     /// Process id.
     pub pid: u32,
+    /// Version of Sawmill.
+    pub version: String,
+    /// The version of the halves of queries that it runs; none: it answers no queries.
+    pub sql: Option<String>,
     /// Whether it lives.
     pub alive: bool,
     /// Entries that it runs at once.
@@ -164,15 +185,17 @@ impl Control {
 fn of_snapshot(snapshot: &Snapshot, reports: &[NodeReport], now_ms: i64) -> Status {
     let census = &snapshot.census;
     let mut dispatchers = snapshot.dispatchers.iter().map(Candidate::from);
+    let leader = dispatchers.next();
+    let standby: Vec<Candidate> = dispatchers.collect();
+    let watchers: Vec<Candidate> = snapshot.watchers.iter().map(Candidate::from).collect();
+    let workers = census.workers.iter().map(|view| worker(view, reports, now_ms));
+    let workers: Vec<Worker> = workers.collect();
     Status {
-        leader: dispatchers.next(),
-        standby: dispatchers.collect(),
-        watchers: snapshot.watchers.iter().map(Candidate::from).collect(),
-        workers: census
-            .workers
-            .iter()
-            .map(|view| worker(view, reports, now_ms))
-            .collect(),
+        out_of_step: out_of_step(leader.as_ref(), &standby, &watchers, &workers),
+        leader,
+        standby,
+        watchers,
+        workers,
         entries: Places {
             unowned: census.unowned.len(),
             owned: census.workers.iter().map(|worker| worker.entries.len()).sum(),
@@ -187,6 +210,44 @@ fn of_snapshot(snapshot: &Snapshot, reports: &[NodeReport], now_ms: i64) -> Stat
         storage: None,
         took_ms: 0,
     }
+}
+
+/// Who lives and runs another version than the leader; nobody where that is not known.
+fn out_of_step(
+    leader: Option<&Candidate>,
+    standby: &[Candidate],
+    watchers: &[Candidate],
+    workers: &[Worker],
+) -> Vec<OutOfStep> {
+    let Some(leader) = leader.filter(|leader| !leader.version.is_empty()) else {
+        return Vec::new();
+    };
+    let candidate = |role: &'static str| {
+        move |candidate: &Candidate| OutOfStep {
+            role,
+            name: candidate.name.clone(),
+            host: candidate.host.clone(),
+            pid: candidate.pid,
+            version: candidate.version.clone(),
+        }
+    };
+    let compute = workers
+        .iter()
+        .filter(|worker| worker.alive)
+        .map(|worker| OutOfStep {
+            role: "compute",
+            name: worker.node.clone(),
+            host: worker.host.clone(),
+            pid: worker.pid,
+            version: worker.version.clone(),
+        });
+    let all = standby
+        .iter()
+        .map(candidate("dispatcher"))
+        .chain(compute)
+        .chain(watchers.iter().map(candidate("watcher")));
+    all.filter(|one| !one.version.is_empty() && one.version != leader.version)
+        .collect()
 }
 
 impl From<&CandidateView> for Candidate {
@@ -211,6 +272,8 @@ fn worker(view: &WorkerView, reports: &[NodeReport], now_ms: i64) -> Worker {
         node: data.map(|data| data.node.to_string()).unwrap_or_default(),
         host: data.map(|data| data.host.clone()).unwrap_or_default(),
         pid: data.map_or(0, |data| data.pid),
+        version: data.map(|data| data.version.clone()).unwrap_or_default(),
+        sql: data.and_then(|data| data.sql.clone()),
         alive: view.alive,
         slots: data.map_or(0, |data| data.slots),
         allow_exec: data.is_some_and(|data| data.capabilities.contains(&Requirement::Exec)),

@@ -131,6 +131,7 @@ impl Active {
             processor: self.job.spec.processor.clone(),
             max_attempts: self.job.spec.retry.max_attempts,
             reuse: self.job.spec.reuse,
+            skip_missing: self.job.spec.skip_missing,
             avoid,
             at,
             blocks,

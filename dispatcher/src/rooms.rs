@@ -7,6 +7,7 @@ use model::{
     Processor, Requirement,
     feed::{allowance, bounds},
     rendezvous,
+    znode::WorkerData,
 };
 
 use crate::{Error, feeding::Planned, leading::Leading};
@@ -18,44 +19,75 @@ pub(crate) struct Room {
     pub(crate) workers: usize,
 }
 
-/// Room by class.
-pub(crate) struct Rooms([Room; CLASSES.len()]);
+/// What jobs ask of a worker: those of one class fit the same workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Class {
+    wanted: &'static [Requirement],
+    sql: Option<String>,
+}
 
-/// What processors may ask of a worker.
-const CLASSES: [&[Requirement]; 3] = [&[], &[Requirement::Exec], &[Requirement::Sql]];
+impl Class {
+    fn of(processor: &Processor) -> Self {
+        Self {
+            wanted: processor.requirements(),
+            sql: processor.sql_version().map(str::to_owned),
+        }
+    }
 
-impl Rooms {
-    pub(crate) fn of(&mut self, processor: &Processor) -> &mut Room {
-        &mut self.0[class(processor)]
+    fn is_of(&self, processor: &Processor) -> bool {
+        self.wanted == processor.requirements() && self.sql.as_deref() == processor.sql_version()
     }
 }
 
-fn class(processor: &Processor) -> usize {
-    let wanted = processor.requirements();
-    CLASSES
-        .iter()
-        .position(|class| *class == wanted)
-        .unwrap_or_default()
+/// What there is of the jobs of a class.
+struct Standing<'a> {
+    processor: &'a Processor,
+    /// Entries in flight.
+    flying: usize,
+}
+
+/// Room by class.
+pub(crate) struct Rooms(Vec<(Class, Room)>);
+
+impl Rooms {
+    pub(crate) fn of(&mut self, processor: &Processor) -> &mut Room {
+        let known = self.0.iter().position(|(class, _)| class.is_of(processor));
+        let at = known.unwrap_or_else(|| {
+            let none = Room {
+                left: 0,
+                slots: 0,
+                workers: 0,
+            };
+            self.0.push((Class::of(processor), none));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
 }
 
 impl Leading {
     /// How much there is room for, by class of requirements.
     pub(crate) async fn rooms(&mut self) -> Result<Rooms, Error> {
-        let mut flying = [0; CLASSES.len()];
-        let mut jobs = [0; CLASSES.len()];
+        let mut classes: Vec<(Class, Standing<'_>)> = Vec::new();
         for active in self.jobs.values() {
-            let class = class(&active.job.spec.processor);
-            flying[class] += active.ledger.in_flight_entries();
-            jobs[class] += 1;
+            let processor = &active.job.spec.processor;
+            let known = classes.iter().position(|(class, _)| class.is_of(processor));
+            let at = known.unwrap_or_else(|| {
+                let standing = Standing { processor, flying: 0 };
+                classes.push((Class::of(processor), standing));
+                classes.len() - 1
+            });
+            classes[at].1.flying += active.ledger.in_flight_entries();
         }
         // Nothing waits of what was never fed.
-        let waiting = if flying.iter().all(|&entries| entries == 0) {
+        let waiting = if classes.iter().all(|(_, standing)| standing.flying == 0) {
             0
         } else {
             self.leader.unowned_count().await?
         };
-        let overtaking = std::mem::take(&mut self.overtaking);
-        let room = |class: usize| {
+        let overtaking = self.overtaking;
+        let alone = classes.len() == 1;
+        let room = |standing: &Standing<'_>| {
             let fitting = self
                 .census
                 .workers
@@ -63,27 +95,28 @@ impl Leading {
                 .filter(|worker| worker.alive)
                 .filter_map(|worker| {
                     let data = worker.data.as_ref().ok()?;
-                    CLASSES[class]
-                        .iter()
-                        .all(|needed| data.capabilities.contains(needed))
-                        .then_some(data.slots)
+                    standing.processor.fits(data.offer()).then_some(data.slots)
                 });
             let (workers, slots) =
                 fitting.fold((0, 0u32), |(n, sum), slots| (n + 1, sum.saturating_add(slots)));
-            let alone = jobs.iter().sum::<usize>() == jobs[class];
             let waiting = if alone {
                 waiting
             } else {
-                flying[class].saturating_sub(slots as usize).min(waiting)
+                standing.flying.saturating_sub(slots as usize).min(waiting)
             };
             let bounds = bounds(slots, self.config.window_factor);
             Room {
-                left: allowance(bounds, waiting, flying[class], overtaking),
+                left: allowance(bounds, waiting, standing.flying, overtaking),
                 slots,
                 workers,
             }
         };
-        Ok(Rooms(std::array::from_fn(room)))
+        let rooms = classes
+            .iter()
+            .map(|(class, standing)| (class.clone(), room(standing)));
+        let rooms = Rooms(rooms.collect());
+        self.overtaking = false;
+        Ok(rooms)
     }
 
     /// The workers to wake: the nearest to each entry, and where that one was full, the nearest with room.
@@ -101,8 +134,12 @@ impl Leading {
                 break;
             }
             let key = format!("{}:{}", plan.entry.dataset, plan.entry.spot);
+            let active = self.jobs.get(&plan.turn);
+            let fits =
+                |data: &WorkerData| active.is_none_or(|active| active.job.spec.processor.fits(data.offer()));
             let nearest = |only_with_room: bool| {
                 live.iter()
+                    .filter(|(_, data)| fits(data))
                     .filter(|(view, data)| !only_with_room || view.entries.len() < data.slots as usize)
                     .max_by_key(|(_, data)| rendezvous::weight(key.as_bytes(), data.node.as_str()))
                     .map(|(view, data)| (view.number, view.entries.len() < data.slots as usize))

@@ -23,8 +23,12 @@ pub mod source;
 pub mod stop;
 mod stored;
 
-/// Whether this build answers queries in SQL.
-pub const WITH_SQL: bool = cfg!(feature = "sql");
+/// The version of the halves of queries that this build runs; none where it answers none.
+#[cfg(feature = "sql")]
+pub const SQL_VERSION: Option<&str> = Some(sql::VERSION);
+/// The version of the halves of queries that this build runs; none where it answers none.
+#[cfg(not(feature = "sql"))]
+pub const SQL_VERSION: Option<&str> = None;
 
 pub use guard::Guard;
 pub use processor::{Engine, Memory, Subtask};

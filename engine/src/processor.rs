@@ -133,6 +133,27 @@ impl Engine {
         self.commands.run(&task, source, cancel).await
     }
 
+    /// What stands for the result of a block that is left out, since its file is gone; none for a processor whose results
+    /// can't tell that.
+    pub fn left_out(&self, subtask: Subtask<'_>, processor: &Processor, block: &Block) -> Option<Product> {
+        match processor {
+            #[cfg(feature = "sql")]
+            Processor::Query(query) => {
+                let block = crate::query::Block {
+                    block,
+                    number: subtask.block,
+                    table: subtask.table as usize,
+                    dataset: None,
+                };
+                Some(crate::query::left_out(query, &block))
+            }
+            _ => {
+                let _ = (subtask, block);
+                None
+            }
+        }
+    }
+
     /// Merges the partial results of the job into its final result; the answer of a query is also kept as rows.
     ///
     /// Dropping the future kills what runs; cancelling `cancel` also waits for that.

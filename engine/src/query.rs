@@ -158,17 +158,17 @@ async fn open(
     place: &str,
 ) -> Result<Input, Failure> {
     if !half.is_of_row_groups() {
-        return Ok(Input::Lines(blocks.open(block).await?));
+        let source = blocks.open(block).await;
+        return source
+            .map(Input::Lines)
+            .map_err(|failure| not_open(place, failure));
     }
-    let groups = row_groups(blocks, block).await.map_err(|failure| Failure {
-        message: format!("{place}{}", failure.message),
-        ..failure
-    })?;
+    let groups = row_groups(blocks, block).await;
+    let groups = groups.map_err(|failure| not_open(place, failure))?;
     let ranges = half.pieces(&groups).map_err(failed)?;
-    Ok(Input::Pieces(
-        Box::new(groups),
-        pieces(blocks, block, ranges).await?,
-    ))
+    let read = pieces(blocks, block, ranges).await;
+    let read = read.map_err(|failure| not_open(place, failure))?;
+    Ok(Input::Pieces(Box::new(groups), read))
 }
 
 /// How many of these blocks, which follow one another in the dataset with the number `table`, have columns in the cache.
@@ -243,6 +243,32 @@ pub(crate) async fn run_merge(
         product(if is_refresh { bytes } else { answer }, &spool)
     })
     .await
+}
+
+fn not_open(place: &str, failure: Failure) -> Failure {
+    let hint = match failure.kind {
+        FailureKind::Missing => "; --skip-missing leaves out blocks whose file is gone",
+        _ => "",
+    };
+    Failure {
+        message: format!("{place}{}{hint}", failure.message),
+        ..failure
+    }
+}
+
+/// Stands for the result of a block that is left out, since its file is gone.
+pub(crate) fn left_out(query: &Query, block: &Block<'_>) -> Product {
+    let file = match &block.block.content {
+        Content::Object { url, .. } => url.strip_prefix("file://").unwrap_or(url).to_string(),
+        Content::Inline(_) => String::new(),
+    };
+    let dataset = query.tables.get(block.table).map(|table| table.name.clone());
+    let left_out = sql::LeftOut {
+        dataset: dataset.unwrap_or_default(),
+        block: block.number,
+        file,
+    };
+    Product::Memory(left_out.partial())
 }
 
 fn failed(place: &str, error: &sql::Error) -> Failure {

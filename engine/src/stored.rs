@@ -32,7 +32,10 @@ impl Blocks for Store {
         let reader = self.reader(block).await;
         reader
             .map(|reader| source(reader, name))
-            .map_err(|error| failure(&error))
+            .map_err(|error| match error.is_not_found() {
+                true => Failure::new(FailureKind::Missing, error.to_string()),
+                false => failure(&error),
+            })
     }
 
     async fn open_stored(&self, stored: &Output) -> Result<Source, Failure> {

@@ -6,7 +6,7 @@ use crate::{
     entry::EntryName,
     name::Name,
     outcome::Past,
-    processor::{Processor, Requirement},
+    processor::{Offer, Processor},
 };
 
 /// An entry in `/unowned` as a worker sees it.
@@ -80,13 +80,13 @@ pub const AVOID_WAIT: Duration = Duration::from_secs(5);
 /// `idle` tells that nothing runs here, `age` since when the entry has been seen to wait.
 pub fn admit(
     node: &Name,
-    capabilities: &[Requirement],
+    offer: Offer<'_>,
     idle: bool,
     age: Duration,
     entry: (&Processor, &Past, &[Name]),
 ) -> Admission {
     let (processor, past, avoid) = entry;
-    if !processor.fits(capabilities) || (avoid.contains(node) && age < AVOID_WAIT) {
+    if !processor.fits(offer) || (avoid.contains(node) && age < AVOID_WAIT) {
         Admission::Leave
     } else if past.alone() && !idle {
         Admission::WhenIdle
@@ -100,6 +100,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::processor::{Query, Requirement};
 
     fn name(priority: u16, sequence: u64) -> EntryName {
         format!("entry-{priority:03}-d:1-{sequence:010}").parse().unwrap()
@@ -165,33 +166,63 @@ mod tests {
             ..Past::default()
         };
         let fresh = Past::default();
-        let all = [Requirement::Exec];
+        let all = Offer {
+            capabilities: &[Requirement::Exec],
+            sql: None,
+        };
         let zero = Duration::ZERO;
         let avoid = [me.clone()];
         assert_eq!(
-            admit(&me, &[], true, zero, (&exec, &fresh, &[])),
+            admit(&me, Offer::default(), true, zero, (&exec, &fresh, &[])),
             Admission::Leave
         );
         assert_eq!(
-            admit(&me, &all, false, zero, (&exec, &fresh, &[])),
+            admit(&me, all, false, zero, (&exec, &fresh, &[])),
             Admission::Take
         );
         assert_eq!(
-            admit(&me, &all, false, zero, (&exec, &suspect, &[])),
+            admit(&me, all, false, zero, (&exec, &suspect, &[])),
             Admission::WhenIdle
         );
         assert_eq!(
-            admit(&me, &all, true, zero, (&exec, &suspect, &[])),
+            admit(&me, all, true, zero, (&exec, &suspect, &[])),
             Admission::Take
         );
         assert_eq!(
-            admit(&me, &all, true, zero, (&exec, &fresh, &avoid)),
+            admit(&me, all, true, zero, (&exec, &fresh, &avoid)),
             Admission::Leave
         );
         assert_eq!(
-            admit(&me, &all, true, AVOID_WAIT, (&exec, &fresh, &avoid)),
+            admit(&me, all, true, AVOID_WAIT, (&exec, &fresh, &avoid)),
             Admission::Take
         );
+    }
+
+    #[test]
+    fn a_query_is_left_to_workers_of_its_version() {
+        let me = Name::new("me").unwrap();
+        let query = Processor::Query(Query {
+            version: "2".into(),
+            ..Query::default()
+        });
+        for (sql, expected) in [
+            (Some("2"), Admission::Take),
+            (Some("1"), Admission::Leave),
+            (Some("3"), Admission::Leave),
+            (None, Admission::Leave),
+        ] {
+            let offer = Offer {
+                capabilities: &[Requirement::Sql],
+                sql,
+            };
+            let found = admit(&me, offer, true, Duration::ZERO, (&query, &Past::default(), &[]));
+            assert_eq!(found, expected, "{sql:?}");
+        }
+        let unable = Offer {
+            capabilities: &[],
+            sql: Some("2"),
+        };
+        assert!(!query.fits(unable));
     }
 
     proptest! {

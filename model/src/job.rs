@@ -118,7 +118,7 @@ pub struct JobSpec {
     pub reuse: bool,
     /// Final failures of subtasks after which the rest is not run any more.
     pub max_failed: u32,
-    /// Whether a block that is gone or has changed counts as empty instead of failing the job.
+    /// Whether a block of a query whose file is gone is left out of the answer, which names it, instead of failing the job.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_missing: bool,
 }

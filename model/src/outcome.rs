@@ -79,6 +79,8 @@ pub enum FailureKind {
     Start,
     /// The block could not be read.
     Read,
+    /// The file of the block is not there.
+    Missing,
     /// The block is no longer what it was when it was added.
     Changed,
     /// The output could not be stored.
@@ -147,7 +149,7 @@ impl Failure {
     pub fn blames_node(&self) -> bool {
         matches!(
             self.kind,
-            FailureKind::Start | FailureKind::Read | FailureKind::Store
+            FailureKind::Start | FailureKind::Read | FailureKind::Missing | FailureKind::Store
         ) || matches!(self.exit_code, Some(126 | 127))
     }
 }

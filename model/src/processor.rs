@@ -130,6 +130,15 @@ pub enum Requirement {
     Sql,
 }
 
+/// What a worker offers to processors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offer<'a> {
+    /// What it can do.
+    pub capabilities: &'a [Requirement],
+    /// The version of the halves that it runs, see [`Query::version`]; none: it runs none, or does not tell.
+    pub sql: Option<&'a str>,
+}
+
 /// A processor that can't be accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadProcessor {
@@ -167,11 +176,23 @@ impl Processor {
         }
     }
 
-    /// Whether workers that offer `capabilities` can run it.
-    pub fn fits(&self, capabilities: &[Requirement]) -> bool {
-        self.requirements()
-            .iter()
-            .all(|needed| capabilities.contains(needed))
+    /// Which version of the halves of queries it needs; none: any.
+    pub fn sql_version(&self) -> Option<&str> {
+        match self {
+            Self::Query(query) => Some(&query.version),
+            Self::Noop | Self::Command(_) => None,
+        }
+    }
+
+    /// Whether workers that offer this can run it. Partial results of one version mean nothing to another, so a query
+    /// fits workers of its own version alone.
+    pub fn fits(&self, offer: Offer<'_>) -> bool {
+        let version = self.sql_version();
+        (version.is_none() || version == offer.sql)
+            && self
+                .requirements()
+                .iter()
+                .all(|needed| offer.capabilities.contains(needed))
     }
 
     /// Identifies what happens to a block: two processors of equal digest give equal partial results for equal blocks.

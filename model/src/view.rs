@@ -413,6 +413,7 @@ fn is_of_block(kind: FailureKind) -> bool {
         | FailureKind::Timeout
         | FailureKind::OutputLimit
         | FailureKind::Read
+        | FailureKind::Missing
         | FailureKind::Changed
         | FailureKind::Query
         | FailureKind::Memory

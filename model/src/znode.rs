@@ -10,7 +10,7 @@ use crate::{
     limits::DEATHS_ALONE,
     name::Name,
     outcome::{End, Failure, FailureKind, Outcome, Past, Run},
-    processor::{Processor, Requirement},
+    processor::{Offer, Processor, Requirement},
 };
 
 /// Data of `/unowned/entry-…`: all that a worker needs to run it.
@@ -32,6 +32,9 @@ pub struct EntryData {
     /// Whether results carry their fingerprint.
     #[serde(default)]
     pub reuse: bool,
+    /// Whether a block whose file is gone is left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_missing: bool,
     /// Nodes that failed it, passed over while another fits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub avoid: Vec<Name>,
@@ -58,6 +61,16 @@ pub struct At {
 
 fn is_first(table: &u32) -> bool {
     *table == 0
+}
+
+impl WorkerData {
+    /// What it offers to processors.
+    pub fn offer(&self) -> Offer<'_> {
+        Offer {
+            capabilities: &self.capabilities,
+            sql: self.sql.as_deref(),
+        }
+    }
 }
 
 impl EntryData {
@@ -185,6 +198,9 @@ pub struct WorkerData {
     pub slots: u32,
     /// What it offers.
     pub capabilities: Vec<Requirement>,
+    /// The version of the halves of queries that it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
     /// Counts the leader's wake-ups.
     #[serde(default)]
     pub wake: u64,

@@ -195,7 +195,11 @@ pub async fn upper(runtime: &Runtime, query: &Query, partials: &[u8]) -> Result<
     if halves.runs_once()? {
         halves = Arc::new(plan(query, runtime).await?);
     }
-    let (partials, tally) = wire::read_frames(partials, halves.lower.len())?;
+    let wire::Gathered {
+        partials,
+        tally,
+        left_out,
+    } = wire::read_frames(partials, halves.lower.len())?;
     let (mut most, mut gathered) = (None, 0);
     for (lower, batches) in halves.lower.iter().zip(&partials) {
         if lower.most_rows.is_some() {
@@ -208,7 +212,7 @@ pub async fn upper(runtime: &Runtime, query: &Query, partials: &[u8]) -> Result<
     drop(partials);
     let schema = plan.schema();
     let batches = collect(Arc::clone(&plan), halves.context.clone()).await?;
-    wire::write(&schema, &batches, tally)
+    wire::write(&schema, &batches, tally, &left_out)
 }
 
 /// One partial result that stands for all of these: the upper half over it gives what it gives over them, and it can be
@@ -218,8 +222,15 @@ pub async fn upper(runtime: &Runtime, query: &Query, partials: &[u8]) -> Result<
 /// As [`upper`].
 pub async fn merge(runtime: &Runtime, query: &Query, partials: &[u8]) -> Result<Vec<u8>, Error> {
     let halves = runtime.halves(query).await?;
-    let (partials, tally) = wire::read_frames(partials, halves.lower.len())?;
+    let wire::Gathered {
+        partials,
+        tally,
+        left_out,
+    } = wire::read_frames(partials, halves.lower.len())?;
     let mut frames = wire::Frames::new(tally);
+    if !left_out.is_empty() {
+        frames.push_left_out(&left_out);
+    }
     for (lower, batches) in halves.lower.iter().zip(partials) {
         let merged = match lower.merging_plan(batches.clone())? {
             Some(plan) => {

@@ -39,7 +39,7 @@ pub(crate) use explain::explain;
 pub use explain::{Explained, ExplainedHalf};
 pub(crate) use fingerprint::fingerprints;
 pub(crate) use scans::pruner;
-pub use statement::tables;
+pub use statement::{tables, to_explain};
 
 use self::leaf::{Leaf, Lines, StandsFor, memory, replaced, tables_below};
 use crate::{Error, Runtime, VERSION, schema::schema};

@@ -193,7 +193,7 @@ mod tests {
     fn values(array: ArrayRef) -> Vec<Value> {
         let schema = Schema::new(vec![Field::new("x", array.data_type().clone(), true)]);
         let batch = RecordBatch::try_new(Arc::new(schema.clone()), vec![array]).unwrap();
-        let answer = wire::write(&schema, &[batch.clone(), batch], Tally::default()).unwrap();
+        let answer = wire::write(&schema, &[batch.clone(), batch], Tally::default(), &[]).unwrap();
         let (rows, count) = rows(&answer).unwrap();
         assert_eq!(rows.columns, ["x"]);
         let mut all: Vec<Value> = rows.rows.map(|mut row| row.remove(0)).collect();

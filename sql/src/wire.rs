@@ -2,10 +2,10 @@
 //!
 //! What the lower halves gave for one block is a row of frames: a number (32 bits, little-endian), a length in bytes (64
 //! bits) and so many bytes. The frame [`TALLY`] is first and holds what was counted, as JSON; each other one holds what the
-//! lower half with its number gave, as an Arrow IPC stream. The answer is one such stream, with what was counted in the
-//! metadata of its schema.
+//! lower half with its number gave, as an Arrow IPC stream. For a block of which nothing can be read the frame [`LEFT_OUT`]
+//! names it, as JSON. The answer is one stream, with what was counted and left out in the metadata of its schema.
 
-use std::{fmt::Display, io::Read, sync::Arc};
+use std::{collections::HashMap, fmt::Display, io::Read, sync::Arc};
 
 use datafusion::arrow::{
     array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions},
@@ -14,7 +14,7 @@ use datafusion::arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, LeftOut};
 
 /// What was counted on the way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,7 @@ pub struct Tally {
 
 const ROWS: &str = "sawmill.rows";
 const ERRORS: &str = "sawmill.errors";
+const NOT_READ: &str = "sawmill.left_out";
 
 impl Tally {
     /// Adds another count to this one.
@@ -111,10 +112,20 @@ fn under(schema: &SchemaRef, batch: &RecordBatch) -> Result<RecordBatch, Error> 
 }
 
 /// Writes one stream.
-pub(crate) fn write(schema: &Schema, batches: &[RecordBatch], tally: Tally) -> Result<Vec<u8>, Error> {
+pub(crate) fn write(
+    schema: &Schema,
+    batches: &[RecordBatch],
+    tally: Tally,
+    left_out: &[LeftOut],
+) -> Result<Vec<u8>, Error> {
     let metadata = [(ROWS, tally.rows), (ERRORS, tally.errors)];
     let metadata = metadata.map(|(key, number)| (key.to_string(), number.to_string()));
-    let schema: SchemaRef = Schema::new_with_metadata(schema.fields().clone(), metadata.into()).into();
+    let mut metadata = HashMap::from(metadata);
+    if !left_out.is_empty() {
+        let named = serde_json::to_string(left_out).map_err(|error| bad(&error))?;
+        metadata.insert(NOT_READ.to_string(), named);
+    }
+    let schema: SchemaRef = Schema::new_with_metadata(schema.fields().clone(), metadata).into();
     let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
     for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
         writer.write(&under(&schema, &compact(batch)?)?)?;
@@ -124,6 +135,8 @@ pub(crate) fn write(schema: &Schema, batches: &[RecordBatch], tally: Tally) -> R
 
 /// Number of the frame with what was counted.
 const TALLY: u32 = u32::MAX;
+/// Number of the frame with the blocks of which nothing was read.
+const LEFT_OUT: u32 = u32::MAX - 1;
 /// Bytes of the number and the length of a frame.
 const HEAD_BYTES: usize = 12;
 
@@ -149,9 +162,16 @@ impl Frames {
         batches: &[RecordBatch],
     ) -> Result<(), Error> {
         let number = u32::try_from(number).map_err(|_| bad(&"there are too many lower halves"))?;
-        let stream = write(schema, batches, Tally::default())?;
+        let stream = write(schema, batches, Tally::default(), &[])?;
         frame(&mut self.bytes, number, &stream);
         Ok(())
+    }
+
+    /// Adds what could not be read.
+    pub(crate) fn push_left_out(&mut self, left_out: &[LeftOut]) {
+        // Names and numbers can be written.
+        let named = serde_json::to_vec(left_out).unwrap_or_default();
+        frame(&mut self.bytes, LEFT_OUT, &named);
     }
 
     pub(crate) fn finish(self) -> Vec<u8> {
@@ -174,10 +194,18 @@ fn bad(why: &dyn Display) -> Error {
     Error::BadPartial(why.to_string())
 }
 
-/// Reads the frames of all blocks, one block after another: what each of `halves` lower halves gave, and what was counted.
-pub(crate) fn read_frames(bytes: &[u8], halves: usize) -> Result<(Vec<Vec<RecordBatch>>, Tally), Error> {
+/// What all frames hold.
+pub(crate) struct Gathered {
+    /// What each of the lower halves gave.
+    pub(crate) partials: Vec<Vec<RecordBatch>>,
+    pub(crate) tally: Tally,
+    pub(crate) left_out: Vec<LeftOut>,
+}
+
+/// Reads the frames of all blocks, one block after another, of so many lower halves.
+pub(crate) fn read_frames(bytes: &[u8], halves: usize) -> Result<Gathered, Error> {
     let mut partials = vec![Vec::new(); halves];
-    let (mut rest, mut tally) = (bytes, Tally::default());
+    let (mut rest, mut tally, mut left_out) = (bytes, Tally::default(), Vec::new());
     while let Some(Frame {
         number,
         content,
@@ -189,12 +217,33 @@ pub(crate) fn read_frames(bytes: &[u8], halves: usize) -> Result<(Vec<Vec<Record
             tally.add(read_tally(content)?);
             continue;
         }
+        if number == LEFT_OUT {
+            let named: Vec<LeftOut> = serde_json::from_slice(content).map_err(|error| bad(&error))?;
+            left_out.extend(named);
+            continue;
+        }
         let partials = partials
             .get_mut(number as usize)
             .ok_or_else(|| bad(&format!("there is no lower half {number}")))?;
         partials.extend(read_all(content)?.1);
     }
-    Ok((partials, tally))
+    Ok(Gathered {
+        partials,
+        tally,
+        left_out,
+    })
+}
+
+/// The blocks that are not in an answer.
+pub(crate) fn read_left_out(answer: &[u8]) -> Result<Vec<LeftOut>, Error> {
+    if answer.is_empty() {
+        return Ok(Vec::new());
+    }
+    let reader = StreamReader::try_new(answer, None).map_err(|error| bad(&error))?;
+    let schema = reader.schema();
+    let named = schema.metadata().get(NOT_READ);
+    let named = named.map(|named| serde_json::from_str(named).map_err(|error| bad(&error)));
+    Ok(named.transpose()?.unwrap_or_default())
 }
 
 /// How many rows there are.

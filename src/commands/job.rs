@@ -198,8 +198,11 @@ fn took(job: &Job) -> Option<Duration> {
 async fn show(args: ShowArgs, control: &Control, context: &Context) -> anyhow::Result<Exit> {
     let job = control.job(&args.job).await?;
     let failures = failures_of(control, &job, args.failures).await?;
+    let left_out = left_out(control, &job).await;
     if context.json() {
-        output::json(&serde_json::json!({ "job": JobView::from(&job), "failures": failures }))?;
+        let shown =
+            serde_json::json!({ "job": JobView::from(&job), "failures": failures, "left_out": left_out.1 });
+        output::json(&shown)?;
         return Ok(Exit::Success);
     }
     let counts = &job.counts;
@@ -253,6 +256,9 @@ async fn show(args: ShowArgs, control: &Control, context: &Context) -> anyhow::R
     pairs.extend(job.finished_ms.map(|at| ("finished", output::time(at))));
     pairs.extend(took(&job).map(|took| ("took", output::duration(took))));
     pairs.extend(job.error.clone().map(|error| ("error", error)));
+    if !left_out.0.is_empty() {
+        pairs.push(("left out", left_out.0.join("\n")));
+    }
     output::pairs(&pairs)?;
     if !failures.is_empty() {
         output::line("\nfailures:")?;
@@ -261,6 +267,20 @@ async fn show(args: ShowArgs, control: &Control, context: &Context) -> anyhow::R
         }
     }
     Ok(Exit::Success)
+}
+
+/// The blocks that are not in the answer of a job, for people and as JSON.
+async fn left_out(control: &Control, job: &Job) -> (Vec<String>, serde_json::Value) {
+    #[cfg(feature = "sql")]
+    if job.spec.skip_missing && job.state == JobState::Successful {
+        // What retention has removed can't be told any more.
+        let answer = bytes_of(control, job).await.unwrap_or_default();
+        let left_out = sql::left_out(&answer).unwrap_or_default();
+        let places = left_out.iter().map(super::query::answer::place).collect();
+        return (places, serde_json::json!(left_out));
+    }
+    let _ = (control, job);
+    (Vec::new(), serde_json::json!([]))
 }
 
 /// Final failures first, then attempts that were tried again; `limit` together.

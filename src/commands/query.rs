@@ -3,6 +3,7 @@
 pub(super) mod answer;
 pub(super) mod asked;
 mod blocks;
+pub mod explain;
 mod live;
 mod progress;
 
@@ -71,6 +72,9 @@ pub struct QueryArgs {
     /// Bring up to ROWS rows together where blocks can't reduce them: for windows, joins of datasets and the like
     #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "1000000")]
     gather: Option<u64>,
+    /// Leave out blocks whose file is gone, and name them, instead of failing
+    #[arg(long)]
+    skip_missing: bool,
     /// Compute every block, also where the answer is recorded
     #[arg(long)]
     no_reuse: bool,
@@ -107,15 +111,33 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
 /// # Errors
 /// As [`run`].
 pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyhow::Result<Exit> {
+    let wrong = |error: sql::Error| usage(error.to_string());
+    if let Some(text) = sql::to_explain(text).map_err(wrong)? {
+        if args.to.is_some() || args.into.is_some() || args.no_wait {
+            return Err(usage(
+                "an explanation is no answer: leave --to, --into and --no-wait out",
+            ));
+        }
+        return explain::explain(text, meant(args), context).await;
+    }
     let target = Target::new(context.format, args.to.clone())?;
     let typed = Typed::new(text, meant(args))?;
     let control = context.control().await?;
     refuse_view(args, &control).await?;
     let mut asked = typed.over(&control).await?;
-    let question = sql::question(&asked.query).map_err(|error| usage(error.to_string()))?;
+    let question = sql::question(&asked.query).map_err(wrong)?;
     let again = !args.no_reuse && args.into.is_none();
-    if again
-        && let Some(job) = control.answered(&question, &asked.datasets).await?
+    let recorded = async {
+        match again {
+            true => anyhow::Ok(control.answered(&question, &asked.datasets).await?),
+            false => Ok(None),
+        }
+    };
+    let look = !args.no_reuse && !args.skip_missing;
+    let (recorded, changed) = tokio::try_join!(recorded, blocks::changed(&control, &asked.datasets, look))?;
+    if let Some(why) = changed.as_ref().filter(|_| recorded.is_some()) {
+        output::note(format_args!("what is recorded is not used: {why}"));
+    } else if let Some(job) = recorded
         && answer_again(args, &job, &control, &target).await?
     {
         return Ok(Exit::Success);
@@ -127,9 +149,9 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
         runtime,
         tables,
     } = asked;
-    let bytes = datasets.iter().map(|dataset| dataset.bytes).sum();
     let chosen = blocks::needed(&control, &runtime, &query, datasets.clone()).await?;
-    let spec = spec_of(args, query, &datasets);
+    let bytes = blocks::bytes(&chosen);
+    let spec = spec_of(args, query, &datasets, changed.is_none());
     spec.processor.check().map_err(|error| usage(error.to_string()))?;
     let mut ctrl_c = signal(SignalKind::interrupt()).context("can't take over Ctrl-C")?;
     let id = control.submit_with(spec, chosen, tables).await?;
@@ -183,14 +205,15 @@ fn meant(args: &QueryArgs) -> Meant<'_> {
     }
 }
 
-fn spec_of(args: &QueryArgs, query: Query, datasets: &[Dataset]) -> JobSpec {
+fn spec_of(args: &QueryArgs, query: Query, datasets: &[Dataset], unchanged: bool) -> JobSpec {
     let mut names = datasets.iter().map(|dataset| dataset.name.clone());
     let first = names.next().expect("a query reads a dataset");
-    let reuse = !args.no_reuse && query.is_reusable();
+    let reuse = !args.no_reuse && unchanged && query.is_reusable();
     JobSpec {
         priority: args.priority,
         also: names.collect(),
         reuse,
+        skip_missing: args.skip_missing,
         ..JobSpec::new(first, Processor::Query(query))
     }
 }

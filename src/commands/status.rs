@@ -56,6 +56,7 @@ fn tell(status: &Status) -> anyhow::Result<()> {
         ];
         output::table(&headings, status.workers.iter().map(worker))?;
     }
+    out_of_step(status)?;
     output::line("")?;
     if status.jobs.is_empty() {
         output::line("no unfinished jobs")?;
@@ -95,6 +96,24 @@ fn tell(status: &Status) -> anyhow::Result<()> {
         output::line(format_args!(
             "skipped: {} znodes more",
             status.strange.len() - STRANGE_SHOWN
+        ))?;
+    }
+    Ok(())
+}
+
+/// Who runs another version than the leader.
+fn out_of_step(status: &Status) -> anyhow::Result<()> {
+    let Some(leader) = status.leader.as_ref().filter(|_| !status.out_of_step.is_empty()) else {
+        return Ok(());
+    };
+    output::line(format_args!(
+        "\nout of step with the leader, which runs version {}; queries are answered by nodes of one version alone:",
+        leader.version
+    ))?;
+    for one in &status.out_of_step {
+        output::line(format_args!(
+            "  {} {} (host {}, pid {}) runs {}",
+            one.role, one.name, one.host, one.pid, one.version
         ))?;
     }
     Ok(())

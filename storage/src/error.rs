@@ -172,6 +172,15 @@ impl Error {
         }
     }
 
+    /// Whether a file or an object is not there.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Self::Object { source, .. } => matches!(**source, object_store::Error::NotFound { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether MongoDB could not be reached at all.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Mongo { source, .. } if is_unreachable(source))

@@ -37,6 +37,7 @@ mod sessions;
 mod spill;
 mod split;
 mod stats;
+mod unchanged;
 mod usage;
 mod views;
 

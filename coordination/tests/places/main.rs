@@ -75,6 +75,7 @@ fn worker_data(node: &str) -> WorkerData {
         version: "0".into(),
         slots: 2,
         capabilities: Vec::new(),
+        sql: None,
         wake: 0,
     }
 }

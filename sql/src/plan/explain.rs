@@ -4,6 +4,7 @@ use std::fmt;
 
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use model::processor::Query;
+use serde::Serialize;
 
 use super::{Halves, tables_below};
 use crate::schema::schema;
@@ -20,7 +21,7 @@ pub struct Explained {
 }
 
 /// One lower half.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ExplainedHalf {
     /// The datasets whose blocks it runs on.
     pub datasets: Vec<String>,
@@ -62,6 +63,10 @@ fn indented(plan: &dyn ExecutionPlan) -> String {
 impl fmt::Display for Explained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, columns) in &self.reads {
+            if !self.lower.iter().any(|half| half.datasets.contains(name)) {
+                writeln!(f, "no block of {name} is read")?;
+                continue;
+            }
             let columns = match &columns[..] {
                 [] => "no columns, lines are only counted".to_string(),
                 columns => columns.join(", "),

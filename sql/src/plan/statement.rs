@@ -55,6 +55,48 @@ pub(super) fn question(sql: &str) -> Result<Statement, Error> {
     }
 }
 
+/// The query behind `EXPLAIN`; none for what does not begin so.
+///
+/// # Errors
+/// [`Error::Query`] for `EXPLAIN` with more words before the query.
+pub fn to_explain(sql: &str) -> Result<Option<&str>, Error> {
+    let Some(query) = behind(sql, "EXPLAIN") else {
+        return Ok(None);
+    };
+    for word in ["ANALYZE", "VERBOSE", "FORMAT"] {
+        if behind(query, word).is_some() {
+            return Err(Error::Query(format!(
+                "EXPLAIN takes the query alone, without {word}: nothing is run, and --output json gives the form for programs"
+            )));
+        }
+    }
+    Ok(Some(query))
+}
+
+/// What stands behind a word, where the text begins with it.
+fn behind<'s>(text: &'s str, word: &str) -> Option<&'s str> {
+    let text = without_comments(text);
+    let begin = text.get(..word.len())?;
+    let rest = &text[word.len()..];
+    let goes_on = rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+    (begin.eq_ignore_ascii_case(word) && !goes_on).then(|| without_comments(rest))
+}
+
+/// A text from its first word on.
+fn without_comments(mut text: &str) -> &str {
+    loop {
+        text = text.trim_start();
+        let end = if text.starts_with("--") {
+            "\n"
+        } else if text.starts_with("/*") {
+            "*/"
+        } else {
+            return text;
+        };
+        text = text.split_once(end).map_or("", |(_, rest)| rest);
+    }
+}
+
 /// `WITH … INSERT`, `SELECT … INTO`.
 fn changes(query: &ast::Query) -> bool {
     match query.body.as_ref() {
@@ -188,5 +230,28 @@ fn words(error: &DataFusionError) -> String {
             other => other.to_string(),
         },
         root => crate::error::one_line(&root.strip_backtrace()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn explain_is_told_from_a_question() {
+        for (text, query) in [
+            ("EXPLAIN SELECT 1", Some("SELECT 1")),
+            (" -- why?\n/* so */ explain\n(SELECT 1)", Some("(SELECT 1)")),
+            ("EXPLAIN", Some("")),
+            ("SELECT explain FROM t", None),
+            ("EXPLAINED", None),
+            ("é", None),
+            ("", None),
+        ] {
+            assert_eq!(to_explain(text).unwrap(), query, "{text}");
+        }
+        for more in ["EXPLAIN ANALYZE SELECT 1", "explain verbose SELECT 1"] {
+            assert!(to_explain(more).is_err(), "{more}");
+        }
     }
 }

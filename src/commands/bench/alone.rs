@@ -73,6 +73,7 @@ impl Hands {
             version,
             slots: 1,
             capabilities: Vec::new(),
+            sql: None,
             wake: 0,
         };
         let worker = Worker::register(&term, data).await?;
@@ -120,6 +121,7 @@ impl Load {
             processor: Processor::Noop,
             max_attempts: 3,
             reuse: false,
+            skip_missing: false,
             avoid: Vec::new(),
             at: None,
             blocks: vec![workload::block(index, self.payload)],

@@ -25,6 +25,7 @@ pub(super) enum Meta {
 /// For people.
 pub(super) const HELP: &str = "\
 A query ends with a semicolon and may take several lines. Tab completes the names of datasets, columns and functions.
+EXPLAIN before a query tells what it would do.
   \\d            list the datasets, as \\l does
   \\d NAME       show the columns of a dataset
   \\timing       tell how long each answer took, or no longer

@@ -3,7 +3,7 @@
 use super::meta;
 
 /// What SQL is made of, besides names.
-const KEYWORDS: [&str; 62] = [
+const KEYWORDS: [&str; 63] = [
     "ALL",
     "AND",
     "AS",
@@ -21,6 +21,7 @@ const KEYWORDS: [&str; 62] = [
     "END",
     "EXCEPT",
     "EXISTS",
+    "EXPLAIN",
     "FALSE",
     "FETCH",
     "FILTER",

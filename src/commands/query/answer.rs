@@ -68,6 +68,9 @@ impl Target {
         if self.tells() {
             skipped(job).into_iter().for_each(output::note);
         }
+        // Programs must hear of it too.
+        let left_out = left_out(&sql::left_out(answer)?, job);
+        left_out.into_iter().for_each(output::note);
         Ok(small)
     }
 
@@ -106,6 +109,35 @@ fn told(tally: sql::Tally, rows: u64) -> String {
         );
     }
     told
+}
+
+/// Blocks that are named where some were left out; `job show` names all.
+const NAMED: usize = 3;
+
+/// Which blocks are not in an answer, where there are any.
+fn left_out(left_out: &[sql::LeftOut], job: &Job) -> Option<String> {
+    let count = left_out.len();
+    let mut named: Vec<String> = left_out.iter().take(NAMED).map(place).collect();
+    if count > NAMED {
+        let rest = output::grouped((count - NAMED) as u64);
+        named.push(format!(
+            "and {rest} more that `sawmill job show {}` names",
+            job.id
+        ));
+    }
+    (count > 0).then(|| {
+        format!(
+            "{} left out, the file is gone: {}",
+            output::counted(count as u64, "block"),
+            named.join(", ")
+        )
+    })
+}
+
+/// Names a block that was left out.
+pub(crate) fn place(left_out: &sql::LeftOut) -> String {
+    let sql::LeftOut { dataset, block, file } = left_out;
+    format!("block {block} of {dataset} ({file})")
 }
 
 /// How many blocks were skipped, where there were any.

@@ -142,12 +142,20 @@ impl Asked {
     /// # Errors
     /// A query that is wrong or can't be split, with the reason.
     pub(in crate::commands) async fn plan(&mut self, question: Option<String>) -> anyhow::Result<()> {
-        let wrong = |error: sql::Error| usage(error.to_string());
+        let planned = self.planned(question).await;
+        planned.map_err(|error| usage(error.to_string()))
+    }
+
+    /// As [`Asked::plan`], for who looks at what is wrong.
+    ///
+    /// # Errors
+    /// Those of [`sql::Runtime::check`]; [`sql::Error::BadTable`].
+    pub(in crate::commands) async fn planned(&mut self, question: Option<String>) -> Result<(), sql::Error> {
         for (table, bytes) in self.query.with.iter().zip(&self.tables) {
-            self.runtime.keep(table, bytes).map_err(wrong)?;
+            self.runtime.keep(table, bytes)?;
         }
-        let fingerprints = self.runtime.fingerprints(&self.query).await.map_err(wrong)?;
-        let repeatable = self.runtime.is_repeatable(&self.query).await.map_err(wrong)?;
+        let fingerprints = self.runtime.fingerprints(&self.query).await?;
+        let repeatable = self.runtime.is_repeatable(&self.query).await?;
         for (table, fingerprint) in self.query.tables.iter_mut().zip(fingerprints) {
             let digits = |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             table.lower_half = fingerprint.map(digits);

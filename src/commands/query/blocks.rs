@@ -11,6 +11,33 @@ use crate::exit::usage;
 /// Of datasets with more blocks none are left out: reading what is known of them all would cost more than it spares.
 const MOST_BLOCKS: u32 = 200_000;
 
+/// Files of datasets with more blocks together are not looked at before a recorded answer is given: it would take longer
+/// than the answer.
+const MOST_LOOKED_AT: u32 = 4096;
+
+/// The first file behind the datasets that has changed or is gone, as far as this machine can tell, with what is wrong with
+/// it; nothing without `look`.
+///
+/// # Errors
+/// What MongoDB says.
+pub(super) async fn changed(
+    control: &Control,
+    datasets: &[Dataset],
+    look: bool,
+) -> anyhow::Result<Option<String>> {
+    let blocks = datasets.iter().map(Dataset::count).fold(0, u32::saturating_add);
+    if !look || blocks > MOST_LOOKED_AT {
+        return Ok(None);
+    }
+    for dataset in datasets {
+        let range = dataset.first..dataset.blocks;
+        if let Some(why) = control.store().first_changed(dataset.id, range).await? {
+            return Ok(Some(why));
+        }
+    }
+    Ok(None)
+}
+
 /// The datasets of a query in their order, each with the ranges of its blocks that may have a row that is asked for.
 ///
 /// # Errors
@@ -27,6 +54,17 @@ pub(super) async fn needed(
         needed.push((dataset, ranges));
     }
     Ok(needed)
+}
+
+/// About how many bytes the chosen blocks have.
+pub(super) fn bytes(chosen: &[(Dataset, Vec<Range<u32>>)]) -> u64 {
+    let of = |(dataset, ranges): &(Dataset, Vec<Range<u32>>)| {
+        let first = dataset.first;
+        let counted = |range: &Range<u32>| u64::from(range.end.saturating_sub(range.start.max(first)));
+        let blocks: u64 = ranges.iter().map(counted).sum();
+        dataset.bytes / u64::from(dataset.count().max(1)) * blocks
+    };
+    chosen.iter().map(of).sum()
 }
 
 async fn of_dataset(

@@ -50,7 +50,7 @@ impl<'a> Watch<'a> {
         let job = control.job(&id.to_string()).await?;
         let lines_per_block = Arc::new(AtomicU64::new(0));
         let bar = if stderr().is_terminal() {
-            let bytes_per_block = bytes / job.parts.of_blocks().max(1);
+            let bytes_per_block = bytes / u64::from(job.blocks.max(1));
             shown(
                 job.subtasks(),
                 bytes_per_block,
