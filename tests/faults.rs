@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod mill;
+#[cfg(feature = "sql")]
+mod queries;
 
 use std::time::Duration;
 

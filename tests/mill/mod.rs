@@ -70,6 +70,12 @@ impl Mill {
             .env("SAWMILL_HEAL_AFTER", "3s")
     }
 
+    /// A command against it that has not started yet.
+    #[cfg(feature = "sql")]
+    pub(crate) fn command(&self, args: &[&str]) -> process::Recipe {
+        self.recipe().args(args)
+    }
+
     pub(crate) async fn dispatcher(&mut self, name: &str) {
         let process = self.recipe().arg("dispatcher").start();
         self.started(name, process, "dispatcher started").await;
