@@ -1,17 +1,19 @@
 //! Blocks that leave a dataset: the oldest first, once they are past its limits.
 //!
 //! In two steps. The number of the first block that still counts goes up: what is asked from then on does not read what
-//! is below. And what is below is removed, by whole pages: what was recorded of it, and objects that Sawmill itself
-//! wrote, never those that a user added where they are. That waits until no unfinished job runs over it, and for a while:
-//! somebody may just have read the dataset and be about to submit a job.
+//! is below. And what is below is removed, by whole pages: what was recorded and learned of it, and objects that Sawmill
+//! itself wrote, never those that a user added where they are. That waits until no unfinished job runs over it, and for a
+//! while: somebody may just have read the dataset and be about to submit a job. A mark says below which block they rest
+//! since when; what leaves meanwhile gets the next mark, or a dataset that loses a block each minute would keep them all.
 //!
 //! Both steps may be repeated, and be taken by two at once.
 
+mod objects;
+
 use std::{collections::HashSet, future::IntoFuture as _};
 
-use bson::{Bson, Document, doc, raw::RawBsonRef};
+use bson::{Bson, Document, RawDocument, doc};
 use model::{Block, Content, JobId, Name};
-use object_store::{ObjectStoreExt as _, path::Path as Key};
 use uuid::Uuid;
 
 use crate::{
@@ -19,7 +21,7 @@ use crate::{
     datasets::{PAGE_BLOCKS, page_key, unknown},
     jobs::{decode, over, unfinished},
     rows::Query,
-    schema::{self, BLOCKS, DATASETS, JOBS, RESULTS, date, results_in, signed},
+    schema::{self, BLOCKS, DATASETS, JOBS, RESULTS, date, narrow, results_in, signed},
 };
 
 /// What a dataset keeps.
@@ -42,12 +44,25 @@ pub struct Departed {
     pub objects: u64,
 }
 
-/// Folder of the block store in which blocks lie that Sawmill itself wrote, below it one of each database.
-const OWN_BLOCKS: &str = "blocks";
 /// How long what has left is not touched, in milliseconds: submitting a job takes no longer.
 const GRACE_MS: i64 = 60_000;
 /// Blocks looked at by one query.
 const CHUNK: u32 = 16 * PAGE_BLOCKS as u32;
+
+/// A dataset of which blocks leave, or may.
+struct Losing {
+    dataset: Dataset,
+    /// Whether something that has left may still be there.
+    leaving: bool,
+    resting: Option<Resting>,
+}
+
+/// The blocks below `first` are let alone for a while, from `at_ms` on.
+#[derive(Clone, Copy)]
+struct Resting {
+    first: u32,
+    at_ms: i64,
+}
 
 impl Limits {
     /// Whether anything ever leaves.
@@ -86,32 +101,61 @@ impl Store {
     }
 
     /// Has blocks leave that are past the limits of their datasets, seen from `now_ms` (milliseconds since 1970 UTC), and
-    /// removes what has left.
+    /// removes what has left. A dataset where that can't be done is logged, and does not keep the others from it.
     ///
     /// Dropping it half-way does no harm.
     ///
     /// # Errors
-    /// [`Error::Mongo`], [`Error::Object`], [`Error::Newer`], [`Error::Decode`].
+    /// [`Error::Mongo`] when MongoDB does not answer.
     pub async fn let_leave(&self, now_ms: i64) -> Result<Departed, Error> {
         let limited = ["keep_ms", "max_bytes", "leaving"].map(|field| doc! { field: { "$exists": true } });
         let query = Query::new(DATASETS, "looking for limits", doc! { "$or": limited.to_vec() });
         let mut rows = self.find(query).await?;
         let mut datasets = Vec::new();
         while let Some(dataset) = rows.next().await? {
-            datasets.push(crate::datasets::decode(dataset)?);
+            match losing(dataset) {
+                Ok(dataset) => datasets.push(dataset),
+                Err(error) => tracing::warn!("no blocks leave a dataset: {error}"),
+            }
         }
         let mut departed = Departed::default();
-        for dataset in datasets {
-            let first = self.first_to_stay(&dataset, now_ms).await?;
-            if first > dataset.first {
-                departed.blocks += self.raise_first(&dataset, first, now_ms).await?;
-            }
-            let rested = dataset.left_ms.is_some_and(|at| at + GRACE_MS <= now_ms);
-            if dataset.first > 0 && rested {
-                self.remove_left(&dataset, &mut departed).await?;
+        for losing in datasets {
+            let name = losing.dataset.name.clone();
+            match self.let_leave_one(losing, now_ms, &mut departed).await {
+                Ok(()) => {}
+                Err(error) if matches!(error, Error::Mongo { .. }) && error.is_retryable() => {
+                    return Err(error);
+                }
+                Err(error) => tracing::warn!("what left dataset {name} stays for now: {error}"),
             }
         }
         Ok(departed)
+    }
+
+    async fn let_leave_one(&self, losing: Losing, now_ms: i64, departed: &mut Departed) -> Result<(), Error> {
+        let Losing {
+            mut dataset,
+            mut leaving,
+            resting,
+        } = losing;
+        let first = self.first_to_stay(&dataset, now_ms).await?;
+        if first > dataset.first {
+            let left = self.raise_first(&dataset, first, now_ms).await?;
+            if left > 0 {
+                (dataset.first, leaving) = (first, true);
+                departed.blocks += left;
+            }
+        }
+        match resting {
+            Some(resting) if resting.at_ms + GRACE_MS <= now_ms => {
+                if self.remove_left(&dataset, resting.first, departed).await? {
+                    self.rest(&dataset, Some(resting), now_ms).await?;
+                }
+                Ok(())
+            }
+            None if leaving => self.rest(&dataset, None, now_ms).await,
+            _ => Ok(()),
+        }
     }
 
     /// The first block that is within the limits.
@@ -167,10 +211,36 @@ impl Store {
         })
     }
 
-    /// Removes the pages of which all blocks have left, with what belongs to them.
-    async fn remove_left(&self, dataset: &Dataset, departed: &mut Departed) -> Result<(), Error> {
-        let end = self.first_in_use(dataset).await?.min(dataset.first);
-        let own = format!("{OWN_BLOCKS}/{}/", self.mill().await?);
+    /// Marks what has left by now as resting, in place of `before`; nothing when that is all that has left. Does nothing
+    /// where another was faster.
+    async fn rest(&self, dataset: &Dataset, before: Option<Resting>, now_ms: i64) -> Result<(), Error> {
+        let mut filter = doc! { "_id": dataset.name.as_str(), "id": bson::Uuid::from_uuid_1(dataset.id) };
+        let marked = before.map_or(doc! { "$exists": false }.into(), |before| {
+            Bson::from(i64::from(before.first))
+        });
+        filter.insert("resting_first", marked);
+        let first = i64::from(dataset.first);
+        let change = if before.is_some_and(|before| before.first == dataset.first) {
+            filter.insert("first", first);
+            doc! { "$unset": { "leaving": 1, "resting_first": 1, "resting_at": 1 } }
+        } else {
+            doc! { "$set": { "resting_first": first, "resting_at": date(now_ms) } }
+        };
+        let marking = self.documents(DATASETS).update_one(filter, change).await;
+        marking.map_err(self.failed(format!("marking what left dataset {}", dataset.name)))?;
+        Ok(())
+    }
+
+    /// Removes the pages of which all blocks are below `rested`, with what belongs to them; gives whether no job keeps
+    /// some of them.
+    async fn remove_left(
+        &self,
+        dataset: &Dataset,
+        rested: u32,
+        departed: &mut Departed,
+    ) -> Result<bool, Error> {
+        let end = self.first_in_use(dataset).await?.min(rested);
+        let own = objects::folder(self.mill().await?);
         let filter = doc! { "_id": { "$gte": page_key(dataset.id, 0), "$lt": page_key(dataset.id, end) } };
         let query = Query::new(BLOCKS, "looking for blocks that left", filter).sort("_id", 1);
         let mut pages = self.find(query).await?;
@@ -190,6 +260,7 @@ impl Store {
         }
         if count > 0 {
             self.forget_results(dataset.id, below).await?;
+            self.forget_stats(dataset.id, 0..below).await?;
             let pages =
                 doc! { "_id": { "$gte": page_key(dataset.id, 0), "$lt": page_key(dataset.id, below) } };
             departed.objects += self.delete_unnamed(urls, &own, &pages).await?;
@@ -198,16 +269,11 @@ impl Store {
                 .map_err(self.failed("removing blocks that left"))?
                 .deleted_count;
         }
-        if end == dataset.first {
-            let done = doc! { "_id": dataset.name.as_str(), "first": i64::from(dataset.first) };
-            let change = doc! { "$unset": { "leaving": 1 } };
-            let settled = self.documents(DATASETS).update_one(done, change).await;
-            settled.map_err(self.failed("removing blocks that left"))?;
-        }
-        Ok(())
+        Ok(end == rested)
     }
 
-    /// The first block of a dataset that an unfinished job runs over.
+    /// The first block of a dataset that the sources of an unfinished job have: small ones are read from there on, even
+    /// where the job runs over later blocks alone.
     async fn first_in_use(&self, dataset: &Dataset) -> Result<u32, Error> {
         let mut filter = over(dataset.id);
         filter.insert("state", doc! { "$in": unfinished() });
@@ -217,10 +283,8 @@ impl Store {
         let mut first = u32::MAX;
         while let Some(job) = rows.next().await? {
             let parts = decode(job)?.parts;
-            first = parts
-                .runs_of(dataset.id)
-                .map(|(_, blocks)| blocks.start)
-                .fold(first, u32::min);
+            let sources = parts.sources().iter().filter(|source| source.id == dataset.id);
+            first = sources.map(|source| source.first).fold(first, u32::min);
         }
         Ok(first)
     }
@@ -260,51 +324,19 @@ impl Store {
         done.map(drop)
             .map_err(self.failed(format!("forgetting results of job {job}")))
     }
+}
 
-    /// The URL of a block that Sawmill itself wrote.
-    fn own_object(&self, block: &RawBsonRef<'_>, own: &str) -> Option<String> {
-        let content = block.as_document()?.get_document("content").ok()?;
-        let url = content.get_document("object").ok()?.get_str("url").ok()?;
-        self.own_key(url, own).map(|_| url.to_string())
-    }
-
-    fn own_key(&self, url: &str, own: &str) -> Option<Key> {
-        let object = url.strip_prefix(&self.root().url(""))?;
-        object.starts_with(own).then(|| self.root().key(object))
-    }
-
-    /// Deletes the objects that no page names, besides those that are about to be removed.
-    async fn delete_unnamed(
-        &self,
-        urls: HashSet<String>,
-        own: &str,
-        besides: &Document,
-    ) -> Result<u64, Error> {
-        let mut deleted = 0;
-        for url in urls {
-            let Some(key) = self.own_key(&url, own) else {
-                continue;
-            };
-            let named = doc! { "blocks.content.object.url": &url, "$nor": [besides.clone()] };
-            let named = self.documents(BLOCKS).find_one(named).await;
-            if named
-                .map_err(self.failed("looking who names an object"))?
-                .is_some()
-            {
-                continue;
-            }
-            match self.root().store().delete(&key).await {
-                Ok(()) => deleted += 1,
-                Err(object_store::Error::NotFound { .. }) => {}
-                Err(source) => {
-                    let doing = "can't delete";
-                    let source = Box::new(source);
-                    return Err(Error::Object { doing, url, source });
-                }
-            }
-        }
-        Ok(deleted)
-    }
+fn losing(document: &RawDocument) -> Result<Losing, Error> {
+    let at = document.get_datetime("resting_at").ok();
+    let resting = narrow(document, "resting_first").zip(at);
+    Ok(Losing {
+        dataset: crate::datasets::decode(document)?,
+        leaving: document.get_bool("leaving").unwrap_or(false),
+        resting: resting.map(|(first, at)| Resting {
+            first,
+            at_ms: at.timestamp_millis(),
+        }),
+    })
 }
 
 fn fields(limits: Limits) -> [(&'static str, Option<u64>); 2] {

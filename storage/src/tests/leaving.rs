@@ -1,7 +1,11 @@
 //! Blocks that leave their dataset, and what goes with them.
 
 use bson::doc;
-use model::{Block, Codec, Content, Fingerprint, parts::Part};
+use model::{
+    Block, Codec, Content, Fingerprint,
+    parts::Part,
+    stats::{BlockStats, Learned},
+};
 
 use super::*;
 use crate::{
@@ -47,6 +51,15 @@ impl Fresh {
         let keep_ms = keep_ms.map(i64::cast_unsigned);
         let limits = Limits { keep_ms, max_bytes };
         self.store.set_limits(&name("logs"), limits).await.unwrap();
+    }
+
+    /// Nothing is left to be done.
+    async fn is_settled(&self) {
+        let fields =
+            ["leaving", "resting_first", "resting_at"].map(|field| doc! { field: { "$exists": true } });
+        let open = self.store.documents("datasets");
+        let open = open.count_documents(doc! { "$or": fields.to_vec() }).await;
+        assert_eq!(open.unwrap(), 0);
     }
 
     async fn leave(&self, now_ms: i64) -> (u64, u64) {
@@ -95,6 +108,60 @@ async fn the_oldest_leave_by_age_and_by_size() {
 }
 
 #[tokio::test]
+async fn what_has_left_is_removed_while_more_leaves_all_the_time() {
+    const ROUND: i64 = 5000;
+    let fresh = Fresh::new().await;
+    let now = 90 * DAY;
+    fresh.store.create(&name("logs")).await.unwrap();
+    fresh.keep(None, Some(10)).await;
+    let mut removed = Vec::new();
+    for round in 0..60 {
+        let one = vec![block(&format!("file:///log/{round}"), 90)];
+        fresh.store.append_blocks(&name("logs"), one).await.unwrap();
+        let (left, pages) = fresh.leave(now + round * ROUND).await;
+        assert_eq!(left, u64::from(round > 0), "one leaves in each round");
+        if pages > 0 {
+            removed.push((round, pages));
+        }
+    }
+    // One had left when the first mark was made; each later mark is of what left in the minute before.
+    assert_eq!(removed, [(13, 1), (25, 12), (37, 12), (49, 12)]);
+    let rested = now + 61 * ROUND;
+    assert_eq!(fresh.leave(rested).await, (0, 12));
+    assert_eq!(fresh.leave(rested + MINUTES).await, (0, 10));
+    assert_eq!(fresh.documents(BLOCKS).await, 1);
+    fresh.is_settled().await;
+}
+
+#[tokio::test]
+async fn what_can_not_leave_keeps_no_other_dataset_from_it() {
+    let fresh = Fresh::new().await;
+    let mill = fresh.store.mill().await.unwrap().to_string();
+    let root = crate::files::url_of(fresh.folder.path()).unwrap();
+    // A folder in place of an object can't be deleted as one.
+    let stuck = format!("blocks/{mill}/stuck");
+    std::fs::create_dir_all(fresh.folder.path().join(&stuck).join("inner")).unwrap();
+    fresh.store.create(&name("a-stuck")).await.unwrap();
+    let limits = Limits {
+        keep_ms: Some(0),
+        max_bytes: None,
+    };
+    fresh.store.set_limits(&name("a-stuck"), limits).await.unwrap();
+    let one = vec![block(&format!("{root}/{stuck}"), 0)];
+    fresh.store.append_blocks(&name("a-stuck"), one).await.unwrap();
+    let newer = doc! { "_id": "a-newer", "v": i64::MAX, "keep_ms": 0_i64 };
+    let datasets = fresh.store.documents("datasets");
+    datasets.insert_one(newer).await.unwrap();
+    fresh.dataset_of(0..2).await;
+    fresh.keep(Some(0), None).await;
+    assert_eq!(fresh.leave(2 * DAY).await, (3, 0));
+    assert_eq!(fresh.leave(2 * DAY + MINUTES).await, (0, 2));
+    // It is tried again.
+    std::fs::remove_dir_all(fresh.folder.path().join(&stuck)).unwrap();
+    assert_eq!(fresh.leave(2 * DAY + MINUTES).await, (0, 1));
+}
+
+#[tokio::test]
 async fn what_was_recorded_goes_when_nobody_works_on_it() {
     let fresh = Fresh::new().await;
     let dataset = fresh.dataset_of(0..4).await;
@@ -119,7 +186,8 @@ async fn what_was_recorded_goes_when_nobody_works_on_it() {
             ..job(0, merges)
         }
     };
-    let (merged, plain, waiting) = (over(1, true), over(0, false), over(0, true));
+    // The last runs over later blocks alone, but is fed from the first on.
+    let (merged, plain, waiting) = (over(1, true), over(0, false), over(3, true));
     let prints: Vec<Fingerprint> = (0..4)
         .map(|day| Fingerprint::of(&Processor::Noop, 0, &block("x", day)))
         .collect();
@@ -139,6 +207,17 @@ async fn what_was_recorded_goes_when_nobody_works_on_it() {
     fresh.record(vec![succeeded(merged.id, 3, 1)]).await;
     fresh.store.submit(vec![waiting.clone()]).await.unwrap();
 
+    let learned = (0..4).map(|block| Learned {
+        dataset: dataset.id,
+        block,
+        stats: BlockStats::default(),
+    });
+    fresh
+        .store
+        .keep_stats(&learned.collect::<Vec<_>>())
+        .await
+        .unwrap();
+
     fresh.keep(Some(0), None).await;
     assert_eq!(fresh.leave(2 * DAY).await, (2, 0));
     let later = 2 * DAY + MINUTES;
@@ -148,6 +227,8 @@ async fn what_was_recorded_goes_when_nobody_works_on_it() {
     fresh.store.request_cancel(waiting.id).await.unwrap();
     fresh.store.cancel_pending(epoch).await.unwrap();
     assert_eq!(fresh.leave(later).await, (0, 2));
+    let known = fresh.store.stats(dataset.id, 0..4, &[]).await.unwrap();
+    assert_eq!(known.into_keys().collect::<Vec<_>>(), [2, 3]);
 
     let mut kept = fresh
         .store
@@ -224,12 +305,7 @@ async fn only_objects_of_our_own_go_and_only_with_their_last_block() {
         }
     );
     assert!(!own.exists() && shared.exists() && theirs.exists() && users.exists());
-    let unset = fresh
-        .store
-        .documents("datasets")
-        .count_documents(doc! { "leaving": true })
-        .await;
-    assert_eq!(unset.unwrap(), 0);
+    fresh.is_settled().await;
     // A limit that is gone, and a dataset that nobody knows.
     let refused = fresh.store.set_limits(&name("none"), Limits::default()).await;
     assert!(matches!(refused, Err(crate::Error::NotFound { .. })));
