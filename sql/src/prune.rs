@@ -92,11 +92,11 @@ impl Pruner {
         self.keys.values().cloned().collect()
     }
 
-    /// The numbers, below `blocks`, of those that may have a row that is asked for.
-    pub fn needed(&self, blocks: u32, known: &BTreeMap<u32, BlockStats>) -> Vec<Range<u32>> {
+    /// The numbers of those `blocks` that may have a row that is asked for.
+    pub fn needed(&self, blocks: Range<u32>, known: &BTreeMap<u32, BlockStats>) -> Vec<Range<u32>> {
         let mut needed: Vec<Range<u32>> = Vec::new();
-        for first in (0..blocks).step_by(TOGETHER as usize) {
-            let range = first..blocks.min(first.saturating_add(TOGETHER));
+        for first in blocks.clone().step_by(TOGETHER as usize) {
+            let range = first..blocks.end.min(first.saturating_add(TOGETHER));
             for (number, may) in range.clone().zip(self.may_match(range, known)) {
                 match needed.last_mut() {
                     Some(last) if may && last.end == number => last.end += 1,

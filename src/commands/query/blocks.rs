@@ -74,19 +74,19 @@ async fn of_dataset(
     number: usize,
     dataset: &Dataset,
 ) -> anyhow::Result<Vec<Range<u32>>> {
-    let all = 0..dataset.blocks;
+    let all = dataset.first..dataset.blocks;
     let pruner = runtime.pruner(query, number).await;
     let Some(pruner) = pruner.map_err(|error| usage(error.to_string()))? else {
         return Ok(vec![all]);
     };
-    if dataset.blocks > MOST_BLOCKS {
+    if dataset.count() > MOST_BLOCKS {
         return Ok(vec![all]);
     }
     let columns = pruner.columns();
     let known = if columns.is_empty() {
         BTreeMap::new()
     } else {
-        control.store().stats(dataset.id, all, &columns).await?
+        control.store().stats(dataset.id, all.clone(), &columns).await?
     };
-    Ok(pruner.needed(dataset.blocks, &known))
+    Ok(pruner.needed(all, &known))
 }
