@@ -2,26 +2,8 @@
 #![cfg(feature = "sql")]
 #![allow(clippy::unwrap_used)]
 
-use std::fmt::Write as _;
-
 use serde_json::{Value, json};
-use testkit::{Mill, mill::DEADLINE, wait};
-
-/// 600 lines, one a second.
-fn access_log() -> String {
-    let mut log = String::new();
-    for number in 0..600 {
-        let status = if number % 3 == 0 { 500 } else { 200 };
-        let time = format!("17/May/2015:10:{:02}:{:02} +0000", number / 60, number % 60);
-        writeln!(
-            log,
-            "10.0.0.{} - - [{time}] \"GET / HTTP/1.1\" {status} {number}",
-            number % 7
-        )
-        .unwrap();
-    }
-    log
-}
+use testkit::{Mill, logs, mill::DEADLINE, wait};
 
 const BY_STATUS: &str = "SELECT status, count(*) AS n FROM access GROUP BY status";
 
@@ -32,7 +14,7 @@ async fn explained(mill: &Mill, sql: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_is_explained_before_and_after_it_was_asked() {
     let mill = Mill::start().await;
-    let _ = mill.add("access", &access_log(), &[]).await.code(0);
+    let _ = mill.add("access", &logs::access(600), &[]).await.code(0);
     before(&mill).await;
     after(&mill).await;
     what_is_refused(&mill).await;
@@ -50,7 +32,7 @@ async fn before(mill: &Mill) {
         (&json!("access"), &json!(["status"]), &json!(blocks))
     );
     assert_eq!((&access["skipped"], &access["recorded"]), (&json!(0), &json!(0)));
-    assert_eq!(access["bytes_to_read"], access_log().len());
+    assert_eq!(access["bytes_to_read"], logs::access(600).len());
     assert_eq!(
         (&told["subtasks"], &told["answered"]),
         (&json!(blocks + 1), &Value::Null)

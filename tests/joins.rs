@@ -2,26 +2,10 @@
 #![cfg(feature = "sql")]
 #![allow(clippy::unwrap_used)]
 
-use std::{fmt::Write as _, path::Path};
+use std::path::Path;
 
 use serde_json::{Value, json};
-use testkit::Mill;
-
-/// 600 lines of 7 hosts.
-fn access_log() -> String {
-    let mut log = String::new();
-    for number in 0..600 {
-        let status = if number % 3 == 0 { 500 } else { 200 };
-        let time = format!("17/May/2015:10:{:02}:{:02} +0000", number / 60, number % 60);
-        writeln!(
-            log,
-            "10.0.0.{} - - [{time}] \"GET / HTTP/1.1\" {status} {number}",
-            number % 7
-        )
-        .unwrap();
-    }
-    log
-}
+use testkit::{Mill, logs};
 
 /// 300 lines of 10 hosts.
 fn app_log() -> String {
@@ -73,7 +57,7 @@ fn files_below(folder: &Path, name: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn datasets_and_small_tables_are_asked_together() {
     let mill = Mill::start().await;
-    let _ = mill.add("access", &access_log(), &[]).await.code(0);
+    let _ = mill.add("access", &logs::access(600), &[]).await.code(0);
     let _ = mill.add("app", &app_log(), &[]).await.code(0);
     small_tables(&mill).await;
     several_datasets(&mill).await;

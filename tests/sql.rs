@@ -2,30 +2,16 @@
 #![cfg(feature = "sql")]
 #![allow(clippy::unwrap_used)]
 
-use std::fmt::Write as _;
-
 use testkit::{
-    Mill, Space,
+    Mill, Space, logs,
     mill::{self, DEADLINE},
     process::Process,
     wait,
 };
 
-/// 600 lines, every third one an error, the last of them broken.
+/// With a broken line at its end.
 fn access_log() -> String {
-    let mut log = String::new();
-    for number in 0..600 {
-        let status = if number % 3 == 0 { 500 } else { 200 };
-        let time = format!("17/May/2015:10:{:02}:{:02} +0000", number / 60, number % 60);
-        writeln!(
-            log,
-            "10.0.0.{} - - [{time}] \"GET /{} HTTP/1.1\" {status} {number}",
-            number % 7,
-            number % 5
-        )
-        .unwrap();
-    }
-    log + "broken\n"
+    logs::access(600) + "broken\n"
 }
 
 #[tokio::test(flavor = "multi_thread")]

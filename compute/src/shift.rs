@@ -36,6 +36,8 @@ const READ_AHEAD: usize = 4;
 /// After an entry of a job that took less than this, more of this job are claimed before a slot is free: it would wait for
 /// the claim about as long as for their work.
 const SHORT: Duration = Duration::from_millis(60);
+/// What was claimed ahead of a slot is handed back when what runs there takes this long: others may be idle.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Pause after ZooKeeper did not answer; the term's own clock decides how often.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -423,6 +425,10 @@ impl Shift {
             let _slot = tokio::select! {
                 slot = slots.acquire_owned() => slot.ok(),
                 () = stop.cancelled() => None,
+                () = tokio::time::sleep(PATIENCE) => {
+                    stop.cancel();
+                    None
+                }
             };
             let failed = execute::panicked(&data, &node);
             let run = AssertUnwindSafe(execute::entry(&engine, &store, &name, data, node, stop));

@@ -10,6 +10,7 @@ use datafusion::arrow::{
 };
 use model::table::ColumnType;
 
+pub(crate) use self::text::slot;
 use self::{nulls::Nulls, text::Text};
 use crate::{schema::UTC, time::Style};
 

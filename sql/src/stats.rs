@@ -2,8 +2,8 @@
 //! many there are none of.
 
 use datafusion::arrow::{
-    array::{Array, AsArray},
-    compute::{max, max_boolean, max_string_view, min, min_boolean, min_string_view},
+    array::{Array, AsArray, StringViewArray},
+    compute::{max, max_boolean, min, min_boolean},
     datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType},
 };
 use model::{
@@ -11,10 +11,12 @@ use model::{
     table::{ERROR, EVERYWHERE, Format, Table},
 };
 
-use crate::block::begin_of_day;
+use crate::{block::begin_of_day, columns::slot};
 
 /// Most bytes of a text that are kept: enough for a path or an address, little for a document.
 const TEXT_BYTES: usize = 32;
+/// Texts that are remembered, by their views; a power of two.
+const REMEMBERED: usize = 256;
 
 /// What is known of a column that was read.
 ///
@@ -50,9 +52,11 @@ fn bounds(column: &dyn Array) -> (Option<Bound>, Option<Bound>) {
             )
         }
         DataType::Utf8View => {
-            let values = column.as_string_view();
-            let least = min_string_view(values).map(|text| Bound::Text(shortened(text).to_string()));
-            (least, max_string_view(values).and_then(above).map(Bound::Text))
+            let Some((least, greatest)) = extremes(column.as_string_view()) else {
+                return (None, None);
+            };
+            let least = Bound::Text(shortened(least).to_string());
+            (Some(least), above(greatest).map(Bound::Text))
         }
         _ => (None, None),
     }
@@ -69,6 +73,25 @@ fn floats(least: Option<f64>, greatest: Option<f64>) -> (Option<Bound>, Option<B
     let least = if least == 0.0 { -0.0 } else { least };
     let greatest = if greatest == 0.0 { 0.0 } else { greatest };
     (Some(Bound::Float(least)), Some(Bound::Float(greatest)))
+}
+
+/// The least and the greatest text; none where there is none. Equal views are equal texts and lines repeat themselves, so
+/// what was met a moment ago is not compared again.
+fn extremes(texts: &StringViewArray) -> Option<(&str, &str)> {
+    let first = (0..texts.len()).find(|&place| texts.is_valid(place))?;
+    let (mut least, mut greatest) = (texts.value(first), texts.value(first));
+    let mut recent = [texts.views()[first]; REMEMBERED];
+    for (place, &view) in texts.views().iter().enumerate().skip(first) {
+        let known = &mut recent[slot(view, REMEMBERED)];
+        if *known == view || texts.is_null(place) {
+            continue;
+        }
+        *known = view;
+        let text = texts.value(place);
+        least = least.min(text);
+        greatest = greatest.max(text);
+    }
+    Some((least, greatest))
 }
 
 /// The beginning of a text, which is not greater than it.
@@ -139,7 +162,10 @@ pub(crate) fn column_key(table: &Table, place: usize, now_us: i64) -> Option<Str
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, StringViewArray};
+    use datafusion::arrow::{
+        array::{ArrayRef, Float64Array, Int64Array, StringViewArray},
+        compute::{max_string_view, min_string_view},
+    };
     use model::table::{Column, ColumnType};
     use proptest::prelude::*;
 
@@ -164,6 +190,22 @@ mod tests {
             panic!("no bounds");
         };
         assert!(least.is_sign_negative() && greatest.is_sign_positive());
+    }
+
+    #[test]
+    fn the_extremes_are_those_of_all_texts() {
+        let text = |row: u64| {
+            let tail = ["", " with a longer tail"][(row % 2) as usize];
+            (!row.is_multiple_of(7)).then(|| format!("{:x}{tail}", row.wrapping_mul(2_654_435_761) % 977))
+        };
+        let texts: StringViewArray = (0..3000).map(text).collect();
+        let expected = min_string_view(&texts).zip(max_string_view(&texts));
+        assert_eq!(extremes(&texts), expected);
+        assert_eq!(extremes(&StringViewArray::from(vec![None::<&str>; 3])), None);
+        assert_eq!(
+            extremes(&StringViewArray::from(vec![None, Some("")])),
+            Some(("", ""))
+        );
     }
 
     #[test]

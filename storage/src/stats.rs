@@ -36,7 +36,7 @@ impl Store {
     }
 
     /// What is known of the blocks of an incarnation of a dataset with a number in `range`, of the columns with these
-    /// keys alone.
+    /// keys alone; of a block of which none of these is known, nothing.
     ///
     /// # Errors
     /// [`Error::Mongo`].
@@ -49,8 +49,7 @@ impl Store {
         let of = |number| key(&result_key(JobId(dataset), number));
         let filter = doc! { "_id": { "$gte": of(range.start), "$lt": of(range.end) } };
         let fields: Vec<String> = columns.iter().map(|column| format!("columns.{column}")).collect();
-        let fields: Vec<&str> = ["v", "rows"]
-            .into_iter()
+        let fields: Vec<&str> = std::iter::once("v")
             .chain(fields.iter().map(String::as_str))
             .collect();
         let query = Query::new(BLOCK_STATS, "reading what is known of blocks", filter);
@@ -75,9 +74,10 @@ impl Store {
 }
 
 fn update(learned: &Learned) -> Document {
-    let mut set = doc! { "v": i64::from(FORMAT), "rows": i64::from(learned.stats.rows) };
+    let mut set = doc! { "v": i64::from(FORMAT) };
     for (column, stats) in &learned.stats.columns {
-        let mut known = doc! { "nulls": i64::from(stats.nulls) };
+        // With each column, since a block read in another format has other rows.
+        let mut known = doc! { "rows": i64::from(learned.stats.rows), "nulls": i64::from(stats.nulls) };
         let bounds = [("least", &stats.least), ("greatest", &stats.greatest)];
         for (name, bound) in bounds {
             if let Some(bound) = bound {
@@ -99,21 +99,21 @@ fn encode(bound: &Bound) -> Bson {
     }
 }
 
-/// What can't be read is not known.
+/// What can't be read is not known, nor a block whose columns were read as other rows.
 fn decode(document: &RawDocument) -> Option<(u32, BlockStats)> {
     if schema::int(document, "v")? > i64::from(FORMAT) {
         return None;
     }
-    let mut stats = BlockStats {
-        rows: narrow(document, "rows")?,
-        columns: BTreeMap::new(),
-    };
+    let (mut rows, mut stats) = (None, BlockStats::default());
     if let Ok(columns) = document.get_document("columns") {
         for column in columns {
             let (name, value) = column.ok()?;
             let RawBsonRef::Document(known) = value else {
                 continue;
             };
+            if *rows.get_or_insert(narrow(known, "rows")?) != narrow(known, "rows")? {
+                return None;
+            }
             let bound = |name| known.get(name).ok().flatten().and_then(bound_of);
             let column = ColumnStats {
                 least: bound("least"),
@@ -123,6 +123,7 @@ fn decode(document: &RawDocument) -> Option<(u32, BlockStats)> {
             stats.columns.insert(name.to_string(), column);
         }
     }
+    stats.rows = rows?;
     Some((schema::index_of(document)?, stats))
 }
 

@@ -60,7 +60,11 @@ impl Shift {
                     }
                 }
                 let took = Duration::from_micros(done.busy_us);
-                self.short = (took < SHORT).then_some(done.job);
+                let is_whole = !done
+                    .ends
+                    .iter()
+                    .any(|end| matches!(end.outcome, Outcome::Returned));
+                self.short = (is_whole && took < SHORT).then_some(done.job);
                 self.to_finish.push((name, done));
             }
             // Panics are caught inside the task, and nothing aborts one.

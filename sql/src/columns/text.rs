@@ -128,6 +128,14 @@ fn inlined(value: &[u8]) -> u128 {
     u128::from_le_bytes(view)
 }
 
+/// Where a view is remembered among `places`, a power of two: both halves of it count.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the halves of it, and few bits")]
+pub(crate) fn slot(view: u128, places: usize) -> usize {
+    let folded = (view as u64) ^ ((view >> 64) as u64).rotate_left(29);
+    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize & (places - 1)
+}
+
 /// Where a value of more than 12 bytes is looked for among `places`, a power of two: from its beginning, middle and end.
 #[inline]
 fn place(value: &[u8], places: usize) -> usize {

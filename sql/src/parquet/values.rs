@@ -12,7 +12,7 @@ use datafusion::arrow::{
 use model::table::ColumnType;
 
 use super::leaves::kind;
-use crate::{Error, columns::Builder, schema::data_type, time::Style};
+use crate::{Error, schema::data_type};
 
 /// Values as the table has them: what is not of its type is null.
 pub(super) fn typed(found: &ArrayRef, wanted: ColumnType) -> Result<ArrayRef, Error> {
@@ -31,17 +31,12 @@ pub(super) fn typed(found: &ArrayRef, wanted: ColumnType) -> Result<ArrayRef, Er
     Ok(cast(&text(found)?, &to)?)
 }
 
-/// Texts as they are read out of lines: equal ones mostly have equal views, by which they are grouped, and they keep nothing
-/// in memory but themselves.
+/// Equal texts once, with equal views, by which they are grouped; they keep nothing in memory but themselves.
 fn stored_once(texts: &ArrayRef) -> ArrayRef {
-    let mut column = Builder::new(ColumnType::Text, Style::Iso, texts.len());
-    for text in texts.as_string_view() {
-        match text {
-            Some(text) => column.text(text),
-            None => column.null(),
-        }
-    }
-    column.finish()
+    let texts = texts.as_string_view();
+    let mut once = StringViewBuilder::with_capacity(texts.len()).with_deduplicate_strings();
+    texts.iter().for_each(|text| once.append_option(text));
+    Arc::new(once.finish())
 }
 
 /// The rows of which a value is there and not of the type of the column.
@@ -67,7 +62,7 @@ pub(super) fn text(found: &ArrayRef) -> Result<ArrayRef, Error> {
 }
 
 fn bytes<'a>(values: impl ExactSizeIterator<Item = Option<&'a [u8]>>) -> ArrayRef {
-    let mut texts = StringViewBuilder::with_capacity(values.len());
+    let mut texts = StringViewBuilder::with_capacity(values.len()).with_deduplicate_strings();
     for value in values {
         match value.map(|value| (value, str::from_utf8(value))) {
             Some((_, Ok(text))) => texts.append_value(text),

@@ -26,6 +26,8 @@ use datafusion::{
 };
 use regex::Regex;
 
+use crate::columns::slot;
+
 /// Answers for values met a moment ago, by their views; a power of two.
 const REMEMBERED: usize = 1024;
 
@@ -103,7 +105,7 @@ impl Pattern {
                 return false;
             }
             let view = views[place];
-            let remembered = &mut recent[slot(view)];
+            let remembered = &mut recent[slot(view, REMEMBERED)];
             match *remembered {
                 Some((known, matched)) if known == view => matched,
                 _ => {
@@ -116,13 +118,6 @@ impl Pattern {
         let values = BooleanBuffer::collect_bool(texts.len(), matches);
         BooleanArray::new(values, texts.nulls().cloned())
     }
-}
-
-/// The place of a view among those remembered: both halves of it count, and the upper bits of the product are the best.
-#[expect(clippy::cast_possible_truncation, reason = "the halves of it, and few bits")]
-fn slot(view: u128) -> usize {
-    let folded = (view as u64) ^ ((view >> 64) as u64).rotate_left(29);
-    (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - REMEMBERED.ilog2())) as usize
 }
 
 impl ScalarUDFImpl for Pattern {

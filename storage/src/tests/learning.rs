@@ -71,6 +71,16 @@ async fn what_was_learned_adds_up_and_goes_with_its_dataset() {
     assert_eq!(some[&0].columns, BTreeMap::from([("cc".into(), booleans)]));
     assert_eq!(some.len(), 1);
 
+    let mut in_other_rows = learned(id, 1, &[("dd", nothing.clone())]);
+    in_other_rows.stats.rows = 8;
+    store.keep_stats(&[in_other_rows]).await.unwrap();
+    let of = async |columns: &[&str]| store.stats(id, 1..2, &keys(columns)).await.unwrap();
+    assert_eq!((of(&["aa"]).await[&1].rows, of(&["dd"]).await[&1].rows), (7, 8));
+    assert!(
+        of(&["aa", "dd"]).await.is_empty(),
+        "no one number of rows fits both"
+    );
+
     store.remove(&logs).await.unwrap();
     assert!(store.stats(id, 0..9, &keys(&["aa"])).await.unwrap().is_empty());
     let kept = store.stats(other, 0..9, &keys(&["aa"])).await.unwrap();
