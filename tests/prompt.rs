@@ -71,13 +71,9 @@ async fn questions_are_typed_one_after_another() {
 
     let script = mill.file(
         "script.sql",
-        b"-- two\nSELECT count(*) AS n FROM access;\nSELECT min(n) AS m FROM access",
+        b"\\o csv\n-- two\nSELECT count(*) AS n FROM access;\nSELECT min(n) AS m FROM access",
     );
-    let piped = mill
-        .recipe(&["query", "--output", "csv"])
-        .input(script)
-        .output(DEADLINE)
-        .await;
+    let piped = mill.recipe(&["query"]).input(script).output(DEADLINE).await;
     assert_eq!(piped.code(0).stdout, "n\n2\nm\n1\n");
     let wrong = mill.file(
         "wrong.sql",

@@ -194,7 +194,7 @@ async fn the_leader_lets_old_blocks_leave() {
         .told(&["dataset", "set", "logs", "--keep", "2d", "--max-bytes", "1TB"])
         .await;
     assert!(
-        set.contains("keeps lines of the last 2d, at most 931.3 GiB"),
+        set.contains("keeps files that changed within the last 2d, at most 931.3 GiB"),
         "{set}"
     );
     wait::until_equal("the old block to leave", SOON, json!(1), async || {

@@ -20,6 +20,9 @@ pub struct Detected {
     pub why: String,
 }
 
+/// Why a format was taken that a user has named.
+pub const NAMED: &str = "as named";
+
 /// Of so many lines in a hundred a format must be able to make sense.
 pub(crate) const ENOUGH: usize = 80;
 
@@ -53,6 +56,10 @@ pub fn detect(sample: &[u8]) -> Detected {
         if matches!(format, Format::Separated { .. }) && (table.columns.len() < 2 || lines.len() < 2) {
             continue;
         }
+        // A first line of values is no header: taking it for one would lose it.
+        if matches!(format, Format::Separated { .. }) && table.columns.iter().any(is_named_like_a_value) {
+            continue;
+        }
         let fit = fitting(&table, &lines);
         let all = body(&table.format, &lines).len();
         if all > 0 && fit * 100 >= all * ENOUGH {
@@ -67,6 +74,10 @@ pub fn detect(sample: &[u8]) -> Detected {
     };
     let why = "no format fits the first lines: only _raw is known of them".to_string();
     Detected { table, why }
+}
+
+fn is_named_like_a_value(column: &Column) -> bool {
+    of_bare(column.name.as_bytes()) != ColumnType::Text
 }
 
 /// The format that a user names: `access`, `json`, `logfmt`, `syslog`, `syslog5424`, `csv`, `tsv`, `parquet`, `raw` or `regex:…`.
@@ -114,7 +125,7 @@ pub fn named(name: &str, sample: &[u8]) -> Result<Detected, Error> {
     })?;
     Ok(Detected {
         table,
-        why: "it was named".into(),
+        why: NAMED.into(),
     })
 }
 
@@ -380,6 +391,10 @@ mod tests {
             ),
             ("a,b\n1,2\n", "csv"),
             ("a\tb\n1\t2\n", "tsv"),
+            (
+                "2015-07-29 17:41:44,747 - INFO\n2015-07-29 17:41:45,1 - WARN\n",
+                "raw",
+            ),
             ("just words\nand more\n", "raw"),
             ("", "raw"),
         ] {

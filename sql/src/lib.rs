@@ -36,7 +36,7 @@ mod wire;
 
 pub use block::{BlockRows, Origin};
 pub use cache::{BlockAt, ColumnCache};
-pub use detect::{Detected, detect, format, named};
+pub use detect::{Detected, NAMED, detect, format, named};
 pub use error::Error;
 pub use functions::functions;
 pub use growth::{Changed, Growth, grow, grow_by, retype};

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Context, dataset, query, query::QueryArgs};
 use crate::{
     cli,
-    exit::{Exit, StdoutClosed},
+    exit::{Exit, StdoutClosed, usage},
     output,
 };
 use editor::{Lines, Typed};
@@ -36,22 +36,43 @@ pub(super) async fn run(args: &QueryArgs, context: &Context) -> anyhow::Result<E
     }
 }
 
-/// Answers all statements of standard input, up to the first that fails.
+/// Answers all statements of standard input, and obeys its `\\` commands, up to the first that fails.
 async fn script(args: &QueryArgs, context: &Context) -> anyhow::Result<Exit> {
     let read = tokio::task::spawn_blocking(|| {
         let mut text = String::new();
         stdin().read_to_string(&mut text).map(|_| text)
     });
     let text = read.await?.context("can't read queries from standard input")?;
-    let found = statements::split(&text);
-    let last = Some(found.rest).filter(|rest| !rest.is_empty());
-    for statement in found.complete.into_iter().chain(last) {
-        let exit = query::ask(statement, args, context).await?;
-        if exit != Exit::Success {
-            return Ok(exit);
+    let mut session = Session {
+        args,
+        context: context.clone(),
+        words: Arc::default(),
+        timing: false,
+    };
+    let mut typed = String::new();
+    for line in text.lines() {
+        if typed.trim().is_empty() && line.trim_start().starts_with('\\') {
+            let meta = Meta::parse(line).map_err(usage)?;
+            if !session.obey(meta).await? {
+                return Ok(Exit::Success);
+            }
+            continue;
         }
+        typed.push_str(line);
+        typed.push('\n');
+        let found = statements::split(&typed);
+        for statement in found.complete {
+            let exit = session.ask(statement).await?;
+            if exit != Exit::Success {
+                return Ok(exit);
+            }
+        }
+        typed = found.rest.to_string();
     }
-    Ok(Exit::Success)
+    match typed.trim() {
+        "" => Ok(Exit::Success),
+        last => session.ask(last).await,
+    }
 }
 
 /// A prompt.
@@ -110,16 +131,20 @@ impl<'a> Session<'a> {
             return self.obey(meta).await;
         }
         for statement in statements::split(text).complete {
-            let begun = Instant::now();
-            let exit = query::ask(statement, self.args, &self.context).await?;
-            if self.timing && exit == Exit::Success {
-                output::note(format_args!("{:.1} ms", begun.elapsed().as_secs_f64() * 1000.0));
-            }
-            if exit != Exit::Success {
+            if self.ask(statement).await? != Exit::Success {
                 break;
             }
         }
         Ok(true)
+    }
+
+    async fn ask(&self, statement: &str) -> anyhow::Result<Exit> {
+        let begun = Instant::now();
+        let exit = query::ask(statement, self.args, &self.context).await?;
+        if self.timing && exit == Exit::Success {
+            output::note(format_args!("{:.1} ms", begun.elapsed().as_secs_f64() * 1000.0));
+        }
+        Ok(exit)
     }
 
     async fn obey(&mut self, meta: Meta) -> anyhow::Result<bool> {

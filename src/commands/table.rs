@@ -267,8 +267,13 @@ impl Lesson {
     pub(super) fn tell(&self, name: &Name) {
         if let (Some(format), Some(why)) = (&self.format, &self.why) {
             let what = if format == "parquet" { "files" } else { "lines" };
+            let hint = if why == sql::NAMED {
+                ""
+            } else {
+                "; --format says otherwise"
+            };
             output::note(format_args!(
-                "dataset {name}: its {what} are taken as {format} ({why}; --format says otherwise)"
+                "dataset {name}: its {what} are taken as {format} ({why}{hint})"
             ));
         }
         for NewColumn {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::{
+    arrow::array::timezone::Tz,
     execution::{SessionState, SessionStateBuilder, runtime_env::RuntimeEnv},
     logical_expr::execution_props::ExecutionProps,
     physical_optimizer::{PhysicalOptimizerRule, optimizer::PhysicalOptimizer},
@@ -19,6 +20,13 @@ pub(super) const PARTITIONS: usize = 2;
 pub(super) fn session(query: &Query, env: Arc<RuntimeEnv>) -> Result<SessionState, Error> {
     let now = chrono::DateTime::from_timestamp_micros(query.now_us)
         .ok_or_else(|| Error::Query(format!("{} is no moment for now()", query.now_us)))?;
+    // DataFusion would take a zone that it does not know for UTC.
+    if query.time_zone.parse::<Tz>().is_err() {
+        return Err(Error::Query(format!(
+            "{:?} is no time zone: name one such as Europe/Paris, or an offset such as +02:00",
+            query.time_zone
+        )));
+    }
     Ok(SessionStateBuilder::new()
         .with_config(config(query))
         .with_runtime_env(env)

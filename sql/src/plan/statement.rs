@@ -30,8 +30,10 @@ pub(super) fn question(sql: &str) -> Result<Statement, Error> {
     let parsed = DFParserBuilder::new(sql).build();
     let parsed = parsed.and_then(|mut parser| parser.parse_statements());
     let mut parsed = parsed.map_err(|error| Error::Query(words(&error)))?;
-    let (Some(statement), None) = (parsed.pop_front(), parsed.pop_front()) else {
-        return Err(Error::Query("one query can be asked at a time".into()));
+    let statement = match (parsed.pop_front(), parsed.pop_front()) {
+        (Some(statement), None) => statement,
+        (None, _) => return Err(Error::Query("the query is empty".into())),
+        (Some(_), Some(_)) => return Err(Error::Query("one query can be asked at a time".into())),
     };
     let refused = |what: &str| {
         Err(Error::Query(format!(

@@ -23,6 +23,7 @@ async fn what_is_wrong_says_so() {
         ("DESCRIBE access", "dataset show"),
         ("SELECT 1; SELECT 2", "one query"),
         ("SELECT status + host FROM access", "Cannot coerce"),
+        (" -- nothing", "the query is empty"),
         ("SELEKT", "SELEKT"),
         ("SELECT * FROM access WHERE", "Expected: an expression"),
         ("SELECT sum(host) FROM access", "argument types 'sum(Utf8View)'"),
@@ -44,6 +45,12 @@ async fn what_is_wrong_says_so() {
     };
     let refused = both.runtime.check(&other).await.unwrap_err().to_string();
     assert!(refused.contains("bring all nodes"), "{refused}");
+    let nowhere = Query {
+        time_zone: "Nowhere/X".into(),
+        ..both.query("SELECT count(*) FROM access")
+    };
+    let refused = both.runtime.check(&nowhere).await.unwrap_err().to_string();
+    assert!(refused.contains("is no time zone"), "{refused}");
 }
 
 #[tokio::test]

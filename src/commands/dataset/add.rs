@@ -1,18 +1,21 @@
 //! `sawmill dataset add`.
 
+use std::collections::HashSet;
+
 use clap::Args;
-use control::Source;
-use model::Name;
+use control::{Control, Source};
 #[cfg(feature = "sql")]
 use model::table::ColumnType;
+use model::{Block, Content, Name};
 
 use super::View;
 use crate::{cli, commands::Context, output};
 
 const HELP: &str = "\
 The files stay where they are and are not read through: a block is a byte range between two line ends. Compressed \
-files (gzip, zstd, bzip2, xz) are one block each, and Parquet files are split between their row groups. All nodes must see the files under the same path or URL. A file that \
-changes after it was added is noticed when it is read, and its subtasks fail.
+files (gzip, zstd, bzip2, xz) are one block each, and Parquet files are split between their row groups. All nodes \
+must see the files under the same path or URL. A file that changes after it was added is noticed when it is read, and \
+its subtasks fail. A file that is added again counts once more.
 
 What the lines are is detected from the first of them. Files that are added later may have more columns: these are \
 null in what was there before. A column keeps its type; where a later file has another one, that is told, and values that do \
@@ -79,9 +82,10 @@ pub(super) async fn run(args: AddArgs, context: &Context) -> anyhow::Result<()> 
         let format = said.format.as_deref();
         let files = crate::commands::files::split(&control, &sources, block_size, format).await?;
         let lesson = crate::commands::table::learn(&control, &args.name, &files, &said).await?;
-        let files = files.into_iter().map(|file| file.blocks).collect();
+        let files = files.into_iter().map(|file| file.blocks).collect::<Vec<_>>();
         (files, lesson)
     };
+    tell_of_repeated(&control, &args.name, &files).await?;
     let added = control.append(&args.name, files).await?;
     if context.json() {
         let mut told = serde_json::json!({
@@ -103,4 +107,36 @@ pub(super) async fn run(args: AddArgs, context: &Context) -> anyhow::Result<()> 
         "dataset {}: added {files}, {blocks}, {size}",
         args.name
     ))
+}
+
+/// Tells of files that the dataset has blocks of already: their lines count once more. Not for datasets so large that looking
+/// would take long.
+async fn tell_of_repeated(control: &Control, name: &Name, files: &[Vec<Block>]) -> anyhow::Result<()> {
+    const MOST_BLOCKS: u32 = 50_000;
+    let Some(dataset) = control.store().get(name).await? else {
+        return Ok(());
+    };
+    if dataset.count() > MOST_BLOCKS {
+        return Ok(());
+    }
+    let blocks = control
+        .store()
+        .blocks(dataset.id, dataset.first..dataset.blocks)
+        .await?;
+    let held: HashSet<&str> = blocks.iter().filter_map(url).collect();
+    for url in files.iter().filter_map(|blocks| blocks.first().and_then(url)) {
+        if held.contains(url) {
+            output::note(format_args!(
+                "dataset {name}: {url} is in it already, its lines count once more now"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn url(block: &Block) -> Option<&str> {
+    match &block.content {
+        Content::Object { url, .. } => Some(url),
+        Content::Inline(_) => None,
+    }
 }

@@ -76,7 +76,7 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
 /// What a dataset keeps, where it does not keep all.
 pub(super) fn limits(dataset: &Dataset) -> Option<String> {
     let age = dataset.limits.keep_ms.map(Duration::from_millis);
-    let age = age.map(|age| format!("lines of the last {}", output::duration(age)));
+    let age = age.map(|age| format!("files that changed within the last {}", output::duration(age)));
     let bytes = dataset.limits.max_bytes;
     let bytes = bytes.map(|bytes| format!("at most {}", output::size(bytes)));
     match (age, bytes) {

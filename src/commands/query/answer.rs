@@ -29,12 +29,16 @@ impl Target {
     /// The ending of a file's name tells the form where none is asked for.
     ///
     /// # Errors
-    /// Bytes for a terminal that it can't show.
+    /// Bytes for a terminal that it can't show; a file without a form.
     pub(crate) fn new(format: Format, file: Option<PathBuf>) -> anyhow::Result<Self> {
-        let by_ending = || file.as_deref().and_then(Format::of_ending);
-        let format = match format {
-            Format::Table => by_ending().unwrap_or(Format::Table),
-            format => format,
+        let format = match (format, &file) {
+            (Format::Table, Some(file)) => Format::of_ending(file).ok_or_else(|| {
+                usage(format!(
+                    "the ending of {} tells no form: end it with .json, .csv, .arrow or .parquet, or give --output",
+                    file.display()
+                ))
+            })?,
+            (format, _) => format,
         };
         if format.is_binary() && file.is_none() && io::stdout().is_terminal() {
             return Err(usage(

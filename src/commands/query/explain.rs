@@ -33,7 +33,8 @@ pub struct ExplainArgs {
     /// The query
     #[arg(value_name = "SQL")]
     sql: String,
-    /// The zone in which SQL takes times that name none, such as Europe/Paris or +02:00
+    /// The zone of texts that name none where they become times by to_timestamp() or ::timestamptz, such as Europe/Paris or
+    /// +02:00; columns, and texts that they are compared with, are in UTC
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     time_zone: String,
     /// A small table that the query joins, as with `sawmill query`

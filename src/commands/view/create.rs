@@ -50,7 +50,8 @@ pub struct CreateArgs {
     /// 0 to 999, a higher number goes first
     #[arg(long, value_name = "N", default_value = "100", value_parser = run::priority, allow_negative_numbers = true)]
     priority: Priority,
-    /// The zone in which SQL takes times that name none, such as Europe/Paris or +02:00
+    /// The zone of texts that name none where they become times by to_timestamp() or ::timestamptz, such as Europe/Paris or
+    /// +02:00; columns, and texts that they are compared with, are in UTC
     #[arg(long, value_name = "ZONE", default_value = "UTC")]
     time_zone: String,
     /// Send a small table along, to be joined, as it is now; may be repeated, up to 16 MiB in all
