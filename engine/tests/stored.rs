@@ -181,7 +181,7 @@ async fn blocks_are_fed_as_their_raw_lines() {
         .failure()
         .unwrap();
     assert!(
-        failure.kind == FailureKind::Read && failure.message.contains("plain"),
+        failure.kind == FailureKind::Missing && failure.message.contains("plain"),
         "{}",
         failure.message
     );

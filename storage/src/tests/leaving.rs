@@ -4,7 +4,7 @@ use bson::doc;
 use model::{
     Block, Codec, Content, Fingerprint,
     parts::Part,
-    stats::{BlockStats, Learned},
+    stats::{BlockStats, ColumnStats, Learned},
 };
 
 use super::*;
@@ -210,7 +210,10 @@ async fn what_was_recorded_goes_when_nobody_works_on_it() {
     let learned = (0..4).map(|block| Learned {
         dataset: dataset.id,
         block,
-        stats: BlockStats::default(),
+        stats: BlockStats {
+            rows: 1,
+            columns: [("aa".to_string(), ColumnStats::default())].into(),
+        },
     });
     fresh
         .store
@@ -227,7 +230,7 @@ async fn what_was_recorded_goes_when_nobody_works_on_it() {
     fresh.store.request_cancel(waiting.id).await.unwrap();
     fresh.store.cancel_pending(epoch).await.unwrap();
     assert_eq!(fresh.leave(later).await, (0, 2));
-    let known = fresh.store.stats(dataset.id, 0..4, &[]).await.unwrap();
+    let known = fresh.store.stats(dataset.id, 0..4, &["aa".into()]).await.unwrap();
     assert_eq!(known.into_keys().collect::<Vec<_>>(), [2, 3]);
 
     let mut kept = fresh
