@@ -137,6 +137,20 @@ pub struct Settings {
     pub stop_grace: Duration,
     /// Directory for temporary files of this node.
     pub scratch: PathBuf,
+    /// `HOST:PORT` on which a dispatcher serves its gateway; port 0 takes a free one.
+    pub listen: String,
+    /// `HOST:PORT` on which a compute node takes blocks of agents; port 0 takes a free one.
+    pub worker_listen: String,
+    /// Host name or address under which others reach the ports of this process; none: that which it listens on, or the host's name.
+    pub advertise: Option<String>,
+    /// Directory with the certificate, the key and the authority of this process; none: no TLS.
+    pub identity: Option<PathBuf>,
+    /// Whether to listen without TLS on addresses that others reach.
+    pub insecure: bool,
+    /// Where this machine stands: agents prefer workers with the same label.
+    pub zone: String,
+    /// `HOST:PORT[,HOST:PORT…]` of dispatchers, by which commands reach the mill; none: by ZooKeeper and MongoDB themselves.
+    pub server: Option<String>,
     /// Bytes of a block when a file is split.
     pub block_size: u64,
     pub(crate) origins: BTreeMap<&'static str, String>,

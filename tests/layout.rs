@@ -8,11 +8,12 @@ use std::{
 };
 
 /// Crates by floor, from the ground up; a crate may use only what is on a lower floor.
-const FLOORS: [&[&str]; 5] = [
+const FLOORS: [&[&str]; 6] = [
     &["model"],
-    &["coordination", "storage", "sql"],
-    &["control", "engine", "servers"],
-    &["dispatcher", "compute", "watcher"],
+    &["pki"],
+    &["api", "coordination", "storage", "sql"],
+    &["control", "engine", "ingest", "servers"],
+    &["agent", "compute", "dispatcher", "gateway", "watcher"],
     &["."],
 ];
 /// External crates that only one crate may use.

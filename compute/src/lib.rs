@@ -128,6 +128,9 @@ async fn serve_term(
         slots: config.slots,
         capabilities: config.capabilities(),
         sql: engine::SQL_VERSION.map(str::to_owned),
+        endpoint: None,
+        zone: String::new(),
+        protocol: 0,
         wake: 0,
     };
     let worker = Worker::register(&term, data).await?;

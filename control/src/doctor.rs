@@ -139,6 +139,7 @@ async fn probe_rights(term: &Term) -> Result<(), coordination::Error> {
         host: "doctor".to_string(),
         pid: std::process::id(),
         version: String::new(),
+        gateway: None,
     };
     Candidacy::enter(term, Office::Dispatcher, &data)
         .await?

@@ -42,6 +42,8 @@ pub struct Config {
     pub give_up_after: Duration,
     /// The version of the queries that nodes of this release answer, for which views are kept current; none: they are not.
     pub query_version: Option<String>,
+    /// `HOST:PORT` of the gateway beside it.
+    pub gateway: Option<String>,
     /// Host name told to others.
     pub host: String,
 }
@@ -56,6 +58,7 @@ impl Default for Config {
             bundles: true,
             give_up_after: Duration::from_secs(5),
             query_version: None,
+            gateway: None,
             host: String::new(),
         }
     }
@@ -130,6 +133,7 @@ async fn serve_term(config: Config, store: Store, term: Term, stop: Cancellation
         host: config.host.clone(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_string(),
+        gateway: config.gateway.clone(),
     };
     let candidacy = Candidacy::enter(&term, Office::Dispatcher, &data).await?;
     tracing::info!(candidate = candidacy.name(), "dispatcher started, standing by");

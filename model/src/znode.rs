@@ -201,9 +201,57 @@ pub struct WorkerData {
     /// The version of the halves of queries that it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sql: Option<String>,
+    /// `HOST:PORT` where it takes blocks of agents; none: it takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Where it stands; agents with the same label are preferred.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// The protocol that it speaks with agents.
+    #[serde(default)]
+    pub protocol: u32,
     /// Counts the leader's wake-ups.
     #[serde(default)]
     pub wake: u64,
+}
+
+/// Data of `/unowned/client-…` and `/owned/worker-…/client-…`: an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientData {
+    /// Format number.
+    pub v: u32,
+    /// Name of the agent.
+    pub agent: Name,
+    /// Identifies its state directory.
+    pub instance: Uuid,
+    /// Rises with every connection of the instance.
+    pub incarnation: u64,
+    /// Host name of its machine.
+    pub host: String,
+    /// Version of Sawmill.
+    pub version: String,
+    /// Where it stands.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub zone: String,
+    /// Numbers of workers that it is not to get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub avoid: Vec<u64>,
+    /// What the leader has offered, in `/unowned`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<WorkerOffer>,
+}
+
+/// A worker offered to an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerOffer {
+    /// Its number.
+    pub worker: u64,
+    /// Name of its node.
+    pub node: Name,
+    /// `HOST:PORT` where it takes blocks.
+    pub endpoint: String,
+    /// Counts the offers to this agent: each is another.
+    pub number: u32,
 }
 
 /// Data of a candidate under `/owned/dispatcher` and `/owned/watcher`.
@@ -217,6 +265,9 @@ pub struct CandidateData {
     pub pid: u32,
     /// Version of Sawmill.
     pub version: String,
+    /// `HOST:PORT` of the gateway of a dispatcher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
 }
 
 /// Data of the roots: counters.
@@ -275,6 +326,7 @@ formatted!(
     DoneData,
     WorkerData,
     CandidateData,
+    ClientData,
     RootData
 );
 

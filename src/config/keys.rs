@@ -88,6 +88,13 @@ pub const KEYS: &[Key] = &[
     of_machine("scratch", Kind::Path, || {
         Some(std::env::temp_dir().display().to_string())
     }),
+    key("listen", Kind::Text, || some("127.0.0.1:7766")),
+    key("worker_listen", Kind::Text, || some("127.0.0.1:0")),
+    key("advertise", Kind::Text, || None),
+    key("identity", Kind::Path, || None),
+    key("insecure", Kind::Flag, || some("false")),
+    key("zone", Kind::Text, || some("")),
+    key("server", Kind::Text, || None),
     key("block_size", Kind::Bytes, || some("8MiB")),
 ];
 

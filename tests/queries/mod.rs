@@ -116,6 +116,9 @@ async fn of_another_version(mill: &Mill) -> (Term, Worker, Candidacy) {
         slots: 8,
         capabilities: vec![Requirement::Sql, Requirement::Exec],
         sql: Some("9.9.9+other".into()),
+        endpoint: None,
+        zone: String::new(),
+        protocol: 0,
         wake: 0,
     };
     let candidate = CandidateData {
@@ -123,6 +126,7 @@ async fn of_another_version(mill: &Mill) -> (Term, Worker, Candidacy) {
         host,
         pid: 2,
         version,
+        gateway: None,
     };
     let worker = Worker::register(&term, worker).await.unwrap();
     let candidacy = Candidacy::enter(&term, Office::Dispatcher, &candidate)

@@ -96,6 +96,7 @@ async fn serve_term(
         host: config.host.clone(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_string(),
+        gateway: None,
     };
     let candidacy = Candidacy::enter(&term, Office::Watcher, &data).await?;
     tracing::info!(candidate = candidacy.name(), "watcher started");

@@ -51,6 +51,7 @@ fn candidate_data() -> CandidateData {
         host: "here".into(),
         pid: 1,
         version: "0".into(),
+        gateway: None,
     }
 }
 
@@ -76,6 +77,9 @@ fn worker_data(node: &str) -> WorkerData {
         slots: 2,
         capabilities: Vec::new(),
         sql: None,
+        endpoint: None,
+        zone: String::new(),
+        protocol: 0,
         wake: 0,
     }
 }

@@ -60,6 +60,7 @@ impl Hands {
             host: host.clone(),
             pid,
             version: version.clone(),
+            gateway: None,
         };
         let candidacy = Candidacy::enter(&term, Office::Dispatcher, &candidate).await?;
         candidacy.until_leading().await?;
@@ -74,6 +75,9 @@ impl Hands {
             slots: 1,
             capabilities: Vec::new(),
             sql: None,
+            endpoint: None,
+            zone: String::new(),
+            protocol: 0,
             wake: 0,
         };
         let worker = Worker::register(&term, data).await?;

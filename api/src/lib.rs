@@ -1,0 +1,20 @@
+//! What goes over the network: the package `sawmill.v1`, and how its two sides connect.
+//!
+//! Promise: what [`transport::bind`] accepts has a [`pki::Peer`], by its certificate or, on loopback without TLS, that of
+//! an administrator. No promise of rights: each service asks the peer for those that its methods need.
+//!
+//! Called by the roles, the gateway, agents and the command line.
+
+pub mod transport;
+
+/// The messages, clients and servers of `sawmill.v1`, made from the `.proto` files.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod v1 {
+    tonic::include_proto!("sawmill.v1");
+
+    /// The descriptors of the package, for server reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sawmill.v1.bin"));
+}
+
+/// The protocol between agents, workers and dispatchers; one of another number is told so and gets no work.
+pub const PROTOCOL: u32 = 1;
