@@ -1,6 +1,8 @@
 //! Compiles the `.proto` files without a `protoc`.
 
-use std::{env, path::PathBuf};
+use std::{env, fs, path::PathBuf};
+
+use prost::Message as _;
 
 const PROTOS: [&str; 3] = [
     "proto/sawmill/v1/ingest.proto",
@@ -14,8 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("sawmill.v1.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
-        .file_descriptor_set_path(out.join("sawmill.v1.bin"))
         .bytes(".")
         .compile_fds(descriptors)?;
     Ok(())
