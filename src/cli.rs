@@ -56,6 +56,9 @@ pub struct Global {
     /// Where MongoDB is, with the database as its path [default: mongodb://localhost:27017/sawmill]
     #[arg(long, global = true, value_name = "URI")]
     mongodb: Option<String>,
+    /// Directory with certificate, key and authority of whoever runs this, made by `sawmill pki issue`
+    #[arg(long, global = true, value_name = "DIR")]
+    identity: Option<String>,
     /// The block store for large outputs [default: file:///var/tmp/sawmill/store]
     #[arg(long, global = true, value_name = "URL")]
     store: Option<String>,
@@ -71,8 +74,8 @@ pub struct Global {
 enum Command {
     /// Run a whole mill on this machine, with its own ZooKeeper and MongoDB where none answers
     Dev(DevArgs),
-    /// Run a dispatcher: one leads and feeds the others' work, the rest stand by
-    Dispatcher,
+    /// Run a dispatcher: one leads and feeds the others' work, the rest stand by; each serves commands over the network
+    Dispatcher(DispatcherArgs),
     /// Run a compute node: it claims subtasks and runs them
     Compute(ComputeArgs),
     /// Run a watcher: it records how subtasks ended
@@ -143,6 +146,21 @@ pub struct DevArgs {
     pub nodes: u32,
 }
 
+/// `sawmill dispatcher`.
+#[derive(Clone, Debug, Args)]
+pub struct DispatcherArgs {
+    /// Where its gateway listens, for commands given --server and for agents; port 0 takes a free one [default:
+    /// 127.0.0.1:7766]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Host under which others reach the gateway [default: that which it listens on, or the name of this host]
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+    /// Listen without TLS where others can reach it: whoever connects may do everything
+    #[arg(long)]
+    insecure: bool,
+}
+
 /// `sawmill compute`.
 #[derive(Clone, Debug, Args)]
 pub struct ComputeArgs {
@@ -167,6 +185,7 @@ impl Cli {
             zookeeper,
             mongodb,
             store,
+            identity,
             ..
         } = &self.global;
         let mut flags = Vec::new();
@@ -176,10 +195,17 @@ impl Cli {
         add("zookeeper", "--zookeeper", zookeeper);
         add("mongodb", "--mongodb", mongodb);
         add("store", "--store", store);
+        add("identity", "--identity", identity);
         match &self.command {
             Command::Dev(args) => {
                 add("slots", "--slots", &args.slots);
                 add("cache", "--cache", &args.cache);
+            }
+            Command::Dispatcher(args) => {
+                add("listen", "--listen", &args.listen);
+                add("advertise", "--advertise", &args.advertise);
+                let insecure = args.insecure.then(|| "true".to_string());
+                add("insecure", "--insecure", &insecure);
             }
             Command::Compute(args) => {
                 add("slots", "--slots", &args.slots);
@@ -199,7 +225,7 @@ impl Cli {
     fn is_role(&self) -> bool {
         matches!(
             self.command,
-            Command::Dev(_) | Command::Dispatcher | Command::Compute(_) | Command::Watcher
+            Command::Dev(_) | Command::Dispatcher(_) | Command::Compute(_) | Command::Watcher
         )
     }
 }
@@ -288,7 +314,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let exit = match cli.command {
         Command::Dev(args) => return commands::dev::run(args, &context.settings, format).await,
         Command::Bench(command) => return commands::bench::run(command, &context.settings, format).await,
-        Command::Dispatcher => commands::dispatcher::run(&context).await?,
+        Command::Dispatcher(_) => commands::dispatcher::run(&context).await?,
         Command::Compute(_) => commands::compute::run(&context).await?,
         Command::Watcher => commands::watcher::run(&context).await?,
         Command::Init => commands::init::run(&context).await?,

@@ -13,6 +13,7 @@ pub mod config;
 mod ends;
 pub mod exit;
 pub mod harness;
+mod listening;
 mod machine;
 pub mod output;
 pub mod roles;

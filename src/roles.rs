@@ -1,14 +1,15 @@
 //! Roles of one process: any number of dispatchers, compute nodes and watchers, started together and stopped in order.
 //!
 //! Promise: a role that ends by itself, with an error or a panic, is named, and the others are stopped in order before
-//! the error is told. Dispatchers stop first (nothing more is fed), then compute nodes (which hand back what they have
-//! not finished), watchers last (so that the ends of both are recorded). No promise that a role that ignores its
-//! cancellation gets to finish: after [`STAGE_DEADLINE`] it is aborted.
+//! the error is told. Gateways stop first (nothing more is asked), then dispatchers (nothing more is fed), then compute
+//! nodes (which hand back what they have not finished), watchers last (so that the ends of both are recorded). No promise
+//! that a role that ignores its cancellation gets to finish: after [`STAGE_DEADLINE`] it is aborted.
 //! Called by the commands that run roles, by `sawmill dev`, the bench and the harness.
 
 use std::{collections::HashMap, time::Duration};
 
 use anyhow::{anyhow, bail};
+use control::Control;
 use tokio::{
     task::{AbortHandle, Id, JoinError, JoinSet},
     time::Instant,
@@ -16,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::{config::Settings, machine, signals::Signals};
+use crate::{config::Settings, listening, machine, signals::Signals};
 
 /// How long the roles of one kind may take to stop: a compute node may give its commands time to finish.
 pub const STAGE_DEADLINE: Duration = Duration::from_secs(20);
@@ -25,8 +26,10 @@ pub const STAGE_DEADLINE: Duration = Duration::from_secs(20);
 pub const ABORT_AFTER: &str = "SAWMILL_FAILPOINT_WATCHER_ABORT_AFTER";
 
 /// One role with its configuration.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Role {
+    /// Serves what users and agents ask, on a port that is bound. Results are kept for so long.
+    Gateway(Box<gateway::Gateway>, Duration),
     /// Admits, feeds, recovers, retries.
     Dispatcher(dispatcher::Config),
     /// Claims and runs.
@@ -62,13 +65,14 @@ impl Parts {
 /// When a role stops; in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stage {
+    Gateways,
     Dispatchers,
     Computes,
     Watchers,
 }
 
 impl Stage {
-    const IN_ORDER: [Self; 3] = [Self::Dispatchers, Self::Computes, Self::Watchers];
+    const IN_ORDER: [Self; 4] = [Self::Gateways, Self::Dispatchers, Self::Computes, Self::Watchers];
 }
 
 /// The version of the queries that nodes of this build answer.
@@ -80,7 +84,26 @@ fn query_version() -> Option<String> {
 }
 
 impl Role {
-    /// A dispatcher as the settings say.
+    /// A dispatcher as the settings say, and its gateway with the port that is bound; it may be another than `listen` says
+    /// where `or_free` allows a free one.
+    ///
+    /// # Errors
+    /// An address that can't be listened on, or may not without TLS; an identity that can't be used.
+    pub async fn serving_dispatcher(
+        settings: &Settings,
+        or_free: bool,
+    ) -> anyhow::Result<(Vec<Self>, String)> {
+        let gateway = listening::gateway(settings, or_free).await?;
+        let address = gateway.address();
+        let mut dispatcher = Self::dispatcher(settings);
+        if let Self::Dispatcher(config) = &mut dispatcher {
+            config.gateway = Some(address.clone());
+        }
+        let gateway = Self::Gateway(Box::new(gateway), settings.retention_results);
+        Ok((vec![dispatcher, gateway], address))
+    }
+
+    /// A dispatcher as the settings say, without a gateway.
     pub fn dispatcher(settings: &Settings) -> Self {
         Self::Dispatcher(dispatcher::Config {
             window_factor: settings.window_factor,
@@ -127,15 +150,17 @@ impl Role {
 
     fn stage(&self) -> Stage {
         match self {
+            Self::Gateway(..) => Stage::Gateways,
             Self::Dispatcher(_) => Stage::Dispatchers,
             Self::Compute(_) => Stage::Computes,
             Self::Watcher(_) => Stage::Watchers,
         }
     }
 
-    /// The word for it in logs and errors: `dispatcher`, `compute NODE`, `watcher`.
+    /// The word for it in logs and errors: `gateway`, `dispatcher`, `compute NODE`, `watcher`.
     pub fn title(&self) -> String {
         match self {
+            Self::Gateway(..) => "gateway".to_owned(),
             Self::Dispatcher(_) => "dispatcher".to_owned(),
             Self::Compute(config) => format!("compute {}", config.node),
             Self::Watcher(_) => "watcher".to_owned(),
@@ -145,6 +170,10 @@ impl Role {
     async fn run(self, parts: Parts, cancel: CancellationToken) -> anyhow::Result<()> {
         let Parts { zookeeper, store } = parts;
         match self {
+            Self::Gateway(gateway, retention) => {
+                let control = Control::open(zookeeper, store).with_retention(retention);
+                gateway.run(gateway::Parts { control }, cancel).await?;
+            }
             Self::Dispatcher(config) => {
                 dispatcher::run(config, dispatcher::Parts { zookeeper, store }, cancel).await?;
             }

@@ -5,7 +5,10 @@
 //!
 //! Called by the roles, the gateway, agents and the command line.
 
+mod refusal;
 pub mod transport;
+
+pub use refusal::{DOMAIN, reason, refusal};
 
 /// The messages, clients and servers of `sawmill.v1`, made from the `.proto` files.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]

@@ -1,1 +1,204 @@
-//! To be filled.
+//! The gateway: what a dispatcher serves over gRPC. Leading or standing by makes no difference to it.
+//!
+//! Promise: the port is bound before anything is said; whoever asks has a [`pki::Peer`], and each method checks that it may;
+//! what is refused is told with a code and a machine-readable reason; one identity can't ask more often than
+//! [`Limits::requests_per_second`], and a client that stops reading costs a bounded number of bytes. The health service says
+//! SERVING while the stores answer. No promise that a stream outlives the gateway: it ends when that is stopped, and may be
+//! begun anew at another.
+//!
+//! Called by whoever starts a dispatcher.
+
+mod health;
+mod queue;
+mod rate;
+mod refuse;
+mod registry;
+mod session;
+
+use std::{net::SocketAddr, time::Duration};
+
+use api::{
+    transport::{self, Listener, Security},
+    v1,
+};
+use control::Control;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use rate::PerIdentity;
+use session::Session;
+
+/// What one client may ask of a gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one message, in either direction. What is longer travels in streams.
+    pub message_bytes: usize,
+    /// Calls under way on one connection.
+    pub streams: u32,
+    /// Calls per second of one identity, on average; twice as many at once.
+    pub requests_per_second: u32,
+    /// How long a client may leave a message of a stream unread before the stream is ended.
+    pub slow_reader: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 4 << 20,
+            streams: 256,
+            requests_per_second: 2000,
+            slow_reader: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How a gateway serves.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `HOST:PORT`; port 0 takes a free one.
+    pub listen: String,
+    /// Host under which others reach it; none: the address it listens on, or `host` where that is every address.
+    pub advertise: Option<String>,
+    /// Name of this machine.
+    pub host: String,
+    /// How the two sides know each other.
+    pub security: Security,
+    /// What one client may ask.
+    pub limits: Limits,
+}
+
+/// What the gateway works with.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The mill, by its stores.
+    pub control: Control,
+}
+
+/// Why a gateway ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The port can't be listened on.
+    #[error(transparent)]
+    Transport(#[from] transport::Error),
+    /// ZooKeeper, in a way that no waiting mends.
+    #[error(transparent)]
+    Coordination(#[from] coordination::Error),
+    /// The descriptors of the services can't be read.
+    #[error("the descriptors of the services can't be read: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The server.
+    #[error("the gateway on {address} failed: {source}")]
+    Serving {
+        /// Where it listened.
+        address: SocketAddr,
+        /// What tonic says.
+        source: tonic::transport::Error,
+    },
+}
+
+/// A gateway whose port is bound, and which does not serve yet.
+pub struct Gateway {
+    config: Config,
+    listener: Listener,
+}
+
+/// How long calls that are under way may take to end when the gateway stops.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+/// An idle connection is asked for a sign of life so often.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// And ends when none comes within this.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Bytes of one stream that may be on their way to us without an acknowledgement, and of one connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes of the headers of one call.
+const HEADER_BYTES: u32 = 32 << 10;
+
+impl Gateway {
+    /// Binds the port.
+    ///
+    /// # Errors
+    /// [`Error::Transport`].
+    pub async fn bind(config: Config) -> Result<Self, Error> {
+        let listener = transport::bind(&config.listen, &config.security).await?;
+        Ok(Self { config, listener })
+    }
+
+    /// `HOST:PORT` under which others reach it.
+    pub fn address(&self) -> String {
+        let address = self.listener.address();
+        let port = address.port();
+        let host = match &self.config.advertise {
+            Some(host) => host.clone(),
+            None if address.ip().is_unspecified() => self.config.host.clone(),
+            None => return address.to_string(),
+        };
+        // An address of IPv6 has colons of its own.
+        match host.parse::<std::net::Ipv6Addr>() {
+            Ok(ip) => format!("[{ip}]:{port}"),
+            Err(_) => format!("{host}:{port}"),
+        }
+    }
+
+    /// Serves until `stop` is cancelled.
+    ///
+    /// Dropping the future ends it at once; nothing is left half done but what a client asked for.
+    ///
+    /// # Errors
+    /// What no waiting mends.
+    pub async fn run(self, parts: Parts, stop: CancellationToken) -> Result<(), Error> {
+        let Self { config, listener } = self;
+        let address = listener.address();
+        let limits = config.limits;
+        let rate = PerIdentity::new(limits.requests_per_second);
+        let session = Session::default();
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health::begin(&health).await;
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        let queue = queue::Service::new(parts.control.clone());
+        let registry = registry::Service::new(session.clone(), stop.clone());
+        let served = Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_concurrent_streams(limits.streams)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_max_header_list_size(HEADER_BYTES)
+            .layer(rate.clone())
+            .add_service(health_service)
+            .add_service(reflection)
+            .add_service(
+                v1::queue_server::QueueServer::new(queue).max_decoding_message_size(limits.message_bytes),
+            )
+            .add_service(
+                v1::registry_server::RegistryServer::new(registry)
+                    .max_decoding_message_size(limits.message_bytes),
+            )
+            .serve_with_incoming_shutdown(listener.incoming(), stop.cancelled());
+        tracing::info!(%address, "gateway listening");
+        tokio::select! {
+            served = served => served.map_err(|source| Error::Serving { address, source }),
+            held = session.hold(parts.control.zookeeper(), &stop) => Ok(held?),
+            never = health::watch(&parts.control, &session, &health) => match never {},
+            never = rate.forget_the_idle() => match never {},
+            () = stopped(&stop) => Ok(()),
+        }
+    }
+}
+
+/// Some time after the stop.
+async fn stopped(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(STOP_GRACE).await;
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway")
+            .field("address", &self.address())
+            .finish()
+    }
+}

@@ -68,7 +68,8 @@ async fn turn(
     let settings = stores.settings.clone();
     let parts = Parts::open(&settings).await?;
     let nodes = node_names(&settings.node, args.nodes)?;
-    let mut mill = Mill::start(roles_of(&settings, &nodes), &parts);
+    let (roles, server) = roles_of(&settings, &nodes).await?;
+    let mut mill = Mill::start(roles, &parts);
     let ready = tokio::select! {
         ready = until_ready(&settings, nodes.len(), stores.owns_zookeeper()) => ready,
         failure = mill.failed() => Err(failure),
@@ -79,7 +80,14 @@ async fn turn(
         stop_after(&failure, &mut mill).await;
         return Err(failure);
     }
-    introduce(&settings, given, format, stores, &nodes)?;
+    let told = Told {
+        settings: &settings,
+        given,
+        stores,
+        nodes: &nodes,
+        server: &server,
+    };
+    told.introduce(format)?;
     let failure = tokio::select! {
         stopped = roles::until_stopped(&mut mill, signals) => return stopped,
         (server, log) = stores.failed() => server_ended(server, &log),
@@ -111,14 +119,16 @@ fn node_names(node: &Name, count: u32) -> anyhow::Result<Vec<Name>> {
         .context("the node's name is too long to number several")
 }
 
-fn roles_of(settings: &Settings, nodes: &[Name]) -> Vec<Role> {
-    let mut roles = vec![Role::dispatcher(settings), Role::watcher(settings)];
+/// The roles, and where the gateway is: on a free port where its own is taken.
+async fn roles_of(settings: &Settings, nodes: &[Name]) -> anyhow::Result<(Vec<Role>, String)> {
+    let (mut roles, server) = Role::serving_dispatcher(settings, true).await?;
+    roles.push(Role::watcher(settings));
     for node in nodes {
         let mut settings = settings.clone();
         (settings.node, settings.allow_exec) = (node.clone(), true);
         roles.push(Role::compute(&settings));
     }
-    roles
+    Ok((roles, server))
 }
 
 /// Waits until a dispatcher leads, a watcher stands for office and all nodes are registered.
@@ -161,47 +171,63 @@ async fn until_ready(settings: &Settings, nodes: usize, alone: bool) -> anyhow::
     }
 }
 
-/// Tells where everything is and what to do next, then `ready`.
-fn introduce(
-    settings: &Settings,
-    given: &Settings,
-    format: Format,
-    stores: &Stores,
-    nodes: &[Name],
-) -> anyhow::Result<()> {
-    let mongodb = settings.mongodb.masked();
-    let names: Vec<&str> = nodes.iter().map(Name::as_str).collect();
-    if format == Format::Json {
-        return output::line(serde_json::json!({
-            "state": "ready",
-            "zookeeper": settings.zookeeper,
-            "mongodb": mongodb,
-            "pid": std::process::id(),
-            "nodes": names,
-            "slots": settings.slots,
-        }));
+/// What there is to tell of a mill that runs.
+struct Told<'a> {
+    settings: &'a Settings,
+    given: &'a Settings,
+    stores: &'a Stores,
+    nodes: &'a [Name],
+    /// `HOST:PORT` of the gateway.
+    server: &'a str,
+}
+
+impl Told<'_> {
+    /// Tells where everything is and what to do next, then `ready`.
+    fn introduce(&self, format: Format) -> anyhow::Result<()> {
+        let Self { settings, server, .. } = self;
+        let mongodb = settings.mongodb.masked();
+        let names: Vec<&str> = self.nodes.iter().map(Name::as_str).collect();
+        if format == Format::Json {
+            return output::line(serde_json::json!({
+                "state": "ready",
+                "zookeeper": settings.zookeeper,
+                "mongodb": mongodb,
+                "server": server,
+                "pid": std::process::id(),
+                "nodes": names,
+                "slots": settings.slots,
+            }));
+        }
+        let roles = format!(
+            "dispatcher, watcher, compute {} with {} slots each",
+            names.join(", "),
+            settings.slots
+        );
+        let port = |address: &str| address.rsplit_once(':').map(|(_, port)| port.to_string());
+        let asked = port(&settings.listen).filter(|port| port != "0");
+        let gateway = if asked.is_none() || asked == port(server) {
+            (*server).to_string()
+        } else {
+            format!("{server}  ({} is taken)", settings.listen)
+        };
+        output::pairs(&[
+            (
+                "zookeeper",
+                format!("{}  ({})", settings.zookeeper, self.stores.zookeeper_note()),
+            ),
+            ("mongodb", format!("{mongodb}  ({})", self.stores.mongodb_note())),
+            ("gateway", gateway),
+            ("roles", roles),
+        ])?;
+        output::line("\nIn another terminal:\n")?;
+        if !self.stores.at_given_addresses(self.given) {
+            let zookeeper = &settings.zookeeper;
+            output::line(format_args!(
+                "  export SAWMILL_ZOOKEEPER='{zookeeper}' SAWMILL_MONGODB='{mongodb}'"
+            ))?;
+        }
+        output::line(NEXT)
     }
-    let roles = format!(
-        "dispatcher, watcher, compute {} with {} slots each",
-        names.join(", "),
-        settings.slots
-    );
-    output::pairs(&[
-        (
-            "zookeeper",
-            format!("{}  ({})", settings.zookeeper, stores.zookeeper_note()),
-        ),
-        ("mongodb", format!("{mongodb}  ({})", stores.mongodb_note())),
-        ("roles", roles),
-    ])?;
-    output::line("\nIn another terminal:\n")?;
-    if !stores.at_given_addresses(given) {
-        let zookeeper = &settings.zookeeper;
-        output::line(format_args!(
-            "  export SAWMILL_ZOOKEEPER='{zookeeper}' SAWMILL_MONGODB='{mongodb}'"
-        ))?;
-    }
-    output::line(NEXT)
 }
 
 /// `$XDG_DATA_HOME/sawmill`, else `~/.local/share/sawmill`.

@@ -1,12 +1,14 @@
-//! `sawmill dispatcher`: a dispatcher, which leads or stands by.
+//! `sawmill dispatcher`: a dispatcher, which leads or stands by, with its gateway.
 
 use super::Context;
 use crate::{exit::Exit, roles::Role};
 
-/// Runs the role until SIGTERM or Ctrl-C.
+/// Runs the roles until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// What can't be reached at the start, and what ended the role by itself.
+/// A port that can't be listened on, what can't be reached at the start, and what ended a role by itself.
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
-    super::serve(Role::dispatcher(&context.settings), context).await
+    let (roles, address) = Role::serving_dispatcher(&context.settings, false).await?;
+    tracing::info!(server = address, "gateway bound");
+    super::serve(roles, context).await
 }

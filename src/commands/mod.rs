@@ -87,12 +87,12 @@ impl Context {
     }
 }
 
-/// Runs one role in this process until SIGTERM or Ctrl-C: first hands back what it holds, on a second signal leaves at
+/// Runs roles, of which the first is what was asked for, in this process until SIGTERM or Ctrl-C: first hands back what it holds, on a second signal leaves at
 /// once. Says `started` once both stores have been reached.
 ///
 /// # Errors
 /// What can't be reached at the start, with its address; what ended the role by itself.
-async fn serve(role: Role, context: &Context) -> anyhow::Result<Exit> {
+async fn serve(roles: Vec<Role>, context: &Context) -> anyhow::Result<Exit> {
     // Before anything is said: who reads "started" may ask to stop at once.
     let mut signals = Signals::install().context("cannot take over SIGTERM and SIGINT")?;
     let parts = tokio::select! {
@@ -107,9 +107,9 @@ async fn serve(role: Role, context: &Context) -> anyhow::Result<Exit> {
         mongodb = context.settings.mongodb.masked(),
         pid = std::process::id(),
         "{} started",
-        role.title()
+        roles.first().map(Role::title).unwrap_or_default()
     );
-    let mut mill = Mill::start([role], &parts);
+    let mut mill = Mill::start(roles, &parts);
     roles::until_stopped(&mut mill, &mut signals).await?;
     tracing::info!("stopped");
     Ok(Exit::Success)

@@ -218,6 +218,8 @@ impl Process {
         Process::binary("sawmill")
             .env("SAWMILL_ZOOKEEPER", space.zookeeper())
             .env("SAWMILL_MONGODB", space.mongodb())
+            // Many run side by side.
+            .env("SAWMILL_LISTEN", "127.0.0.1:0")
     }
 
     /// The `client` harness, told of the space likewise.

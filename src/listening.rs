@@ -1,0 +1,56 @@
+//! The ports of this process, as the settings say: bound before a role starts.
+
+use std::io::ErrorKind;
+
+use anyhow::Context as _;
+use api::transport::{self, Security};
+use gateway::Gateway;
+use pki::Identity;
+
+use crate::{config::Settings, machine};
+
+/// How this process and its peers know each other.
+///
+/// # Errors
+/// An identity that can't be used.
+pub(crate) fn security(settings: &Settings) -> anyhow::Result<Security> {
+    Ok(match &settings.identity {
+        Some(dir) => Security::Tls(Identity::load(dir)?),
+        None => Security::Plain,
+    })
+}
+
+/// The gateway of a dispatcher. Where its port is taken, a free one does `or_free`.
+///
+/// # Errors
+/// A port that can't be bound; an identity that can't be used.
+pub(crate) async fn gateway(settings: &Settings, or_free: bool) -> anyhow::Result<Gateway> {
+    let config = gateway::Config {
+        listen: settings.listen.clone(),
+        advertise: settings.advertise.clone(),
+        host: machine::host(),
+        security: security(settings)?,
+        limits: gateway::Limits::default(),
+    };
+    match Gateway::bind(config.clone()).await {
+        Err(error) if or_free && is_taken(&error) => {
+            let host = settings
+                .listen
+                .rsplit_once(':')
+                .map_or("127.0.0.1", |(host, _)| host);
+            let listen = format!("{host}:0");
+            Ok(Gateway::bind(gateway::Config { listen, ..config }).await?)
+        }
+        Err(error) if is_taken(&error) => Err(error).context(
+            "another program has the port of the gateway: give this one another with --listen HOST:PORT",
+        ),
+        bound => Ok(bound?),
+    }
+}
+
+fn is_taken(error: &gateway::Error) -> bool {
+    matches!(
+        error,
+        gateway::Error::Transport(transport::Error::Bind { source, .. }) if source.kind() == ErrorKind::AddrInUse
+    )
+}
