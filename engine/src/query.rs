@@ -9,12 +9,13 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt, stream::BoxStream};
 use model::{
-    Content, Failure, FailureKind, Fingerprint,
+    Codec, Content, Failure, FailureKind, Fingerprint,
     answer::{KEPT_BYTES, KEPT_ROWS},
+    origin::Origins,
     processor::{Query, SMALL_TABLES_BYTES},
     stats::Learned,
 };
-use sql::{BlockAt, ColumnCache, LowerHalf, RowGroups, Runtime};
+use sql::{BlockAt, ColumnCache, LowerHalf, RowGroups, Runtime, Whence};
 use storage::MergeRun;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -116,6 +117,13 @@ pub(crate) async fn run_block(
         Ok(product) => return Ok(product),
         Err(half) => half,
     };
+    if half.needs_whence() {
+        let whence = tokio::select! {
+            whence = whence(block.block, blocks, &place) => whence?,
+            () = cancel.cancelled() => return Err(Stop::Cancelled),
+        };
+        half.come_from(whence);
+    }
     let input = tokio::select! {
         input = open(&half, block.block, blocks, &failed, &place) => input?,
         () = cancel.cancelled() => return Err(Stop::Cancelled),
@@ -142,6 +150,30 @@ pub(crate) async fn run_block(
         product(half.run().await.map_err(&failed)?, &spool)
     })
     .await
+}
+
+/// Where the lines of a block come from: what the object of a shipped block begins with, else the object itself.
+async fn whence(block: &model::Block, blocks: &impl Blocks, place: &str) -> Result<Whence, Failure> {
+    let Content::Object { url, codec, .. } = &block.content else {
+        return Ok(Whence::default());
+    };
+    let object = Some(url.strip_prefix("file://").unwrap_or(url).to_string());
+    if *codec != Codec::Zstd {
+        return Ok(Whence {
+            object,
+            origins: None,
+        });
+    }
+    let source = blocks.open(&block.as_stored()).await;
+    let source = source.map_err(|failure| not_open(place, failure))?;
+    let origins = tokio::task::spawn_blocking(move || {
+        let lines = Lines::new(source)?;
+        let name = lines.name();
+        Origins::read(lines).map_err(|error| Lines::failure(&name, &error))
+    });
+    let origins = origins.await;
+    let origins = origins.map_err(|error| failure(format!("{place}{error}")))??;
+    Ok(Whence { object, origins })
 }
 
 /// What is read of a block.

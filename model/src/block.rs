@@ -28,7 +28,8 @@ impl Codec {
     pub fn detect(head: &[u8]) -> Self {
         match head {
             [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A frame, or a skippable one, as shipped blocks begin with.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
             _ => Self::None,
@@ -99,6 +100,16 @@ impl Block {
         other
     }
 
+    /// The same bytes, not decompressed.
+    #[must_use]
+    pub fn as_stored(&self) -> Self {
+        let mut other = self.clone();
+        if let Content::Object { codec, .. } = &mut other.content {
+            *codec = Codec::None;
+        }
+        other
+    }
+
     /// Bytes to read, as stored.
     pub fn stored_bytes(&self) -> u64 {
         match &self.content {
@@ -114,7 +125,8 @@ mod tests {
 
     #[test]
     fn codec_is_told_by_the_magic_number() {
-        let cases: [(&[u8], Codec); 6] = [
+        let cases: [(&[u8], Codec); 7] = [
+            (b"\x50\x2a\x4d\x18\0", Codec::Zstd),
             (b"\x1f\x8b\x08", Codec::Gzip),
             (b"\x28\xb5\x2f\xfd\0", Codec::Zstd),
             (b"BZh91AY", Codec::Bzip2),

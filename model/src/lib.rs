@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod lifecycle;
 pub mod limits;
 pub mod name;
+pub mod origin;
 pub mod outcome;
 pub mod parts;
 pub mod payload;

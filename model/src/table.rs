@@ -120,12 +120,19 @@ pub const BLOCK: &str = "_block";
 /// Why a line did not parse; null where it did.
 pub const ERROR: &str = "_error";
 
+/// The file that the line stood in: its path on its machine, or the URL of its object.
+pub const FILE: &str = "_file";
+/// Host name of the machine that the line was shipped from; null where it was not shipped.
+pub const HOST: &str = "_host";
+
 /// The columns that every table has, behind its own.
-pub const EVERYWHERE: [(&str, ColumnType); 4] = [
+pub const EVERYWHERE: [(&str, ColumnType); 6] = [
     (RAW, ColumnType::Text),
     (LINE, ColumnType::Integer),
     (BLOCK, ColumnType::Integer),
     (ERROR, ColumnType::Text),
+    (FILE, ColumnType::Text),
+    (HOST, ColumnType::Text),
 ];
 
 impl Format {

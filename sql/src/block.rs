@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use datafusion::arrow::{
-    array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions},
+    array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray},
     datatypes::SchemaRef,
 };
-use model::table::{BLOCK, EVERYWHERE, LINE, Table};
+use model::table::{BLOCK, EVERYWHERE, FILE, HOST, LINE, Table};
 
 use crate::{
     Error, Tally,
@@ -74,6 +74,8 @@ impl BlockRows {
                 (None, Some(LINE)) => {
                     Ok(Arc::new(Int64Array::from_iter_values(1..=i64::from(lines.rows))) as ArrayRef)
                 }
+                // Who parses bytes alone knows no file.
+                (None, Some(FILE | HOST)) => Ok(Arc::new(StringViewArray::new_null(rows)) as ArrayRef),
                 (None, Some(BLOCK)) => Ok(Arc::new(Int64Array::from_value(block.into(), rows)) as ArrayRef),
                 (None, _) => Err(Error::Query(format!("column {place} of a block was not decoded"))),
             }
@@ -114,14 +116,19 @@ impl From<&Decoded> for Lines {
 }
 
 /// The name of a column that every table has.
-fn everywhere(table: &Table, place: usize) -> Option<&'static str> {
+pub(crate) fn everywhere(table: &Table, place: usize) -> Option<&'static str> {
     let place = place.checked_sub(table.columns.len())?;
     EVERYWHERE.get(place).map(|(name, _)| *name)
 }
 
 /// Whether a column is read out of the lines; the others follow from where these are.
 pub(crate) fn is_in_lines(table: &Table, place: usize) -> bool {
-    !matches!(everywhere(table, place), Some(LINE | BLOCK))
+    !matches!(everywhere(table, place), Some(LINE | BLOCK | FILE | HOST))
+}
+
+/// Whether a column tells where the lines come from.
+pub(crate) fn is_of_origin(table: &Table, place: usize) -> bool {
+    matches!(everywhere(table, place), Some(FILE | HOST))
 }
 
 /// How many different numbers there are in ascending lists.

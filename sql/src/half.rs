@@ -7,8 +7,8 @@ use datafusion::physical_plan::collect;
 use model::{processor::Query, stats::BlockStats, table::Format};
 
 use crate::{
-    BlockAt, BlockRows, ColumnCache, Error, Origin, Runtime,
-    block::{Lines, is_in_lines},
+    BlockAt, BlockRows, ColumnCache, Error, Origin, Runtime, Whence,
+    block::{Lines, everywhere, is_in_lines, is_of_origin},
     cache::Keys,
     decode::{Column, Decoded, decode},
     parquet::{self, RowGroups},
@@ -29,6 +29,9 @@ pub struct LowerHalf {
     columns: Vec<(usize, Column)>,
     /// The places of those that are not.
     missing: Vec<usize>,
+    /// The places of those that are not and that tell where the lines come from.
+    missing_origins: Vec<usize>,
+    whence: Whence,
     learned: BlockStats,
 }
 
@@ -48,14 +51,16 @@ impl LowerHalf {
         let described = &table_of(&query, table)?.table;
         let keys = Keys::new(described, block, query.now_us);
         let lines = cache.lines(&keys);
-        let (mut columns, mut missing) = (Vec::new(), Vec::new());
-        for &place in halves.projections[table]
-            .iter()
-            .filter(|&&place| is_in_lines(described, place))
-        {
+        let (mut columns, mut missing, mut missing_origins) = (Vec::new(), Vec::new(), Vec::new());
+        for &place in &halves.projections[table] {
+            let is_of_origin = is_of_origin(described, place);
+            if !is_of_origin && !is_in_lines(described, place) {
+                continue;
+            }
             match cache.column(&keys, place) {
                 // Without its lines a column can't be used.
                 Some(column) if lines.is_some() => columns.push((place, column)),
+                _ if is_of_origin => missing_origins.push(place),
                 _ => missing.push(place),
             }
         }
@@ -68,13 +73,25 @@ impl LowerHalf {
             lines,
             columns,
             missing,
+            missing_origins,
+            whence: Whence::default(),
             learned: BlockStats::default(),
         })
     }
 
     /// Whether the bytes of the block are needed, see [`LowerHalf::read`].
     pub fn needs_bytes(&self) -> bool {
-        self.lines.is_none() || !self.missing.is_empty()
+        self.lines.is_none() || !self.missing.is_empty() || !self.missing_origins.is_empty()
+    }
+
+    /// Whether it is asked where the lines come from: to be told by [`LowerHalf::come_from`] before they are read.
+    pub fn needs_whence(&self) -> bool {
+        !self.missing_origins.is_empty()
+    }
+
+    /// Takes where the lines come from.
+    pub fn come_from(&mut self, whence: Whence) {
+        self.whence = whence;
     }
 
     /// Takes the columns that are missing from the lines of the block, about so many bytes, and keeps them.
@@ -128,6 +145,12 @@ impl LowerHalf {
             if let Some(key) = column_key(table, place, self.query.now_us) {
                 self.learned.columns.insert(key, of_column(&column.array));
             }
+            self.cache.keep_column(&keys, place, &column);
+            self.columns.push((place, column));
+        }
+        for place in std::mem::take(&mut self.missing_origins) {
+            let name = everywhere(table, place).unwrap_or_default();
+            let column = self.whence.column(name, self.learned.rows);
             self.cache.keep_column(&keys, place, &column);
             self.columns.push((place, column));
         }

@@ -32,6 +32,7 @@ mod small;
 mod spill;
 mod stats;
 mod time;
+mod whence;
 mod wire;
 
 pub use block::{BlockRows, Origin};
@@ -50,6 +51,7 @@ pub use render::{Rendering, render};
 pub use rows::rows;
 pub use runtime::Runtime;
 pub use small::{checksum, small_table};
+pub use whence::Whence;
 pub use wire::{Tally, tally};
 
 /// What halves of different builds must agree on: partial states of one version of DataFusion mean nothing to another.

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use datafusion::arrow::array::{Array, AsArray, StringViewArray};
-use model::table::Table;
+use model::table::{EVERYWHERE, Table};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sql::{BlockRows, Origin};
 
@@ -102,7 +102,7 @@ fn texts(table: &Table, parsed: &BlockRows, behind: usize) -> Vec<Option<String>
 }
 
 fn check(format: &str, table: &Table, text: &[u8], begins_file: bool) {
-    let all: Vec<usize> = (0..table.columns.len() + 4).collect();
+    let all: Vec<usize> = (0..table.columns.len() + EVERYWHERE.len()).collect();
     let origin = Origin {
         block: 3,
         begins_file,

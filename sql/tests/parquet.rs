@@ -241,7 +241,7 @@ async fn types_become_those_of_tables() {
         row,
         "{\"n\":11,\"big\":11,\"even\":false,\"at\":\"1970-01-01T00:00:11Z\",\"day\":\"1970-01-12T00:00:00Z\",\
          \"price\":5.5,\"user.name\":\"u11\",\"_line_2\":11,\"list\":\"[11]\",\"bytes\":\"text\",\"_raw\":null,\
-         \"_line\":2,\"_block\":1,\"_error\":null}\n"
+         \"_line\":2,\"_block\":1,\"_error\":null,\"_file\":null,\"_host\":null}\n"
     );
     let nulls = "SELECT count(*) AS n FROM t WHERE \"user.name\" IS NULL AND n IS NULL";
     assert_eq!(told(nulls, &table).await, "{\"n\":5}\n");

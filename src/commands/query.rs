@@ -29,7 +29,8 @@ use crate::{
 
 const HELP: &str = "\
 The query names datasets as its tables. What columns a dataset has, `sawmill dataset show NAME` tells; every one has \
-_raw (the line), _line and _block (where it stands), and _error (why it did not parse; null where it did).
+_raw (the line), _line and _block (where it stands), _file and _host (the file that it stood in, and the machine that it \
+was shipped from), and _error (why it did not parse; null where it did).
 
 Each block is answered where it is; what was computed for a block once is not computed again, and the very same query \
 over the very same blocks gets the answer that is recorded.

@@ -10,7 +10,7 @@ use datafusion::{
 use model::{
     Output, Payload,
     processor::{Query, QueryTable, SmallTable},
-    table::Table,
+    table::{EVERYWHERE, Table},
 };
 use sql::{BlockRows, Origin, Rendering, Runtime};
 
@@ -54,7 +54,7 @@ impl Both {
             .map(|(name, log, blocks)| Logged::new(name, &log, blocks))
             .collect();
         for dataset in &datasets {
-            let width = dataset.table.columns.len() + 4;
+            let width = dataset.table.columns.len() + EVERYWHERE.len();
             register(&plain, dataset.name, &dataset.table, width, &dataset.blocks);
         }
         let small = [("codes", "csv", logs::CODES), ("hosts", "jsonl", logs::HOSTS)];

@@ -9,7 +9,8 @@ use model::{
 use crate::{commands::Context, output};
 
 const HELP: &str = "\
-Every dataset has the columns _raw (the line), _line and _block (where it stands), and _error (why it did not parse).
+Every dataset has the columns _raw (the line), _line and _block (where it stands), _file and _host (the file that it stood in, \
+and the machine that it was shipped from), and _error (why it did not parse).
 
 Example:
   sawmill dataset schema access";
@@ -73,6 +74,8 @@ fn remark(table: &Table, place: usize) -> String {
             model::table::RAW => "the line as it is",
             model::table::LINE => "its number in its block, from 1",
             model::table::BLOCK => "the number of its block",
+            model::table::FILE => "the file that it stood in",
+            model::table::HOST => "the machine that it was shipped from; null where it was not",
             _ => "why it did not parse; null where it did",
         },
     };
