@@ -286,6 +286,8 @@ pub(crate) fn told(error: &anyhow::Error) -> String {
             || cause.is::<storage::Error>()
             || cause.is::<coordination::Error>()
             || cause.is::<servers::Error>()
+            || cause.is::<api::transport::Error>()
+            || cause.is::<pki::Error>()
             || cause.is::<config::Error>();
         if is_ours {
             break;

@@ -39,6 +39,12 @@ impl Exit {
                 || cause
                     .downcast_ref::<storage::Error>()
                     .is_some_and(control::is_usage)
+                || cause
+                    .downcast_ref::<api::transport::Error>()
+                    .is_some_and(api::transport::Error::is_usage)
+                || cause
+                    .downcast_ref::<pki::Error>()
+                    .is_some_and(pki::Error::is_usage)
                 || matches!(cause.downcast_ref(), Some(coordination::Error::BadAddress { .. }))
         };
         if error.chain().any(|cause| cause.is::<StdoutClosed>()) {

@@ -1,14 +1,48 @@
 //! Connections: listening and connecting, with mutual TLS or, on loopback, without.
+//!
+//! Promise: a failed handshake is told in the log, with its reason, and disturbs nobody else; a connection whose
+//! certificate is revoked or expires is closed; [`connect`] returns only when the other side has answered in HTTP/2, so
+//! that whatever is wrong is told there and not by the first request. No promise that a channel stays connected: it
+//! connects anew by itself, with the certificates as they are then.
 
-use std::{io, net::SocketAddr};
+mod accept;
+mod connect;
+mod connection;
+mod exposure;
+
+use std::{io, time::Duration};
 
 use pki::{Identity, Peer};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
-use tonic::transport::{
-    Channel, Endpoint,
-    server::{Connected, TcpConnectInfo},
-};
+use tonic::transport::Server;
+
+pub use accept::{CONNECTIONS_MAX, HANDSHAKE, HANDSHAKES_MAX, Listener, bind};
+pub use connect::{CONNECT, connect, connect_any, why};
+pub use connection::{ConnectInfo, Connection};
+pub use exposure::{check_exposure, is_loopback};
+
+/// How often a connection is asked whether the other side still answers, also while it is idle.
+pub const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// How long the answer may take before the connection counts as dead.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Most requests at once on one connection.
+pub const STREAMS_MAX: u32 = 256;
+
+/// Most bytes of headers of a request: a token and the details of an error fit many times.
+pub const HEADERS_BYTES: u32 = 32 * 1024;
+
+/// Most bytes of one request that wait to be read; what goes over it waits at the sender.
+pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// The same for all requests of a connection: what a client that is not read costs at most.
+pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// Largest frame that a client may send.
+const FRAME_BYTES: u32 = 256 * 1024;
+
+/// Most requests that a client may begin and take back without having been served.
+const RESETS_MAX: usize = 64;
 
 /// How the two sides of a connection know each other.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +55,7 @@ pub enum Security {
 }
 
 /// Why there is no connection.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// A port that can't be listened on.
     #[error("can't listen on {address}: {source}")]
@@ -29,12 +63,27 @@ pub enum Error {
         /// As configured.
         address: String,
         /// Why not.
-        source: io::Error,
+        source: std::sync::Arc<io::Error>,
+    },
+    /// An identity that nobody would connect to.
+    #[error("can't listen with the certificate of {peer}: issue one for the role dispatcher or worker")]
+    CannotServe {
+        /// Whose it is.
+        peer: Peer,
     },
     /// An address that is none.
     #[error("{address:?} is no address: it is HOST:PORT, such as mill.example.com:7766")]
     BadAddress {
         /// As given.
+        address: String,
+    },
+    /// An address that others can reach, without TLS.
+    #[error(
+        "{address} can be reached from other machines, and without TLS whoever reaches it is an administrator: set \
+         `identity` to a directory made by `sawmill pki issue`, listen on 127.0.0.1, or say --insecure"
+    )]
+    Exposed {
+        /// As configured.
         address: String,
     },
     /// Nobody there, or not whom we trust.
@@ -45,128 +94,36 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// None of several addresses answers.
+    #[error("can't reach any of them: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    NoneAnswers(Vec<Error>),
 }
 
-/// A bound port.
-pub struct Listener {
-    listener: TcpListener,
-    address: SocketAddr,
-    security: Security,
-}
-
-/// Binds `address`, which is `HOST:PORT`; port 0 takes a free one.
-///
-/// # Errors
-/// [`Error::Bind`].
-pub async fn bind(address: &str, security: &Security) -> Result<Listener, Error> {
-    let failed = |source| Error::Bind {
-        address: address.to_string(),
-        source,
-    };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    Ok(Listener {
-        address: listener.local_addr().map_err(failed)?,
-        listener,
-        security: security.clone(),
-    })
-}
-
-impl Listener {
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Connections whose peers are known, for [`tonic::transport::server::Router::serve_with_incoming`].
-    pub fn incoming(self) -> impl Stream<Item = io::Result<Connection>> + Send {
-        let _ = &self.security;
-        TcpListenerStream::new(self.listener).map(|accepted| {
-            accepted.map(|stream| Connection {
-                stream,
-                peer: Peer::local(),
-            })
-        })
+impl Error {
+    /// Whether the one who called asked for something that can't be.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::BadAddress { .. } | Self::Exposed { .. } | Self::CannotServe { .. }
+        )
     }
 }
 
-/// A connection and who is at its other end.
-pub struct Connection {
-    stream: TcpStream,
-    peer: Peer,
-}
-
-/// What requests know of their connection.
-#[derive(Clone, Debug)]
-pub struct ConnectInfo {
-    /// Who asks.
-    pub peer: Peer,
-    /// From where.
-    pub tcp: TcpConnectInfo,
-}
-
-impl Connected for Connection {
-    type ConnectInfo = ConnectInfo;
-
-    fn connect_info(&self) -> ConnectInfo {
-        ConnectInfo {
-            peer: self.peer.clone(),
-            tcp: self.stream.connect_info(),
-        }
-    }
-}
-
-impl tokio::io::AsyncRead for Connection {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl tokio::io::AsyncWrite for Connection {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        buffer: &[u8],
-    ) -> std::task::Poll<io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write(context, buffer)
-    }
-
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_shutdown(context)
-    }
+/// A server with the limits that all of ours have; no connection is closed for its age.
+pub fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(HEADERS_BYTES)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_frame_size(FRAME_BYTES)
 }
 
 /// Who asks; in a process-internal call an administrator.
 pub fn peer<T>(request: &tonic::Request<T>) -> Peer {
     let info = request.extensions().get::<ConnectInfo>();
     info.map_or_else(Peer::local, |info| info.peer.clone())
-}
-
-/// Connects to `address`, which is `HOST:PORT`. The channel connects anew by itself when its connection ends.
-///
-/// # Errors
-/// [`Error::BadAddress`], [`Error::Unreachable`].
-pub async fn connect(address: &str, security: &Security) -> Result<Channel, Error> {
-    let _ = security;
-    let bad = || Error::BadAddress {
-        address: address.to_string(),
-    };
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| bad())?;
-    endpoint.connect().await.map_err(|error| Error::Unreachable {
-        address: address.to_string(),
-        why: error.to_string(),
-    })
 }

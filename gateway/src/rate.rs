@@ -111,6 +111,7 @@ mod tests {
                 local_addr: None,
                 remote_addr: None,
             },
+            is_private: true,
         }
     }
 

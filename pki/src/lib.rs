@@ -1,41 +1,28 @@
 //! Who is who: certificates by role from a private authority, and TLS by them.
+//!
+//! Promise: a [`Peer`] comes only from a certificate that our authority signed, that has begun, has not ended and is not
+//! revoked by the list at hand; TLS is 1.3 on both sides, and both show a certificate. Files that change are read again
+//! within [`RELOAD_EVERY`]; a broken new file never takes the place of a good old one. No promise about how the list of
+//! revoked certificates gets to the machines: whoever revokes copies it.
+//!
+//! Called by `api` for its connections and by `sawmill pki` for the authority.
 
+mod authority;
+mod certificate;
+mod error;
+mod files;
+mod identity;
+mod index;
 mod peer;
+mod refusal;
+mod tls;
+mod uri;
 
-use std::path::{Path, PathBuf};
-
+pub use authority::{Authority, CA_VALID, Order, Renewal};
+pub use certificate::Details;
+pub use error::Error;
+pub use identity::{Identity, RELOAD_EVERY};
+pub use index::Issued;
 pub use peer::{Peer, Rights, Role};
-
-/// Why a certificate, key or authority can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file that can't be read or written.
-    #[error("can't use {path}: {source}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-}
-
-/// Our own certificate and key with the authority that vouches for others; clones share it. Reloaded when its files change.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    dir: PathBuf,
-}
-
-impl Identity {
-    /// Reads `ca.pem`, `cert.pem`, `key.pem` and, where it is there, `crl.pem` in a directory.
-    ///
-    /// # Errors
-    /// [`Error::File`].
-    pub fn load(dir: &Path) -> Result<Self, Error> {
-        Ok(Self { dir: dir.into() })
-    }
-
-    /// The directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-}
+pub use refusal::{is_plain_text, why};
+pub use uri::{BadUri, PATTERNS_MAX, URI_BYTES};

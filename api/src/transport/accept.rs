@@ -1,0 +1,225 @@
+//! The listening side: accepts, shakes hands with many at once, and tells why a handshake failed.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{Stream, stream};
+use pki::Identity;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use super::{Connection, Error, Security};
+
+/// Most handshakes under way at once; who comes then waits to be accepted.
+pub const HANDSHAKES_MAX: usize = 128;
+
+/// How long a handshake may take.
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Most connections at once on one port.
+pub const CONNECTIONS_MAX: usize = 10_000;
+
+/// How long nothing is accepted when the system has run out of something, such as file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Most failed handshakes that are told in one [`TELL_EVERY`]: a scanner must not fill the log.
+const TELL_MAX: u32 = 20;
+
+/// See [`TELL_MAX`].
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// A bound port.
+pub struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+    security: Security,
+}
+
+/// Binds `address`, which is `HOST:PORT`; port 0 takes a free one.
+///
+/// # Errors
+/// [`Error::Bind`]; [`Error::CannotServe`] with the certificate of a role that nobody connects to.
+pub async fn bind(address: &str, security: &Security) -> Result<Listener, Error> {
+    if let Security::Tls(identity) = security {
+        let peer = identity.peer();
+        if !matches!(peer.role, pki::Role::Dispatcher | pki::Role::Worker) {
+            return Err(Error::CannotServe { peer });
+        }
+    }
+    let failed = |source| Error::Bind {
+        address: address.to_string(),
+        source: Arc::new(source),
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    Ok(Listener {
+        address: listener.local_addr().map_err(failed)?,
+        listener,
+        security: security.clone(),
+    })
+}
+
+impl Listener {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Connections whose peers are known, for [`tonic::transport::server::Router::serve_with_incoming`]. Never ends, and
+    /// never gives an error: what fails is told in the log. Dropping it closes the port and ends the handshakes under way.
+    pub fn incoming(self) -> impl Stream<Item = io::Result<Connection>> + Send {
+        let door = Door {
+            listener: self.listener,
+            security: self.security,
+            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            handshakes: JoinSet::new(),
+            told: Told::default(),
+        };
+        stream::unfold(door, |mut door| async {
+            let connection = door.next().await;
+            Some((Ok(connection), door))
+        })
+    }
+}
+
+/// A handshake that has ended.
+type Ended = Result<Connection, Failed>;
+
+struct Failed {
+    address: SocketAddr,
+    why: String,
+    /// Somebody only looked whether the port is open, as load balancers do.
+    is_silent: bool,
+}
+
+struct Door {
+    listener: TcpListener,
+    security: Security,
+    places: Arc<Semaphore>,
+    handshakes: JoinSet<Ended>,
+    told: Told,
+}
+
+impl Door {
+    async fn next(&mut self) -> Connection {
+        loop {
+            let has_room = self.handshakes.len() < HANDSHAKES_MAX;
+            tokio::select! {
+                Some(ended) = self.handshakes.join_next() => match ended {
+                    Ok(Ok(connection)) => return connection,
+                    Ok(Err(failed)) => self.told.tell(&failed),
+                    Err(error) => warn!("a handshake ended by itself: {error}"),
+                },
+                (stream, address, place) = accept(&self.listener, &self.places), if has_room => {
+                    match &self.security {
+                        Security::Plain => return Connection::plain(stream, place),
+                        Security::Tls(identity) => {
+                            self.handshakes.spawn(shake(stream, address, identity.clone(), place));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The next connection, once there is a place for it. Dropping the future loses none.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    let place = places.clone().acquire_owned().await.expect("it is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    debug!(%address, "can't set TCP_NODELAY: {error}");
+                }
+                return (stream, address, place);
+            }
+            Err(error) => {
+                warn!("can't accept a connection: {error}");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn shake(
+    stream: TcpStream,
+    address: SocketAddr,
+    identity: Identity,
+    place: OwnedSemaphorePermit,
+) -> Ended {
+    let failed = |why: String, is_silent| Failed {
+        address,
+        why,
+        is_silent,
+    };
+    let acceptor = TlsAcceptor::from(identity.server_config());
+    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => Connection::tls(stream, identity, address, place).map_err(|why| failed(why, false)),
+        Ok(Err(error)) if pki::is_plain_text(&error) => Err(failed(
+            "a plain-text client on a TLS port: it needs an identity (`sawmill pki issue`)".to_string(),
+            false,
+        )),
+        Ok(Err(error)) => {
+            let is_silent = error.kind() == io::ErrorKind::UnexpectedEof;
+            Err(failed(pki::why(&error), is_silent))
+        }
+        Err(_) => Err(failed(
+            format!("no handshake within {} s", HANDSHAKE.as_secs()),
+            false,
+        )),
+    }
+}
+
+/// Tells of failed handshakes, but not of all.
+struct Told {
+    since: Instant,
+    count: u32,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            count: 0,
+        }
+    }
+}
+
+impl Told {
+    fn tell(&mut self, failed: &Failed) {
+        let Failed {
+            address,
+            why,
+            is_silent,
+        } = failed;
+        if *is_silent {
+            debug!(%address, "handshake failed: {why}");
+            return;
+        }
+        if self.since.elapsed() >= TELL_EVERY {
+            let left_out = self.count.saturating_sub(TELL_MAX);
+            if left_out > 0 {
+                warn!("{left_out} more handshakes failed in the last minute");
+            }
+            *self = Self::default();
+        }
+        self.count = self.count.saturating_add(1);
+        if self.count <= TELL_MAX {
+            warn!(%address, "handshake failed: {why}");
+        } else {
+            debug!(%address, "handshake failed: {why}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! An accepted connection, and who is at its other end for as long as that holds.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use pki::{Identity, Peer};
+use rustls::pki_types::CertificateDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+};
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+use tracing::warn;
+
+/// How often the certificate behind a connection is checked anew although nothing has changed: it may have expired.
+const CHECK_EVERY: Duration = Duration::from_secs(30);
+
+/// A connection and who is at its other end.
+pub struct Connection {
+    stream: Stream,
+    peer: Peer,
+    info: TcpConnectInfo,
+    /// Given back when the connection ends.
+    _place: OwnedSemaphorePermit,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>, Guard),
+}
+
+/// Ends a connection whose certificate is no longer good.
+struct Guard {
+    identity: Identity,
+    chain: Vec<CertificateDer<'static>>,
+    generation: u64,
+    looked: Instant,
+    checked: Instant,
+    address: SocketAddr,
+}
+
+/// What requests know of their connection.
+#[derive(Clone, Debug)]
+pub struct ConnectInfo {
+    /// Who asks.
+    pub peer: Peer,
+    /// From where.
+    pub tcp: TcpConnectInfo,
+    /// Whether nobody on the way can read what is sent: by TLS, or since it does not leave the machine.
+    pub is_private: bool,
+}
+
+impl Connection {
+    /// Whoever reaches us without TLS.
+    pub(super) fn plain(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+        Self {
+            info: stream.connect_info(),
+            stream: Stream::Plain(stream),
+            peer: Peer::local(),
+            _place: place,
+        }
+    }
+
+    /// After a handshake.
+    pub(super) fn tls(
+        stream: TlsStream<TcpStream>,
+        identity: Identity,
+        address: SocketAddr,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Self, String> {
+        let (tcp, session) = stream.get_ref();
+        let chain = session.peer_certificates().unwrap_or_default();
+        let chain: Vec<_> = chain.iter().map(|one| one.clone().into_owned()).collect();
+        let generation = identity.generation();
+        let peer = identity.check(&chain)?;
+        let now = Instant::now();
+        let info = tcp.connect_info();
+        let guard = Guard {
+            identity,
+            chain,
+            generation,
+            looked: now,
+            checked: now,
+            address,
+        };
+        Ok(Self {
+            stream: Stream::Tls(Box::new(stream), guard),
+            peer,
+            info,
+            _place: place,
+        })
+    }
+}
+
+impl Guard {
+    /// Checks the certificate again when the files have changed or it is time. Called with each read, which the
+    /// keepalive brings about every few seconds.
+    fn look(&mut self, peer: &Peer) -> io::Result<()> {
+        let now = Instant::now();
+        if now.duration_since(self.looked) < pki::RELOAD_EVERY {
+            return Ok(());
+        }
+        self.looked = now;
+        let generation = self.identity.generation();
+        if generation == self.generation && now.duration_since(self.checked) < CHECK_EVERY {
+            return Ok(());
+        }
+        (self.generation, self.checked) = (generation, now);
+        self.identity.check(&self.chain).map(drop).map_err(|why| {
+            warn!(address = %self.address, %peer, "connection closed: {why}");
+            io::Error::new(io::ErrorKind::PermissionDenied, why)
+        })
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = ConnectInfo;
+
+    fn connect_info(&self) -> ConnectInfo {
+        let is_local = |address: Option<SocketAddr>| {
+            address.is_some_and(|address| address.ip().to_canonical().is_loopback())
+        };
+        ConnectInfo {
+            peer: self.peer.clone(),
+            tcp: self.info.clone(),
+            is_private: matches!(self.stream, Stream::Tls(..)) || is_local(self.info.remote_addr()),
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match &mut this.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Tls(stream, guard) => {
+                guard.look(&this.peer)?;
+                Pin::new(stream.as_mut()).poll_read(context, buffer)
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(context, buffer),
+            Stream::Tls(stream, _) => Pin::new(stream.as_mut()).poll_write(context, buffer),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+            Stream::Tls(stream, _) => Pin::new(stream.as_mut()).poll_write_vectored(context, buffers),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream, _) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Tls(stream, _) => Pin::new(stream.as_mut()).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Tls(stream, _) => Pin::new(stream.as_mut()).poll_shutdown(context),
+        }
+    }
+}
