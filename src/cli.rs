@@ -107,6 +107,9 @@ enum Command {
     /// Measure what this mill can do
     #[command(subcommand)]
     Bench(commands::bench::Command),
+    /// Make an authority and certificates, so that parts on several machines know each other
+    #[command(subcommand)]
+    Pki(commands::pki::Command),
     /// Show the settings and where they come from
     #[command(subcommand)]
     Config(commands::config::Command),
@@ -329,6 +332,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "sql")]
         Command::View(command) => commands::view::run(command, &context).await?,
         Command::Job(command) => commands::job::run(command, &context).await?,
+        Command::Pki(command) => commands::pki::run(command, &context)?,
         Command::Status => commands::status::run(&context).await?,
         Command::Doctor(args) => commands::doctor::run(args, &context).await?,
         Command::Config(command) => commands::config::run(command, &context)?,

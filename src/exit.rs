@@ -42,6 +42,10 @@ impl Exit {
                 || cause
                     .downcast_ref::<api::transport::Error>()
                     .is_some_and(api::transport::Error::is_usage)
+                || matches!(
+                    cause.downcast_ref(),
+                    Some(gateway::Error::Transport(error)) if error.is_usage()
+                )
                 || cause
                     .downcast_ref::<pki::Error>()
                     .is_some_and(pki::Error::is_usage)

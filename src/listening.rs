@@ -20,16 +20,30 @@ pub(crate) fn security(settings: &Settings) -> anyhow::Result<Security> {
     })
 }
 
+/// Refuses an address that others can reach without TLS, unless `insecure` allows it, which is told loudly. For every
+/// port that a role listens on, before it is bound.
+///
+/// # Errors
+/// The address, and what to do.
+pub(crate) fn check(settings: &Settings, address: &str, security: &Security) -> anyhow::Result<()> {
+    if let Some(warning) = transport::check_exposure(address, security, settings.insecure)? {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}
+
 /// The gateway of a dispatcher. Where its port is taken, a free one does `or_free`.
 ///
 /// # Errors
 /// A port that can't be bound; an identity that can't be used.
 pub(crate) async fn gateway(settings: &Settings, or_free: bool) -> anyhow::Result<Gateway> {
+    let security = security(settings)?;
+    check(settings, &settings.listen, &security)?;
     let config = gateway::Config {
         listen: settings.listen.clone(),
         advertise: settings.advertise.clone(),
         host: machine::host(),
-        security: security(settings)?,
+        security,
         limits: gateway::Limits::default(),
     };
     match Gateway::bind(config.clone()).await {

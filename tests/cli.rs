@@ -212,6 +212,7 @@ async fn completions_and_help_need_no_mill() {
         "status",
         "doctor",
         "bench",
+        "pki",
     ] {
         assert!(
             help.contains(&format!("\n  {command} ")),

@@ -12,6 +12,7 @@ pub mod doctor;
 mod files;
 pub mod init;
 pub mod job;
+pub mod pki;
 #[cfg(feature = "sql")]
 mod prompt;
 #[cfg(feature = "sql")]

@@ -1,0 +1,103 @@
+//! `sawmill pki` by its real binary: an authority from nothing, and what it issues.
+#![allow(clippy::unwrap_used)]
+
+use std::{path::Path, time::Duration};
+
+use serde_json::Value;
+use testkit::process::{Output, Process};
+
+const SOON: Duration = Duration::from_secs(30);
+
+async fn pki(dir: &Path, args: &[&str]) -> Output {
+    Process::binary("sawmill")
+        .arg("pki")
+        .args(args)
+        .directory(dir)
+        .output(SOON)
+        .await
+}
+
+async fn json(dir: &Path, args: &[&str]) -> Value {
+    let args = [&["--output", "json"], args].concat();
+    serde_json::from_str(&pki(dir, &args).await.code(0).stdout).unwrap()
+}
+
+#[tokio::test]
+async fn an_authority_issues_renews_revokes_and_tells() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let _ = pki(dir, &["init"]).await.code(0);
+    let hosts = ["--host", "node1.example.com", "--host", "10.0.0.2"];
+    let _ = pki(
+        dir,
+        &[&["issue", "worker", "node1", "--out", "node1"], &hosts[..]].concat(),
+    )
+    .await
+    .code(0);
+    let anna = [
+        "issue",
+        "user",
+        "anna",
+        "--out",
+        "anna",
+        "--queue",
+        "default",
+        "--may-exec",
+    ];
+    let _ = pki(dir, &anna).await.code(0);
+
+    let shown = pki(dir, &["show", "anna"]).await.code(0).stdout;
+    assert!(shown.contains("submit to default, and commands"), "{shown}");
+    let node = json(dir, &["show", "node1"]).await;
+    assert_eq!(
+        node["hosts"],
+        serde_json::json!(["node1.example.com", "10.0.0.2"])
+    );
+    assert_eq!(
+        (&node["role"], &node["state"]),
+        (&"worker".into(), &"valid".into())
+    );
+    assert_eq!(
+        node["not_after"].as_i64().unwrap() - node["not_before"].as_i64().unwrap(),
+        90 * 86_400 + 300
+    );
+
+    let _ = pki(dir, &["renew", "node1", "--valid", "10d"]).await.code(0);
+    assert_ne!(json(dir, &["show", "node1"]).await["serial"], node["serial"]);
+    let told = pki(dir, &["revoke", "node1"]).await.code(0).stdout;
+    assert_eq!(told.matches("revoked worker node1").count(), 2, "{told}");
+    std::fs::copy(dir.join("ca/crl.pem"), dir.join("node1/crl.pem")).unwrap();
+    let node = json(dir, &["show", "node1"]).await;
+    assert_eq!(node["state"], "revoked");
+    assert!(node["trouble"].as_str().unwrap().contains("revoked"), "{node}");
+
+    let all = json(dir, &["show"]).await;
+    let revoked = all["issued"].as_array().unwrap().iter();
+    assert_eq!(revoked.filter(|issued| issued["revoked"].is_i64()).count(), 2);
+    let table = pki(dir, &["show", "ca"]).await.code(0).stdout;
+    assert!(table.contains("anna") && table.contains("10.0.0.2"), "{table}");
+
+    for (args, part) in [
+        (&["init"][..], "is there already"),
+        (&["issue", "user", "x", "--out", "anna"], "is there already"),
+        (&["issue", "root", "x", "--out", "x"], "is no role"),
+        (&["issue", "worker", "x", "--out", "x"], "add --host"),
+        (
+            &["issue", "user", "x", "--dataset", "d", "--out", "x"],
+            "datasets are for agents",
+        ),
+        (
+            &["issue", "user", "x", "--out", "x", "--ca", "nowhere"],
+            "sawmill pki init",
+        ),
+        (
+            &["issue", "user", "x", "--out", "x", "--valid", "1s"],
+            "at least a minute",
+        ),
+    ] {
+        let output = pki(dir, args).await.code(2);
+        assert!(output.stderr.contains(part), "{args:?}: {}", output.stderr);
+    }
+    let _ = pki(dir, &["revoke", "nobody"]).await.code(1);
+    let _ = pki(dir, &["show", "nowhere"]).await.code(1);
+}
