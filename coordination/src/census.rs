@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use model::{
+    Name,
     entry::EntryName,
     znode::{self, OwnedData, WorkerData},
 };
@@ -13,7 +14,7 @@ use zookeeper_client as zk;
 
 use crate::{
     error::Error,
-    layout::{ALIVE, DONE, OWNED, Office, Place, UNOWNED, WorkerNumber, folder},
+    layout::{ALIVE, DONE, OWNED, Office, Place, UNOWNED, WorkerNumber, client_name, folder},
     listing::{self, ReadSize, Strange},
     term::Term,
 };
@@ -29,6 +30,8 @@ pub struct Census {
     pub workers: Vec<WorkerView>,
     /// Entries in `/done`.
     pub done: Vec<EntryName>,
+    /// Agents in `/unowned` that wait for a worker.
+    pub waiting: Vec<Name>,
     /// What has no business where it is; it was skipped.
     pub strange: Vec<Strange>,
 }
@@ -44,6 +47,8 @@ pub struct WorkerView {
     pub alive: bool,
     /// What it holds.
     pub entries: Vec<EntryName>,
+    /// Agents that ship to it.
+    pub clients: Vec<Name>,
 }
 
 /// What an entry is and where: job, run and past, or why that can't be read.
@@ -100,7 +105,9 @@ impl Census {
 /// [`Error::RootMissing`], [`Error::TermOver`], [`Error::Disconnected`], [`Error::NoAuth`].
 pub(crate) async fn census(term: &Term, before: u64) -> Result<Census, Error> {
     let mut strange = Vec::new();
-    let unowned = listing::sort(UNOWNED, listing::root(term, UNOWNED).await?, &mut strange);
+    let unowned = listing::root(term, UNOWNED).await?;
+    let waiting = clients(&unowned);
+    let unowned = listing::sort(UNOWNED, unowned, &mut strange);
     let mut numbers = Vec::new();
     for name in listing::root(term, OWNED).await? {
         match name.parse::<WorkerNumber>() {
@@ -120,10 +127,16 @@ pub(crate) async fn census(term: &Term, before: u64) -> Result<Census, Error> {
         unowned,
         workers,
         done,
+        waiting,
         strange,
     };
     census.keep_last();
     Ok(census)
+}
+
+/// The agents among the names of a place.
+fn clients(names: &[String]) -> Vec<Name> {
+    names.iter().filter_map(|name| client_name(name)).collect()
 }
 
 async fn workers(
@@ -160,6 +173,7 @@ async fn workers(
             number,
             data,
             alive,
+            clients: clients(&names),
             entries: listing::sort(folder, names, strange),
         });
     }
@@ -221,6 +235,7 @@ mod tests {
             data: Err(String::new()),
             alive: true,
             entries: vec![name(2), name(3)],
+            clients: Vec::new(),
         };
         let mut census = Census {
             unowned: vec![name(1), name(2), name(4)],

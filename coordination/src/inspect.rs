@@ -2,7 +2,10 @@
 //!
 //! Called by `control` for status, doctor and audit, and by the harness.
 
-use model::znode::{self, CandidateData};
+use model::{
+    Name,
+    znode::{self, CandidateData, ClientData},
+};
 use zookeeper_client as zk;
 
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     census::{self, Census, Header},
     election,
     error::Error,
-    layout::{OWNED, Office, ROOTS, UNOWNED, WorkerNumber, is_client},
+    layout::{OWNED, Office, Place, ROOTS, UNOWNED, WorkerNumber},
     listing,
     roots::{self, Counters},
     term::Term,
@@ -23,6 +26,17 @@ pub struct CandidateView {
     pub name: String,
     /// Who it is, or why that can't be read.
     pub data: Result<CandidateData, String>,
+}
+
+/// An agent as seen from outside.
+#[derive(Clone, Debug)]
+pub struct ClientView {
+    /// Its name.
+    pub name: Name,
+    /// Where it is held: in `/unowned`, or by a worker.
+    pub place: Place,
+    /// Who it is, or why that can't be read.
+    pub data: Result<ClientData, String>,
 }
 
 /// A root as seen from outside.
@@ -43,8 +57,8 @@ pub struct Snapshot {
     pub dispatchers: Vec<CandidateView>,
     /// Watchers in the order of their sequences.
     pub watchers: Vec<CandidateView>,
-    /// Agents in `/unowned` that wait for a worker.
-    pub clients: Vec<String>,
+    /// Agents, those that wait for a worker first.
+    pub clients: Vec<ClientView>,
     /// The three roots.
     pub roots: Vec<RootView>,
 }
@@ -56,14 +70,8 @@ impl Snapshot {
     /// [`Error::TermOver`], [`Error::Disconnected`], [`Error::NoAuth`].
     pub async fn take(term: &Term) -> Result<Self, Error> {
         let mut views = Vec::new();
-        let mut clients = Vec::new();
         for path in ROOTS {
             let found = listing::children(term, path).await?;
-            if let Some((names, _)) = &found
-                && path == UNOWNED
-            {
-                clients.extend(names.iter().filter(|name| is_client(name)).cloned());
-            }
             views.push(RootView {
                 path,
                 children: found.map(|(names, _)| names.len()),
@@ -78,6 +86,7 @@ impl Snapshot {
             Err(Error::RootMissing { .. }) => Census::default(),
             census => census?,
         };
+        let clients = clients(term, &census).await?;
         let dispatchers = candidates(term, Office::Dispatcher).await?;
         let watchers = candidates(term, Office::Watcher).await?;
         Ok(Self {
@@ -105,6 +114,25 @@ async fn candidates(term: &Term, office: Office) -> Result<Vec<CandidateView>, E
         data: znode::decode(&candidate.data).map_err(|why| why.to_string()),
     };
     Ok(all.into_iter().map(view).collect())
+}
+
+async fn clients(term: &Term, census: &Census) -> Result<Vec<ClientView>, Error> {
+    let waiting = census.waiting.iter().map(|name| (name, Place::Unowned));
+    let held = census.workers.iter().flat_map(|worker| {
+        let place = Place::Owned(worker.number);
+        worker.clients.iter().map(move |name| (name, place))
+    });
+    let all: Vec<(&Name, Place)> = waiting.chain(held).collect();
+    let paths: Vec<String> = all.iter().map(|(name, place)| place.client(name)).collect();
+    let found = listing::read_data(term, &paths, &listing::ReadSize::default()).await?;
+    let views = all.into_iter().zip(found).filter_map(|((name, place), data)| {
+        Some(ClientView {
+            name: name.clone(),
+            place,
+            data: znode::decode(&data?).map_err(|why| why.to_string()),
+        })
+    });
+    Ok(views.collect())
 }
 
 /// How often the tree is listed again while others add to it.

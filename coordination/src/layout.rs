@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! /unowned/entry-100-nginx:42-0000000017
+//! /unowned/client-web7
 //! /owned/dispatcher/candidate-0000000001
 //! /owned/watcher/candidate-0000000002
 //! /owned/worker-0000000004/alive
 //! /owned/worker-0000000004/entry-100-nginx:42-0000000017
+//! /owned/worker-0000000004/client-web8
 //! /done/entry-100-nginx:42-0000000017
 //! ```
 //!
@@ -13,7 +15,7 @@
 
 use std::{fmt, str::FromStr};
 
-use model::entry::EntryName;
+use model::{Name, entry::EntryName};
 
 /// Entries nobody has claimed; data: the next sequence.
 pub const UNOWNED: &str = "/unowned";
@@ -112,6 +114,11 @@ impl Place {
         }
     }
 
+    /// The path of an agent there; none are in `/done`.
+    pub fn client(self, name: &Name) -> String {
+        format!("{}/{CLIENT_PREFIX}{name}", self.path())
+    }
+
     /// The path of an entry there.
     pub fn entry(self, name: &EntryName) -> String {
         match self {
@@ -151,6 +158,11 @@ pub fn candidate_sequence(name: &str) -> Option<u64> {
 pub fn is_client(name: &str) -> bool {
     name.strip_prefix(CLIENT_PREFIX)
         .is_some_and(|rest| !rest.is_empty())
+}
+
+/// The agent that a znode stands for; none for other znodes.
+pub fn client_name(name: &str) -> Option<Name> {
+    Name::new(name.strip_prefix(CLIENT_PREFIX)?).ok()
 }
 
 /// The parent of a path.
@@ -217,5 +229,13 @@ mod tests {
         assert_eq!(parent("/owned/worker-0000000004"), "/owned");
         assert_eq!(parent("/owned"), "/");
         assert!(is_client("client-web7") && !is_client("client-"));
+        let web7 = Name::new("web7").unwrap();
+        assert_eq!(Place::Unowned.client(&web7), "/unowned/client-web7");
+        assert_eq!(
+            Place::Owned(worker).client(&web7),
+            "/owned/worker-0000000004/client-web7"
+        );
+        assert_eq!(client_name("client-web7"), Some(web7));
+        assert_eq!(client_name("client-a b"), None);
     }
 }

@@ -8,7 +8,7 @@
 //! - A [`Term`] may end by its own clock while the session could have been saved.
 //!
 //! What it promises:
-//! - At any instant an entry is in exactly one place; each step moves it in one atomic transaction.
+//! - At any instant an entry is in exactly one place, and so is an agent; each step moves it in one atomic transaction.
 //! - A worker that has lost `alive` can neither claim nor finish; a dispatcher that has lost its candidate can neither
 //!   feed nor recover nor revoke.
 //! - No packet exceeds the size that ZooKeeper takes, whatever the load.
@@ -19,6 +19,7 @@
 mod batch;
 pub mod census;
 pub mod claim;
+pub mod clients;
 mod connect;
 pub mod election;
 pub mod error;
@@ -41,11 +42,12 @@ mod watch;
 
 pub use census::{Census, Header, WorkerView};
 pub use claim::Claimed;
+pub use clients::{Acceptance, Attached, Attachment, Change, Refusal, WaitingClient};
 pub use election::Candidacy;
 pub use error::Error;
 pub use feed::NewEntry;
 pub use finish::Finished;
-pub use inspect::{CandidateView, RootView, Snapshot, recreate};
+pub use inspect::{CandidateView, ClientView, RootView, Snapshot, recreate};
 pub use layout::{Office, Place, WorkerNumber};
 pub use leader::Leader;
 pub use listing::{Listing, Strange};

@@ -4,6 +4,7 @@
 //! Every other crate builds on this one; it builds on none of them.
 
 pub mod answer;
+pub mod assignment;
 pub mod audit;
 pub mod block;
 pub mod bundle;

@@ -16,7 +16,10 @@ use mongodb::{
 };
 use tokio::sync::OnceCell;
 
-use crate::{Config, Error, config::DEFAULT_DATABASE, copies::Copies, objects::Root, sessions::Sessions};
+use crate::{
+    Config, Error, config::DEFAULT_DATABASE, copies::Copies, objects::Root, sessions::Sessions,
+    shipped::Turns,
+};
 
 /// MongoDB and the block store. Cloning is cheap; all clones share their connections.
 #[derive(Clone)]
@@ -32,6 +35,8 @@ struct Inner {
     root: Root,
     /// Who is recording ends of a job in this process: two transactions on one job's counter would only collide.
     recording: Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Who is appending what agents ship.
+    shipping: Mutex<Turns>,
     sessions: Mutex<Sessions>,
     /// The identity of this database, once it is known.
     mill: OnceCell<String>,
@@ -86,6 +91,7 @@ impl Store {
             address,
             root,
             recording: Mutex::default(),
+            shipping: Mutex::default(),
             sessions: Mutex::default(),
             mill: OnceCell::new(),
         };
@@ -199,6 +205,10 @@ impl Store {
 
     pub(crate) fn recording(&self) -> &Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<()>>>> {
         &self.inner.recording
+    }
+
+    pub(crate) fn shipping(&self) -> &Mutex<Turns> {
+        &self.inner.shipping
     }
 
     /// Puts the place on an error of the driver.

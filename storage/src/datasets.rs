@@ -7,7 +7,7 @@ use std::{future::IntoFuture as _, ops::Range};
 
 use bson::{RawDocument, RawDocumentBuf, cstr, doc, raw::RawBsonRef, rawdoc};
 use model::{Block, FORMAT, Name, parts::Source, table::Table};
-use mongodb::error::Error as Driver;
+use mongodb::{ClientSession, error::Error as Driver};
 use uuid::Uuid;
 
 use crate::{
@@ -145,6 +145,26 @@ impl Store {
 
     /// One transaction; false when the dataset is no longer as it was read.
     async fn append_once(&self, dataset: &Dataset, pages: &[Page]) -> Result<bool, Driver> {
+        let mut session = self.known_session().await?;
+        session
+            .start_transaction()
+            .with_options(transaction_options())
+            .await?;
+        if !self.append_in(&mut session, dataset, pages).await? {
+            session.abort_transaction().await?;
+            return Ok(false);
+        }
+        commit(&mut session).await?;
+        Ok(true)
+    }
+
+    /// Appends pages within a transaction; false when the dataset is no longer as it was read.
+    pub(crate) async fn append_in(
+        &self,
+        session: &mut ClientSession,
+        dataset: &Dataset,
+        pages: &[Page],
+    ) -> Result<bool, Driver> {
         let mut first = dataset.blocks;
         let mut documents = Vec::with_capacity(pages.len());
         for page in pages {
@@ -158,25 +178,15 @@ impl Store {
             "blocks": i64::from(dataset.blocks),
         };
         let update = doc! { "$set": { "blocks": i64::from(first) }, "$inc": { "bytes": signed(bytes) } };
-        let mut session = self.known_session().await?;
-        session
-            .start_transaction()
-            .with_options(transaction_options())
-            .await?;
         let grown = self
             .documents(DATASETS)
             .update_one(filter, update)
-            .session(&mut session)
+            .session(&mut *session)
             .await?;
         if grown.matched_count == 0 {
-            session.abort_transaction().await?;
             return Ok(false);
         }
-        self.raw(BLOCKS)
-            .insert_many(documents)
-            .session(&mut session)
-            .await?;
-        commit(&mut session).await?;
+        self.raw(BLOCKS).insert_many(documents).session(session).await?;
         Ok(true)
     }
 
@@ -233,8 +243,8 @@ impl Store {
         Ok(datasets)
     }
 
-    /// Removes a dataset and the list of its blocks; the files stay. A job that is submitted at the same moment fails
-    /// for want of its blocks.
+    /// Removes a dataset and the list of its blocks, with what agents shipped to it; files that were added stay. A job that
+    /// is submitted at the same moment fails for want of its blocks.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::InUse`] while unfinished jobs run over it, [`Error::Mongo`].
@@ -264,6 +274,7 @@ impl Store {
         removed.map_err(self.failed(format!("removing dataset {name}")))?;
         let pages =
             doc! { "_id": { "$gte": page_key(dataset.id, 0), "$lte": page_key(dataset.id, u32::MAX) } };
+        self.delete_own_objects(&pages).await?;
         self.documents(BLOCKS)
             .delete_many(pages)
             .await
@@ -331,7 +342,7 @@ pub(crate) fn page_key(dataset: Uuid, first: u32) -> bson::Binary {
 }
 
 /// Blocks that go into one document.
-struct Page {
+pub(crate) struct Page {
     array: bson::RawArrayBuf,
     array_bytes: usize,
     blocks: u32,
@@ -365,7 +376,7 @@ impl Page {
     }
 }
 
-fn pages(blocks: &[Block]) -> Result<Vec<Page>, Error> {
+pub(crate) fn pages(blocks: &[Block]) -> Result<Vec<Page>, Error> {
     let mut pages = Vec::new();
     let mut page = Page::new();
     for block in blocks {

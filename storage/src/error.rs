@@ -141,6 +141,12 @@ pub enum Error {
         /// What the store says.
         source: Box<object_store::Error>,
     },
+    /// An object that was read back is not what was written.
+    #[error("{url} is not what was written to it: the block store gives back other bytes")]
+    Corrupt {
+        /// The object.
+        url: String,
+    },
     /// A name that no collection of an answer can have.
     #[error("an answer can't be kept in a collection {name:?}: {why}")]
     BadCollection {

@@ -24,6 +24,8 @@ use crate::{
     schema::{self, BLOCKS, DATASETS, JOBS, RESULTS, date, narrow, results_in, signed},
 };
 
+pub(crate) use objects::folder as own_folder;
+
 /// What a dataset keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {

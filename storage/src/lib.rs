@@ -9,6 +9,7 @@
 //!
 //! Called by every role and by `control`. The only crate that knows MongoDB and `object_store`.
 
+mod agents;
 mod answers;
 mod blocks;
 mod codec;
@@ -34,6 +35,7 @@ mod reuse;
 mod rows;
 mod schema;
 mod sessions;
+mod shipped;
 mod spill;
 mod split;
 mod stats;
@@ -44,6 +46,7 @@ mod views;
 #[cfg(test)]
 mod tests;
 
+pub use agents::{AgentLoad, AgentRecord, AgentSeen};
 pub use answers::{MergeRun, check_collection};
 pub use blocks::BlockReader;
 pub use config::Config;
@@ -58,5 +61,6 @@ pub use nodes::NodeReport;
 pub use record::{DoneItem, Recorded};
 pub use results::Partial;
 pub use retention::{Pruned, Retention};
+pub use shipped::{Registration, Shipment, Shipped, ShippedBlock, Volume};
 pub use spill::Spill;
 pub use usage::Usage;

@@ -33,7 +33,12 @@ pub(crate) const BLOCK_STATS: &str = "block_stats";
 /// Queries whose answer is kept current.
 pub(crate) const VIEWS: &str = "views";
 
-pub(crate) const ALL: [&str; 12] = [
+/// Agents: who they are and how they are doing.
+pub(crate) const AGENTS: &str = "agents";
+/// What agents have shipped: a mark for each of their datasets.
+pub(crate) const SHIPPED: &str = "shipped";
+
+pub(crate) const ALL: [&str; 14] = [
     META,
     LEADER,
     DATASETS,
@@ -46,6 +51,8 @@ pub(crate) const ALL: [&str; 12] = [
     ROWS,
     BLOCK_STATS,
     VIEWS,
+    AGENTS,
+    SHIPPED,
 ];
 /// What fences and names, and so outlives an emptying.
 const LASTING: [&str; 3] = [META, LEADER, SESSIONS];

@@ -3,6 +3,7 @@
 // Clippy sees only functions marked as tests as tests; these are their helpers.
 #![allow(clippy::unwrap_used)]
 
+mod clients;
 mod lost_replies;
 mod race;
 mod rights;

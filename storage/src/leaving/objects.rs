@@ -13,7 +13,7 @@ const OWN_BLOCKS: &str = "blocks";
 const OBJECTS: usize = 1000;
 
 /// The folder of the blocks that this database's Sawmill wrote.
-pub(super) fn folder(mill: &str) -> String {
+pub(crate) fn folder(mill: &str) -> String {
     format!("{OWN_BLOCKS}/{mill}/")
 }
 
@@ -57,6 +57,26 @@ impl Store {
             }
         }
         Ok(deleted)
+    }
+
+    /// Deletes the objects that only these pages name, which are about to be removed.
+    pub(crate) async fn delete_own_objects(&self, pages: &Document) -> Result<(), Error> {
+        let own = folder(self.mill().await?);
+        let query = Query::new(BLOCKS, "looking for objects to remove", pages.clone());
+        let mut rows = self.find(query.fields(&["blocks.content.object.url"])).await?;
+        let mut urls = HashSet::new();
+        while let Some(page) = rows.next().await? {
+            if let Ok(blocks) = page.get_array("blocks") {
+                let blocks = blocks.into_iter().flatten();
+                urls.extend(blocks.filter_map(|block| self.own_object(&block, &own)));
+            }
+            if urls.len() >= OBJECTS {
+                self.delete_unnamed(std::mem::take(&mut urls), &own, pages)
+                    .await?;
+            }
+        }
+        self.delete_unnamed(urls, &own, pages).await?;
+        Ok(())
     }
 
     /// The objects of our own in the pages that name any of these, besides some pages.

@@ -25,6 +25,7 @@ mod leaving;
 mod pruning;
 mod recording;
 mod reusing;
+mod shipping;
 mod viewing;
 
 /// A store over a fresh database and a fresh folder.

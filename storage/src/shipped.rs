@@ -1,0 +1,481 @@
+//! What agents ship: blocks go into the block store, then into their dataset, exactly once.
+//!
+//! An agent counts its blocks 1, 2, 3, … by dataset, and a number always means the same bytes. An object is written and
+//! synced before a dataset names it; the transaction that appends it to its dataset raises the agent's mark there from
+//! the number before. So a block that was sent twice, to whichever workers, is registered once, and none is left out.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bson::{Document, RawDocument, doc};
+use bytes::Bytes;
+use model::{Block, Codec, Content, FORMAT, Name};
+use mongodb::{ClientSession, error::Error as Driver};
+use object_store::{ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use uuid::Uuid;
+
+use crate::{
+    Dataset, Error, Store,
+    datasets::{Page, pages},
+    error::{DUPLICATE_KEY, code, is_transient},
+    fence::{commit, pause, transaction_options},
+    leaving::own_folder,
+    objects,
+    rows::Query,
+    schema::{self, SHIPPED, count, date, int, now_ms, signed},
+};
+
+/// How often a registration is tried while others append to the dataset: each try loses against one that won.
+const TRIES: u32 = 60;
+/// Milliseconds of a day in UTC.
+const DAY_MS: i64 = 86_400_000;
+/// Datasets of which it is remembered who appends; beyond, those that nobody waits for are forgotten.
+const TURNS: usize = 1024;
+
+/// Where blocks come from and go to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shipment {
+    /// The agent.
+    pub agent: Name,
+    /// Its state directory.
+    pub instance: Uuid,
+    /// The dataset, which is made where there is none.
+    pub dataset: Name,
+}
+
+/// A block that is stored and not yet registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShippedBlock {
+    /// Its number: 1, 2, 3, … in its [`Shipment`].
+    pub sequence: u64,
+    /// As [`Store::put_block`] gave it.
+    pub block: Block,
+    /// Its lines.
+    pub lines: u64,
+    /// Bytes of its lines.
+    pub raw_bytes: u64,
+}
+
+/// What became of [`Store::register_shipped`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// All up to this sequence are registered, those given among them.
+    Registered(u64),
+    /// All up to this sequence are registered, and what was given does not follow it: nothing was changed.
+    Gap(u64),
+}
+
+/// What an agent has shipped to a dataset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shipped {
+    /// From where to where.
+    pub shipment: Shipment,
+    /// All up to this sequence are registered.
+    pub registered: u64,
+    /// In all.
+    pub total: Volume,
+    /// Since midnight UTC.
+    pub today: Volume,
+    /// When a block was registered last, in milliseconds since 1970 UTC.
+    pub at_ms: i64,
+}
+
+/// How much was shipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Volume {
+    /// Blocks.
+    pub blocks: u64,
+    /// Lines.
+    pub lines: u64,
+    /// Bytes of the lines.
+    pub raw_bytes: u64,
+    /// Bytes as stored.
+    pub stored_bytes: u64,
+}
+
+/// Names and values as they are written, behind a prefix.
+const TOTAL: [&str; 4] = ["blocks", "lines", "raw_bytes", "stored_bytes"];
+const TODAY: [&str; 4] = ["day_blocks", "day_lines", "day_raw_bytes", "day_stored_bytes"];
+
+impl Volume {
+    fn of(blocks: &[ShippedBlock]) -> Self {
+        let sum = |of: fn(&ShippedBlock) -> u64| blocks.iter().map(of).fold(0, u64::saturating_add);
+        Self {
+            blocks: blocks.len() as u64,
+            lines: sum(|block| block.lines),
+            raw_bytes: sum(|block| block.raw_bytes),
+            stored_bytes: sum(|block| block.block.stored_bytes()),
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            blocks: self.blocks.saturating_add(other.blocks),
+            lines: self.lines.saturating_add(other.lines),
+            raw_bytes: self.raw_bytes.saturating_add(other.raw_bytes),
+            stored_bytes: self.stored_bytes.saturating_add(other.stored_bytes),
+        }
+    }
+
+    fn read(document: &RawDocument, keys: [&str; 4]) -> Self {
+        let [blocks, lines, raw_bytes, stored_bytes] = keys.map(|key| count(document, key));
+        Self {
+            blocks,
+            lines,
+            raw_bytes,
+            stored_bytes,
+        }
+    }
+
+    fn write(&self, keys: [&str; 4], into: &mut Document) {
+        let values = [self.blocks, self.lines, self.raw_bytes, self.stored_bytes];
+        for (key, value) in keys.into_iter().zip(values) {
+            into.insert(key, signed(value));
+        }
+    }
+}
+
+/// The mark of a shipment.
+#[derive(Clone, Copy, Default)]
+struct Mark {
+    exists: bool,
+    registered: u64,
+    total: Volume,
+    day: i64,
+    today: Volume,
+}
+
+impl Mark {
+    fn read(document: &RawDocument) -> Self {
+        Self {
+            exists: true,
+            registered: count(document, "registered"),
+            total: Volume::read(document, TOTAL),
+            day: int(document, "day").unwrap_or(0),
+            today: Volume::read(document, TODAY),
+        }
+    }
+
+    fn today_at(&self, now_ms: i64) -> Volume {
+        if self.day == now_ms.div_euclid(DAY_MS) {
+            self.today
+        } else {
+            Volume::default()
+        }
+    }
+
+    fn after(&self, blocks: &[ShippedBlock], now_ms: i64) -> Self {
+        let more = Volume::of(blocks);
+        Self {
+            exists: true,
+            registered: blocks.last().map_or(self.registered, |block| block.sequence),
+            total: self.total.plus(more),
+            day: now_ms.div_euclid(DAY_MS),
+            today: self.today_at(now_ms).plus(more),
+        }
+    }
+}
+
+impl Shipment {
+    fn key(&self) -> String {
+        format!("{}/{}/{}", self.agent, self.instance, self.dataset)
+    }
+
+    fn object(&self, mill: &str, sequence: u64) -> String {
+        let Self {
+            agent,
+            instance,
+            dataset,
+        } = self;
+        format!(
+            "{}{dataset}/{agent}/{instance}/{sequence:012}.zst",
+            own_folder(mill)
+        )
+    }
+}
+
+impl Store {
+    /// Keeps the bytes of a block in the block store, synced. Safe to repeat: what is there already is compared and
+    /// left as it is. With `verify` what was written is read back and compared as well.
+    ///
+    /// Dropped half-way, the object may be there; nothing names it.
+    ///
+    /// # Errors
+    /// [`Error::Object`] when the store does not take it; [`Error::Corrupt`] when it gives back something else;
+    /// [`Error::Mongo`], [`Error::Decode`] when the identity of the database is not known yet.
+    pub async fn put_block(
+        &self,
+        shipment: &Shipment,
+        sequence: u64,
+        bytes: Vec<Bytes>,
+        checksum: blake3::Hash,
+        verify: bool,
+    ) -> Result<Block, Error> {
+        let object = shipment.object(self.mill().await?, sequence);
+        let (key, url) = (self.root().key(&object), self.root().url(&object));
+        let store = self.root().store();
+        let failed = |source| Error::Object {
+            doing: "can't write",
+            url: url.clone(),
+            source: Box::new(source),
+        };
+        let length: u64 = bytes.iter().map(|bytes| bytes.len() as u64).sum();
+        let payload = PutPayload::from_iter(bytes);
+        let create = PutOptions::from(PutMode::Create);
+        let written = match store.put_opts(&key, payload.clone(), create).await {
+            Ok(_) => true,
+            // Another look at what is there may replace it, but only where it is not what it should be.
+            Err(object_store::Error::AlreadyExists { .. }) if self.is_there(&object, checksum).await? => {
+                false
+            }
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::NotImplemented { .. }) => {
+                store.put(&key, payload).await.map_err(failed)?;
+                true
+            }
+            Err(source) => return Err(failed(source)),
+        };
+        if written && verify && !self.is_there(&object, checksum).await? {
+            return Err(Error::Corrupt { url });
+        }
+        let (size, mtime_ms) = objects::head(&**store, &key, &url).await?;
+        if size != length {
+            return Err(Error::Corrupt { url });
+        }
+        Ok(Block {
+            content: Content::Object {
+                url,
+                start: 0,
+                end: length,
+                codec: Codec::Zstd,
+                size,
+                mtime_ms,
+            },
+            checksum: Some(checksum.to_hex().to_string()),
+        })
+    }
+
+    /// Whether an object has the bytes of this checksum.
+    async fn is_there(&self, object: &str, checksum: blake3::Hash) -> Result<bool, Error> {
+        let (key, url) = (self.root().key(object), self.root().url(object));
+        let failed = |source| objects::unreadable(&url, source);
+        let found = self.root().store().get(&key).await.map_err(failed)?;
+        let bytes = found.bytes().await.map_err(failed)?;
+        let hashed = tokio::task::spawn_blocking(move || blake3::hash(&bytes)).await;
+        Ok(hashed.is_ok_and(|hash| hash == checksum))
+    }
+
+    /// Appends stored blocks to their dataset and raises the mark of their shipment, in one transaction; makes the
+    /// dataset where there is none. What is registered already is left out, so it may be repeated, also after an error.
+    ///
+    /// `blocks` follow one another without gaps.
+    ///
+    /// # Errors
+    /// [`Error::Concurrent`] when others append all the time, [`Error::Mongo`].
+    pub async fn register_shipped(
+        &self,
+        shipment: &Shipment,
+        blocks: &[ShippedBlock],
+    ) -> Result<Registration, Error> {
+        let turn = self.shipping_turn(&shipment.dataset);
+        let _mine = turn.lock().await;
+        let doing = || format!("registering blocks of agent {}", shipment.agent);
+        let mut tries = 0;
+        loop {
+            let mark = self.mark(shipment).await?;
+            let new: Vec<ShippedBlock> = blocks
+                .iter()
+                .filter(|block| block.sequence > mark.registered)
+                .cloned()
+                .collect();
+            if new.is_empty() {
+                return Ok(Registration::Registered(mark.registered));
+            }
+            let follow = (mark.registered + 1..)
+                .zip(&new)
+                .all(|(next, block)| next == block.sequence);
+            if !follow {
+                return Ok(Registration::Gap(mark.registered));
+            }
+            let dataset = self.made(&shipment.dataset).await?;
+            let after = mark.after(&new, now_ms());
+            let given: Vec<Block> = new.into_iter().map(|block| block.block).collect();
+            let pages = pages(&given)?;
+            match self
+                .patiently(self.register_once(shipment, &dataset, &pages, (&mark, &after)))
+                .await
+            {
+                Ok(true) => return Ok(Registration::Registered(after.registered)),
+                Ok(false) => {}
+                Err(error) if is_transient(&error) || code(&error) == Some(DUPLICATE_KEY) => {}
+                Err(error) => return Err(self.failed(doing())(error)),
+            }
+            tries += 1;
+            if tries >= TRIES {
+                return Err(Error::Concurrent {
+                    name: shipment.dataset.to_string(),
+                });
+            }
+            tokio::time::sleep(pause(tries)).await;
+        }
+    }
+
+    /// One transaction; false when the dataset or the mark is no longer as it was read.
+    async fn register_once(
+        &self,
+        shipment: &Shipment,
+        dataset: &Dataset,
+        pages: &[Page],
+        (before, after): (&Mark, &Mark),
+    ) -> Result<bool, Driver> {
+        let mut session = self.known_session().await?;
+        session
+            .start_transaction()
+            .with_options(transaction_options())
+            .await?;
+        if !self.write_mark(&mut session, shipment, before, after).await?
+            || !self.append_in(&mut session, dataset, pages).await?
+        {
+            session.abort_transaction().await?;
+            return Ok(false);
+        }
+        commit(&mut session).await?;
+        Ok(true)
+    }
+
+    async fn write_mark(
+        &self,
+        session: &mut ClientSession,
+        shipment: &Shipment,
+        before: &Mark,
+        after: &Mark,
+    ) -> Result<bool, Driver> {
+        let mut set = doc! {
+            "registered": signed(after.registered),
+            "day": after.day,
+            "at": date(now_ms()),
+        };
+        after.total.write(TOTAL, &mut set);
+        after.today.write(TODAY, &mut set);
+        let marks = self.documents(SHIPPED);
+        if before.exists {
+            let filter = doc! { "_id": shipment.key(), "registered": signed(before.registered) };
+            let done = marks
+                .update_one(filter, doc! { "$set": set })
+                .session(session)
+                .await?;
+            return Ok(done.matched_count > 0);
+        }
+        let mut mark = doc! {
+            "_id": shipment.key(),
+            "v": i64::from(FORMAT),
+            "agent": shipment.agent.as_str(),
+            "instance": shipment.instance.to_string(),
+            "dataset": shipment.dataset.as_str(),
+        };
+        mark.extend(set);
+        marks.insert_one(mark).session(session).await?;
+        Ok(true)
+    }
+
+    async fn mark(&self, shipment: &Shipment) -> Result<Mark, Error> {
+        let doing = format!("reading the mark of agent {}", shipment.agent);
+        let found = self.find_by_id(SHIPPED, shipment.key(), &doing).await?;
+        if let Some(found) = &found {
+            schema::check_version(found, || format!("the mark {}", shipment.key()))?;
+        }
+        Ok(found.map_or_else(Mark::default, |found| Mark::read(&found)))
+    }
+
+    /// The dataset of this name, made where there is none.
+    async fn made(&self, name: &Name) -> Result<Dataset, Error> {
+        loop {
+            if let Some(found) = self.get(name).await? {
+                return Ok(found);
+            }
+            match self.create(name).await {
+                Ok(_) | Err(Error::Exists { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// What an instance of an agent has registered, by dataset.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`], [`Error::Decode`].
+    pub async fn marks(&self, agent: &Name, instance: Uuid) -> Result<Vec<(Name, u64)>, Error> {
+        let found = self.shipped_below(&format!("{agent}/{instance}")).await?;
+        let marks = found
+            .into_iter()
+            .map(|shipped| (shipped.shipment.dataset, shipped.registered));
+        Ok(marks.collect())
+    }
+
+    /// What an agent has shipped, all its instances; with none, what all have.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`], [`Error::Decode`].
+    pub async fn shipped(&self, agent: Option<&Name>) -> Result<Vec<Shipped>, Error> {
+        match agent {
+            Some(agent) => self.shipped_below(agent.as_str()).await,
+            None => self.shipped_where(doc! {}).await,
+        }
+    }
+
+    async fn shipped_below(&self, prefix: &str) -> Result<Vec<Shipped>, Error> {
+        // '0' follows '/'.
+        let range = doc! { "$gte": format!("{prefix}/"), "$lt": format!("{prefix}0") };
+        self.shipped_where(doc! { "_id": range }).await
+    }
+
+    async fn shipped_where(&self, filter: Document) -> Result<Vec<Shipped>, Error> {
+        let query = Query::new(SHIPPED, "reading what agents shipped", filter).sort("_id", 1);
+        let mut rows = self.find(query).await?;
+        let mut shipped = Vec::new();
+        let now = now_ms();
+        while let Some(document) = rows.next().await? {
+            shipped.push(decode(document, now)?);
+        }
+        Ok(shipped)
+    }
+
+    /// Who appends to a dataset in this process: two transactions on one would only collide.
+    fn shipping_turn(&self, dataset: &Name) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self
+            .shipping()
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if turns.len() >= TURNS {
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        Arc::clone(turns.entry(dataset.clone()).or_default())
+    }
+}
+
+/// By dataset, who appends to it in this process.
+pub(crate) type Turns = HashMap<Name, Arc<tokio::sync::Mutex<()>>>;
+
+fn decode(document: &RawDocument, now_ms: i64) -> Result<Shipped, Error> {
+    let key = document.get_str("_id").unwrap_or_default();
+    let what = || format!("the mark {key}");
+    schema::check_version(document, what)?;
+    let bad = |why: String| Error::Decode { what: what(), why };
+    let mut parts = key.splitn(3, '/');
+    let mut part = || parts.next().unwrap_or_default();
+    let shipment = Shipment {
+        agent: Name::new(part()).map_err(|error| bad(error.to_string()))?,
+        instance: Uuid::parse_str(part()).map_err(|error| bad(error.to_string()))?,
+        dataset: Name::new(part()).map_err(|error| bad(error.to_string()))?,
+    };
+    let mark = Mark::read(document);
+    Ok(Shipped {
+        shipment,
+        registered: mark.registered,
+        total: mark.total,
+        today: mark.today_at(now_ms),
+        at_ms: document
+            .get_datetime("at")
+            .map_or(0, bson::DateTime::timestamp_millis),
+    })
+}
