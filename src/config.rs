@@ -115,6 +115,8 @@ pub struct Settings {
     pub active_jobs: u32,
     /// After this long without progress a job is compared with ZooKeeper and what is missing is fed again.
     pub heal_after: Duration,
+    /// How long the lag of an agent may grow while another worker is idle before it is moved there.
+    pub agent_patience: Duration,
     /// How long results are kept after their job is final.
     pub retention_results: Duration,
     /// How long jobs and failures are kept after the job is final.

@@ -108,6 +108,8 @@ impl Role {
         Self::Dispatcher(dispatcher::Config {
             window_factor: settings.window_factor,
             heal_after: settings.heal_after,
+            protocol: api::PROTOCOL,
+            patience: settings.agent_patience,
             active_jobs: settings.active_jobs as usize,
             retention: storage::Retention {
                 results: settings.retention_results,

@@ -80,7 +80,7 @@ impl fmt::Display for Refusal {
 #[derive(Debug)]
 pub enum Attachment {
     /// Held in `/unowned`.
-    Attached(Attached),
+    Attached(Box<Attached>),
     /// Not held.
     Refused(Refusal),
 }
@@ -289,7 +289,7 @@ pub async fn attach(term: &Term, data: &ClientData) -> Result<Attachment, Error>
         }
         // What was created is looked at once more: a worker may have taken another agent of this name in between.
         if mine.is_some() && old.is_empty() {
-            return Ok(Attachment::Attached(Attached::new(term, path, data)));
+            return Ok(Attachment::Attached(Box::new(Attached::new(term, path, data))));
         }
         if let Some(version) = mine {
             old.push((path.clone(), version));

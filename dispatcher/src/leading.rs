@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Config, Error,
     active::{Active, SmallDatasets, Turn},
+    assigning::Assigning,
     reuse::Reuse,
 };
 
@@ -62,6 +63,7 @@ pub(crate) struct Leading {
     retention_at: Option<Instant>,
     left_at: Option<Instant>,
     pub(crate) views_at: Option<Instant>,
+    pub(crate) assigning: Assigning,
     moved_at: Instant,
     failing_since: Option<Instant>,
 }
@@ -90,6 +92,7 @@ impl Leading {
             retention_at: None,
             left_at: None,
             views_at: None,
+            assigning: Assigning::default(),
             moved_at: Instant::now(),
             failing_since: None,
         }
@@ -163,6 +166,7 @@ impl Leading {
         if self.census_at.is_none_or(|at| at.elapsed() >= interval) {
             self.look_after_tree().await?;
         }
+        self.assign().await?;
         moved |= self.feed().await?;
         self.keep_house().await?;
         Ok(moved)

@@ -7,6 +7,7 @@
 
 mod active;
 mod admission;
+mod assigning;
 mod cancelling;
 mod census;
 mod feeding;
@@ -42,6 +43,10 @@ pub struct Config {
     pub give_up_after: Duration,
     /// The version of the queries that nodes of this release answer, for which views are kept current; none: they are not.
     pub query_version: Option<String>,
+    /// The protocol that agents and workers must speak to be brought together.
+    pub protocol: u32,
+    /// How long the lag of an agent may grow while another worker is idle before it is moved there.
+    pub patience: Duration,
     /// `HOST:PORT` of the gateway beside it.
     pub gateway: Option<String>,
     /// Host name told to others.
@@ -58,6 +63,8 @@ impl Default for Config {
             bundles: true,
             give_up_after: Duration::from_secs(5),
             query_version: None,
+            protocol: 0,
+            patience: Duration::from_secs(30),
             gateway: None,
             host: String::new(),
         }

@@ -200,7 +200,9 @@ pub fn moves(workers: &[Worker], shipping: &[Shipping], patience: Duration) -> V
     for agent in shipping {
         let wanted = agent.wanted.as_ref();
         let target = wanted.and_then(|node| workers.iter().find(|worker| worker.node == *node));
-        let is_wanted = target.is_some_and(|target| target.number != agent.worker);
+        // One that could not reach it comes back here: not to be sent there again at once.
+        let is_wanted =
+            agent.stays_for >= OFFER_LIFE && target.is_some_and(|target| target.number != agent.worker);
         let is_slow = agent.wanted.is_none()
             && agent.lag_grows_for >= patience
             && agent.stays_for >= patience

@@ -75,6 +75,7 @@ pub const KEYS: &[Key] = &[
     key("window_factor", Kind::Count, || some("2")),
     key("active_jobs", Kind::Count, || some("4096")),
     key("heal_after", Kind::Duration, || some("1m")),
+    key("agent_patience", Kind::Duration, || some("30s")),
     key("retention_results", Kind::Duration, || some("7d")),
     key("retention_jobs", Kind::Duration, || some("30d")),
     of_machine("node", Kind::Text, || Some(host_as_name())),

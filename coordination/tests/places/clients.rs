@@ -34,7 +34,7 @@ fn offer(worker: &Worker, number: u32) -> WorkerOffer {
     }
 }
 
-async fn attached(term: &Term, data: &ClientData) -> Attached {
+async fn attached(term: &Term, data: &ClientData) -> Box<Attached> {
     match clients::attach(term, data).await.unwrap() {
         Attachment::Attached(attached) => attached,
         Attachment::Refused(why) => panic!("refused: {why}"),
@@ -84,7 +84,8 @@ async fn an_agent_goes_from_a_dispatcher_to_a_worker_and_back() {
     let (leader, worker) = (leader(&term).await, worker(&other).await);
     let first = agent(1, 1);
     let mut holding = attached(&term, &first).await;
-    assert_eq!(leader.census().await.unwrap().waiting, [first.agent.clone()]);
+    let census = leader.census().await.unwrap();
+    assert_eq!(census.waiting, std::slice::from_ref(&first.agent));
     let not_yet = worker.accept(&agent(1, 2)).await.unwrap();
     assert_eq!(not_yet, Acceptance::Refused(Refusal::NotOffered));
 

@@ -259,7 +259,7 @@ proptest! {
         let mut workers: Vec<Worker> = (0..).zip(&counts).map(|(number, &agents)| worker(number, agents)).collect();
         let mut agents: Vec<Shipping> = Vec::new();
         for worker in &workers {
-            agents.extend((0..worker.agents).map(|_| worker.number).enumerate().map(|(_, number)| shipping(0, number)));
+            agents.extend((0..worker.agents).map(|_| shipping(0, worker.number)));
         }
         for (number, agent) in agents.iter_mut().enumerate() {
             agent.agent = name(&format!("agent{number}"));
