@@ -110,6 +110,9 @@ enum Command {
     /// Make an authority and certificates, so that parts on several machines know each other
     #[command(subcommand)]
     Pki(commands::pki::Command),
+    /// Make and revoke tokens, which scripts show instead of a certificate
+    #[command(subcommand)]
+    Token(commands::token::Command),
     /// Show the settings and where they come from
     #[command(subcommand)]
     Config(commands::config::Command),
@@ -332,6 +335,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "sql")]
         Command::View(command) => commands::view::run(command, &context).await?,
         Command::Job(command) => commands::job::run(command, &context).await?,
+        Command::Token(command) => commands::token::run(command, &context).await?,
         Command::Pki(command) => commands::pki::run(command, &context)?,
         Command::Status => commands::status::run(&context).await?,
         Command::Doctor(args) => commands::doctor::run(args, &context).await?,

@@ -23,3 +23,10 @@ pub(crate) fn memory() -> u64 {
     let limits = system.cgroup_limits();
     limits.map_or(all, |limits| limits.total_memory.min(all))
 }
+
+/// The user whom this process runs as; its number where it has no name.
+pub(crate) fn user() -> String {
+    let id = nix::unistd::getuid();
+    let found = nix::unistd::User::from_uid(id).ok().flatten();
+    found.map_or_else(|| id.to_string(), |user| user.name)
+}

@@ -101,3 +101,27 @@ async fn an_authority_issues_renews_revokes_and_tells() {
     let _ = pki(dir, &["revoke", "nobody"]).await.code(1);
     let _ = pki(dir, &["show", "nowhere"]).await.code(1);
 }
+
+#[tokio::test]
+async fn tokens_are_shown_once_listed_and_revoked() {
+    let space = testkit::Space::new().await;
+    let token = async |args: &[&str]| {
+        let recipe = Process::sawmill(&space).arg("token").args(args);
+        recipe.output(SOON).await
+    };
+    let made = token(&["create", "nightly", "--queue", "night-*", "--valid", "30d"])
+        .await
+        .code(0);
+    let text = made.stdout.trim();
+    assert!(text.starts_with("sawmill_") && text.len() == 72, "{text}");
+    let list = token(&["list"]).await.code(0).stdout;
+    assert!(list.contains("night-*") && !list.contains(&text[8..]), "{list}");
+    let listed = token(&["list", "--output", "json"]).await.code(0);
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let id = listed[0]["id"].as_str().unwrap();
+    assert!(made.stderr.contains(id), "{}", made.stderr);
+    let _ = token(&["create", "x", "--valid", "10y"]).await.code(2);
+    let _ = token(&["create", "x", "--queue", "a/b"]).await.code(2);
+    let _ = token(&["revoke", id]).await.code(0);
+    let _ = token(&["revoke", id]).await.code(1);
+}

@@ -15,7 +15,7 @@ use std::{io, time::Duration};
 use pki::{Identity, Peer};
 use tonic::transport::Server;
 
-pub use accept::{CONNECTIONS_MAX, HANDSHAKE, HANDSHAKES_MAX, Listener, bind};
+pub use accept::{CONNECTIONS_MAX, HANDSHAKE, HANDSHAKES_MAX, Listener, UNKNOWN_MAX, bind};
 pub use connect::{CONNECT, connect, connect_any, why};
 pub use connection::{ConnectInfo, Connection};
 pub use exposure::{check_exposure, is_loopback};

@@ -54,6 +54,20 @@ pub enum Error {
         /// Its name.
         name: Name,
     },
+    /// A token that can't be made.
+    #[error("can't make a token: {why}")]
+    BadToken {
+        /// What is wrong.
+        why: String,
+    },
+    /// A token that is not there.
+    #[error(
+        "no such token: {reference}; give a name or the beginning of an id; `sawmill token list` shows them"
+    )]
+    NoSuchToken {
+        /// As it was given.
+        reference: String,
+    },
     /// A job that does not exist.
     #[error(
         "no such job: {reference}; give an id, the beginning of one, or `last`; `sawmill job list` shows them"
@@ -131,7 +145,7 @@ impl Error {
     /// Whether it is a mistake of the one who asked, in the form of what was given.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::BadProcessor(_) | Self::NoLines { .. } => true,
+            Self::BadProcessor(_) | Self::NoLines { .. } | Self::BadToken { .. } => true,
             Self::Storage(error) => is_usage(error),
             _ => false,
         }

@@ -14,6 +14,7 @@ mod obstacles;
 mod output;
 mod status;
 mod submit;
+mod tokens;
 mod views;
 mod wait;
 
@@ -30,6 +31,7 @@ pub use error::{Error, is_usage};
 pub use foresee::{Foreseen, ForeseenDataset};
 pub use status::{Candidate, OutOfStep, Places, Status, StorageUse, UnfinishedJob, Worker};
 pub use submit::new_job_id;
+pub use tokens::TOKEN_VALID_MAX;
 
 /// A handle on a mill; cloning is cheap.
 #[derive(Clone, Debug)]

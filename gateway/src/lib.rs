@@ -14,6 +14,7 @@ mod rate;
 mod refuse;
 mod registry;
 mod session;
+mod tokens;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -27,6 +28,7 @@ use tonic::transport::Server;
 
 use rate::PerIdentity;
 use session::Session;
+use tokens::Tokens;
 
 /// What one client may ask of a gateway.
 #[derive(Clone, Copy, Debug)]
@@ -167,6 +169,7 @@ impl Gateway {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_max_header_list_size(HEADER_BYTES)
+            .layer(Tokens::new(parts.control.clone()))
             .layer(rate.clone())
             .add_service(health_service)
             .add_service(reflection)
@@ -177,7 +180,7 @@ impl Gateway {
                 v1::registry_server::RegistryServer::new(registry)
                     .max_decoding_message_size(limits.message_bytes),
             )
-            .serve_with_incoming_shutdown(listener.incoming(), stop.cancelled());
+            .serve_with_incoming_shutdown(listener.taking_tokens().incoming(), stop.cancelled());
         tracing::info!(%address, "gateway listening");
         tokio::select! {
             served = served => served.map_err(|source| Error::Serving { address, source }),

@@ -112,6 +112,7 @@ mod tests {
                 remote_addr: None,
             },
             is_private: true,
+            needs_token: false,
         }
     }
 

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use rustls::{
     CertificateError, ClientConfig, Error as TlsError, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, UnixTime},
-    server::danger::ClientCertVerifier,
+    server::{VerifierBuilderError, danger::ClientCertVerifier},
 };
 use tracing::{info, warn};
 
@@ -53,6 +53,7 @@ struct Loaded {
     peer: Peer,
     verifier: Arc<dyn ClientCertVerifier>,
     server: Arc<ServerConfig>,
+    lenient: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 }
 
@@ -95,6 +96,13 @@ impl Identity {
     pub fn server_config(&self) -> Arc<ServerConfig> {
         self.refresh();
         self.shared.loaded.load().server.clone()
+    }
+
+    /// How to listen where clients may show a token instead of a certificate: whoever shows none is let in, and must be
+    /// refused by whoever serves until the token is checked.
+    pub fn lenient_server_config(&self) -> Arc<ServerConfig> {
+        self.refresh();
+        self.shared.loaded.load().lenient.clone()
     }
 
     /// How to connect, as of now.
@@ -188,11 +196,13 @@ impl Loaded {
             chain: files::certificates(&certificate)?,
             key: files::key(&path(files::KEY))?,
         };
-        let verifier = tls::verifier(&material).map_err(|error| Error::Content {
+        let unreadable = |error: VerifierBuilderError| Error::Content {
             path: crl.clone(),
             what: "list of revoked certificates",
             why: error.to_string(),
-        })?;
+        };
+        let verifier = tls::verifier(&material).map_err(unreadable)?;
+        let lenient = tls::lenient(&material).map_err(unreadable)?;
         let broken = |error: TlsError| match error {
             TlsError::InconsistentKeys(_) => Error::KeyMismatch {
                 key: path(files::KEY),
@@ -204,6 +214,7 @@ impl Loaded {
             },
         };
         let server = tls::server(&material, verifier.clone()).map_err(broken)?;
+        let lenient = tls::server(&material, lenient).map_err(broken)?;
         let client = tls::client(&material).map_err(broken)?;
         let (first, rest) = material.chain.split_first().expect("at least one was read");
         verifier
@@ -217,6 +228,7 @@ impl Loaded {
             peer: Peer::of_certificate(first)?,
             verifier,
             server: Arc::new(server),
+            lenient: Arc::new(lenient),
             client: Arc::new(client),
         })
     }

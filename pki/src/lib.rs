@@ -16,6 +16,7 @@ mod index;
 mod peer;
 mod refusal;
 mod tls;
+mod token;
 mod uri;
 
 pub use authority::{Authority, CA_VALID, Order, Renewal};
@@ -25,4 +26,5 @@ pub use identity::{Identity, RELOAD_EVERY};
 pub use index::Issued;
 pub use peer::{Peer, Rights, Role};
 pub use refusal::{is_plain_text, why};
+pub use token::{BadToken, NoRandomness, Token};
 pub use uri::{BadUri, PATTERNS_MAX, URI_BYTES};

@@ -38,6 +38,14 @@ pub(crate) fn verifier(material: &Material) -> Result<Arc<dyn ClientCertVerifier
         .build()
 }
 
+/// The same, which also lets clients in that show no certificate.
+pub(crate) fn lenient(material: &Material) -> Result<Arc<dyn ClientCertVerifier>, VerifierBuilderError> {
+    WebPkiClientVerifier::builder_with_provider(material.roots.clone(), provider())
+        .with_crls(material.revoked.iter().cloned())
+        .allow_unauthenticated()
+        .build()
+}
+
 /// For the side that listens.
 pub(crate) fn server(
     material: &Material,

@@ -21,6 +21,7 @@ pub mod run;
 pub mod status;
 #[cfg(feature = "sql")]
 mod table;
+pub mod token;
 #[cfg(feature = "sql")]
 pub mod view;
 pub mod watcher;

@@ -38,7 +38,10 @@ pub(crate) const AGENTS: &str = "agents";
 /// What agents have shipped: a mark for each of their datasets.
 pub(crate) const SHIPPED: &str = "shipped";
 
-pub(crate) const ALL: [&str; 14] = [
+/// What scripts show instead of certificates, by hash.
+pub(crate) const TOKENS: &str = "tokens";
+
+pub(crate) const ALL: [&str; 15] = [
     META,
     LEADER,
     DATASETS,
@@ -51,6 +54,7 @@ pub(crate) const ALL: [&str; 14] = [
     ROWS,
     BLOCK_STATS,
     VIEWS,
+    TOKENS,
     AGENTS,
     SHIPPED,
 ];

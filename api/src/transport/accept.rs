@@ -28,6 +28,9 @@ pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Most connections at once on one port.
 pub const CONNECTIONS_MAX: usize = 10_000;
 
+/// Most connections at once without a certificate, where tokens may take its place: anybody can make these.
+pub const UNKNOWN_MAX: usize = 256;
+
 /// How long nothing is accepted when the system has run out of something, such as file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -42,6 +45,7 @@ pub struct Listener {
     listener: TcpListener,
     address: SocketAddr,
     security: Security,
+    takes_tokens: bool,
 }
 
 /// Binds `address`, which is `HOST:PORT`; port 0 takes a free one.
@@ -64,6 +68,7 @@ pub async fn bind(address: &str, security: &Security) -> Result<Listener, Error>
         address: listener.local_addr().map_err(failed)?,
         listener,
         security: security.clone(),
+        takes_tokens: false,
     })
 }
 
@@ -73,12 +78,23 @@ impl Listener {
         self.address
     }
 
+    /// Lets clients in that show no certificate, at most [`UNKNOWN_MAX`] at once: their [`super::ConnectInfo::needs_token`] is
+    /// set, and whoever serves must refuse all their requests but those with a token.
+    #[must_use]
+    pub fn taking_tokens(self) -> Self {
+        Self {
+            takes_tokens: true,
+            ..self
+        }
+    }
+
     /// Connections whose peers are known, for [`tonic::transport::server::Router::serve_with_incoming`]. Never ends, and
     /// never gives an error: what fails is told in the log. Dropping it closes the port and ends the handshakes under way.
     pub fn incoming(self) -> impl Stream<Item = io::Result<Connection>> + Send {
         let door = Door {
             listener: self.listener,
             security: self.security,
+            unknown: self.takes_tokens.then(|| Arc::new(Semaphore::new(UNKNOWN_MAX))),
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             handshakes: JoinSet::new(),
             told: Told::default(),
@@ -104,6 +120,8 @@ struct Door {
     listener: TcpListener,
     security: Security,
     places: Arc<Semaphore>,
+    /// Places for clients without a certificate, where they are let in.
+    unknown: Option<Arc<Semaphore>>,
     handshakes: JoinSet<Ended>,
     told: Told,
 }
@@ -122,7 +140,8 @@ impl Door {
                     match &self.security {
                         Security::Plain => return Connection::plain(stream, place),
                         Security::Tls(identity) => {
-                            self.handshakes.spawn(shake(stream, address, identity.clone(), place));
+                            let (identity, unknown) = (identity.clone(), self.unknown.clone());
+                            self.handshakes.spawn(shake(stream, address, identity, unknown, place));
                         }
                     }
                 }
@@ -157,6 +176,7 @@ async fn shake(
     stream: TcpStream,
     address: SocketAddr,
     identity: Identity,
+    unknown: Option<Arc<Semaphore>>,
     place: OwnedSemaphorePermit,
 ) -> Ended {
     let failed = |why: String, is_silent| Failed {
@@ -164,9 +184,24 @@ async fn shake(
         why,
         is_silent,
     };
-    let acceptor = TlsAcceptor::from(identity.server_config());
+    let config = match unknown {
+        Some(_) => identity.lenient_server_config(),
+        None => identity.server_config(),
+    };
+    let acceptor = TlsAcceptor::from(config);
     match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => Connection::tls(stream, identity, address, place).map_err(|why| failed(why, false)),
+        Ok(Ok(stream)) => {
+            if let (Some(unknown), None) = (unknown, stream.get_ref().1.peer_certificates()) {
+                let Ok(other) = unknown.try_acquire_owned() else {
+                    return Err(failed(
+                        "too many connections without a certificate".to_string(),
+                        false,
+                    ));
+                };
+                return Ok(Connection::unknown(stream, vec![place, other]));
+            }
+            Connection::tls(stream, identity, address, place).map_err(|why| failed(why, false))
+        }
         Ok(Err(error)) if pki::is_plain_text(&error) => Err(failed(
             "a plain-text client on a TLS port: it needs an identity (`sawmill pki issue`)".to_string(),
             false,

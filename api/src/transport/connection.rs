@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pki::{Identity, Peer};
+use model::Name;
+use pki::{Identity, Peer, Rights, Role};
 use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -27,13 +28,14 @@ pub struct Connection {
     stream: Stream,
     peer: Peer,
     info: TcpConnectInfo,
+    needs_token: bool,
     /// Given back when the connection ends.
-    _place: OwnedSemaphorePermit,
+    _places: Vec<OwnedSemaphorePermit>,
 }
 
 enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>, Guard),
+    Tls(Box<TlsStream<TcpStream>>, Option<Guard>),
 }
 
 /// Ends a connection whose certificate is no longer good.
@@ -55,6 +57,9 @@ pub struct ConnectInfo {
     pub tcp: TcpConnectInfo,
     /// Whether nobody on the way can read what is sent: by TLS, or since it does not leave the machine.
     pub is_private: bool,
+    /// Whether the other side showed no certificate where a token may take its place: its peer may do nothing until a
+    /// token says who it is.
+    pub needs_token: bool,
 }
 
 impl Connection {
@@ -64,7 +69,8 @@ impl Connection {
             info: stream.connect_info(),
             stream: Stream::Plain(stream),
             peer: Peer::local(),
-            _place: place,
+            needs_token: false,
+            _places: vec![place],
         }
     }
 
@@ -91,11 +97,32 @@ impl Connection {
             address,
         };
         Ok(Self {
-            stream: Stream::Tls(Box::new(stream), guard),
+            stream: Stream::Tls(Box::new(stream), Some(guard)),
             peer,
             info,
-            _place: place,
+            needs_token: false,
+            _places: vec![place],
         })
+    }
+
+    /// After a handshake in which no certificate was shown, where a token may take its place.
+    pub(super) fn unknown(stream: TlsStream<TcpStream>, places: Vec<OwnedSemaphorePermit>) -> Self {
+        Self {
+            info: stream.get_ref().0.connect_info(),
+            stream: Stream::Tls(Box::new(stream), None),
+            peer: nobody(),
+            needs_token: true,
+            _places: places,
+        }
+    }
+}
+
+/// A peer without rights: no service has anything for watchers.
+fn nobody() -> Peer {
+    Peer {
+        role: Role::Watcher,
+        name: Name::new("nobody").expect("a valid name"),
+        rights: Rights::default(),
     }
 }
 
@@ -130,6 +157,7 @@ impl Connected for Connection {
         ConnectInfo {
             peer: self.peer.clone(),
             tcp: self.info.clone(),
+            needs_token: self.needs_token,
             is_private: matches!(self.stream, Stream::Tls(..)) || is_local(self.info.remote_addr()),
         }
     }
@@ -145,7 +173,9 @@ impl AsyncRead for Connection {
         match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Tls(stream, guard) => {
-                guard.look(&this.peer)?;
+                if let Some(guard) = guard {
+                    guard.look(&this.peer)?;
+                }
                 Pin::new(stream.as_mut()).poll_read(context, buffer)
             }
         }

@@ -1,0 +1,102 @@
+//! Tokens for scripts: made, listed, revoked, and known by those who serve.
+
+use std::time::Duration;
+
+use pki::{Peer, Token};
+use storage::TokenRecord;
+
+use crate::{Control, Error, submit::now_ms};
+
+/// Longest time for which a token counts.
+pub const TOKEN_VALID_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// How long expired tokens are still listed.
+const EXPIRED_SHOWN: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Fewest digits of a hash by which a token is meant.
+const ID_DIGITS: usize = 8;
+
+impl Control {
+    /// Makes a token that stands for `peer` for so long, at most [`TOKEN_VALID_MAX`]; its text is nowhere else.
+    ///
+    /// # Errors
+    /// [`Error::BadToken`] for another role than user, or another time; [`Error::Storage`].
+    pub async fn create_token(
+        &self,
+        peer: &Peer,
+        valid: Duration,
+        created_by: &str,
+    ) -> Result<(Token, TokenRecord), Error> {
+        let bad = |why: String| Error::BadToken { why };
+        if peer.role != pki::Role::User {
+            return Err(bad(format!("it stands for a user, not for {peer}")));
+        }
+        peer.rights
+            .check(peer.role)
+            .map_err(|error| bad(error.to_string()))?;
+        if valid.is_zero() || valid > TOKEN_VALID_MAX {
+            return Err(bad("it counts for a year at most".to_string()));
+        }
+        let token = Token::generate().map_err(|error| bad(error.to_string()))?;
+        let created_ms = now_ms();
+        let record = TokenRecord {
+            hash: token.hash(),
+            peer: peer.to_uri(),
+            created_ms,
+            expires_ms: created_ms.saturating_add(millis(valid)),
+            created_by: created_by.to_string(),
+        };
+        let store = self.store();
+        store
+            .remove_tokens_expired(created_ms.saturating_sub(millis(EXPIRED_SHOWN)))
+            .await?;
+        store.keep_token(&record).await?;
+        Ok((token, record))
+    }
+
+    /// All tokens.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn tokens(&self) -> Result<Vec<TokenRecord>, Error> {
+        Ok(self.store().tokens().await?)
+    }
+
+    /// Revokes all tokens of a name, or the one whose hash begins with at least eight digits that are given; gives those
+    /// that were revoked. Gateways that have just seen one believe it for a few more seconds.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchToken`], [`Error::Storage`].
+    pub async fn revoke_token(&self, who: &str) -> Result<Vec<TokenRecord>, Error> {
+        let mut tokens = self.tokens().await?;
+        tokens.retain(|token| {
+            let named = Peer::from_uri(&token.peer).is_ok_and(|peer| peer.name.as_str() == who);
+            named || (who.len() >= ID_DIGITS && token.hash.starts_with(&who.to_ascii_lowercase()))
+        });
+        if tokens.is_empty() {
+            return Err(Error::NoSuchToken {
+                reference: who.to_string(),
+            });
+        }
+        let hashes: Vec<String> = tokens.iter().map(|token| token.hash.clone()).collect();
+        self.store().remove_tokens(&hashes).await?;
+        Ok(tokens)
+    }
+
+    /// For whom a token stands now; none for one that is unknown, revoked or expired.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn peer_of_token(&self, token: &Token) -> Result<Option<(Peer, i64)>, Error> {
+        let found = self.store().token(&token.hash()).await?;
+        let found = found.filter(|found| found.expires_ms > now_ms());
+        Ok(found.and_then(|found| {
+            let peer = Peer::from_uri(&found.peer).ok()?;
+            (peer.role == pki::Role::User).then_some((peer, found.expires_ms))
+        }))
+    }
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
