@@ -113,6 +113,9 @@ enum Command {
     /// Make and revoke tokens, which scripts show instead of a certificate
     #[command(subcommand)]
     Token(commands::token::Command),
+    /// Look at who changed what
+    #[command(subcommand)]
+    Audit(commands::audit::Command),
     /// Show the settings and where they come from
     #[command(subcommand)]
     Config(commands::config::Command),
@@ -336,6 +339,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::View(command) => commands::view::run(command, &context).await?,
         Command::Job(command) => commands::job::run(command, &context).await?,
         Command::Token(command) => commands::token::run(command, &context).await?,
+        Command::Audit(command) => commands::audit::run(command, &context).await?,
         Command::Pki(command) => commands::pki::run(command, &context)?,
         Command::Status => commands::status::run(&context).await?,
         Command::Doctor(args) => commands::doctor::run(args, &context).await?,

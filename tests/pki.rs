@@ -124,4 +124,18 @@ async fn tokens_are_shown_once_listed_and_revoked() {
     let _ = token(&["create", "x", "--queue", "a/b"]).await.code(2);
     let _ = token(&["revoke", id]).await.code(0);
     let _ = token(&["revoke", id]).await.code(1);
+    let log = Process::sawmill(&space).args(["audit", "list", "--output", "json"]);
+    let log: Value = serde_json::from_str(&log.output(SOON).await.code(0).stdout).unwrap();
+    let changes = log.as_array().unwrap().iter();
+    let what: Vec<_> = changes.map(|change| (&change["what"], &change["who"])).collect();
+    assert_eq!(what.len(), 2, "{log}");
+    assert!(
+        what[0].0 == "token.revoke" && what[1].0 == "token.create",
+        "{log}"
+    );
+    assert!(
+        what.iter()
+            .all(|(_, who)| who.as_str().unwrap().starts_with("local "))
+    );
+    assert!(!log.to_string().contains(&text[20..]), "{log}");
 }

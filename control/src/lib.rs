@@ -6,6 +6,7 @@
 //! Called by the command line, the harness and the bench; it talks to both stores and to no role.
 
 mod audit;
+mod changes;
 mod datasets;
 mod doctor;
 mod error;

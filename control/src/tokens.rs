@@ -51,6 +51,10 @@ impl Control {
             .remove_tokens_expired(created_ms.saturating_sub(millis(EXPIRED_SHOWN)))
             .await?;
         store.keep_token(&record).await?;
+        let id = record.hash.get(..ID_DIGITS).unwrap_or_default();
+        let details = format!("{id}: {}", record.peer);
+        self.log(created_by, "token.create", peer.name.as_str(), details)
+            .await;
         Ok((token, record))
     }
 
@@ -67,7 +71,7 @@ impl Control {
     ///
     /// # Errors
     /// [`Error::NoSuchToken`], [`Error::Storage`].
-    pub async fn revoke_token(&self, who: &str) -> Result<Vec<TokenRecord>, Error> {
+    pub async fn revoke_token(&self, who: &str, revoked_by: &str) -> Result<Vec<TokenRecord>, Error> {
         let mut tokens = self.tokens().await?;
         tokens.retain(|token| {
             let named = Peer::from_uri(&token.peer).is_ok_and(|peer| peer.name.as_str() == who);
@@ -80,6 +84,9 @@ impl Control {
         }
         let hashes: Vec<String> = tokens.iter().map(|token| token.hash.clone()).collect();
         self.store().remove_tokens(&hashes).await?;
+        let ids = hashes.iter().filter_map(|hash| hash.get(..ID_DIGITS));
+        let ids: Vec<&str> = ids.collect();
+        self.log(revoked_by, "token.revoke", who, ids.join(" ")).await;
         Ok(tokens)
     }
 

@@ -166,11 +166,11 @@ async fn a_token_is_as_good_as_a_certificate_until_it_ends() {
     assert_eq!(answer(&plain, Some(&good)).await, Code::NotFound);
     assert_eq!(answer(&plain, Some(&unknown)).await, Code::Unauthenticated);
 
-    control.revoke_token("nightly").await.unwrap();
+    control.revoke_token("nightly", "a test").await.unwrap();
     wait::until_true("the revoked token to be refused", SOON, async || {
         answer(&without, Some(&good)).await == Code::Unauthenticated
     })
     .await;
-    assert!(control.revoke_token("nightly").await.is_err());
+    assert!(control.revoke_token("nightly", "a test").await.is_err());
     stop.cancel();
 }

@@ -1,5 +1,6 @@
 //! One file per command; each has its `Args` and a `run`.
 
+pub mod audit;
 pub mod bench;
 pub mod completions;
 pub mod compute;

@@ -11,6 +11,7 @@
 
 mod agents;
 mod answers;
+mod audit_log;
 mod blocks;
 mod codec;
 mod config;
@@ -49,6 +50,7 @@ mod tests;
 
 pub use agents::{AgentLoad, AgentRecord, AgentSeen};
 pub use answers::{MergeRun, check_collection};
+pub use audit_log::{CHANGES_KEPT, CHANGES_MAX, Change, ChangeFilter};
 pub use blocks::BlockReader;
 pub use config::Config;
 pub use connect::{ServerInfo, Store};

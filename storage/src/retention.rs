@@ -8,7 +8,7 @@ use bson::{Bson, Document, doc};
 use model::{JobId, JobState};
 
 use crate::{
-    Error, Store,
+    CHANGES_KEPT, Error, Store,
     jobs::states,
     rows::Query,
     schema::{self, FAILURES, JOBS, RESULTS, ROWS, SESSIONS, date},
@@ -114,6 +114,8 @@ impl Store {
         }
         pruned.objects += self.sweep(now_ms).await?;
         self.sweep_filling().await?;
+        let kept = i64::try_from(CHANGES_KEPT.as_millis()).unwrap_or(i64::MAX);
+        self.forget_changes(now_ms.saturating_sub(kept)).await?;
         self.delete(SESSIONS, doc! { "at": { "$lt": before(LIFETIME) } })
             .await?;
         Ok(pruned)

@@ -41,7 +41,10 @@ pub(crate) const SHIPPED: &str = "shipped";
 /// What scripts show instead of certificates, by hash.
 pub(crate) const TOKENS: &str = "tokens";
 
-pub(crate) const ALL: [&str; 15] = [
+/// Who changed what.
+pub(crate) const AUDIT: &str = "audit";
+
+pub(crate) const ALL: [&str; 16] = [
     META,
     LEADER,
     DATASETS,
@@ -55,6 +58,7 @@ pub(crate) const ALL: [&str; 15] = [
     BLOCK_STATS,
     VIEWS,
     TOKENS,
+    AUDIT,
     AGENTS,
     SHIPPED,
 ];

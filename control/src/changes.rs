@@ -1,0 +1,30 @@
+//! The audit log: each change of a mill is written down with who made it.
+
+use storage::{Change, ChangeFilter};
+
+use crate::{Control, Error, submit::now_ms};
+
+impl Control {
+    /// Writes down a change that was made. What can't be written is told in the log of this process: the change stands.
+    pub async fn log(&self, who: &str, what: &str, subject: &str, details: String) {
+        let change = Change {
+            at_ms: now_ms(),
+            who: who.to_string(),
+            what: what.to_string(),
+            subject: subject.to_string(),
+            details,
+        };
+        tracing::info!(target: "audit", who, what, subject, details = change.details);
+        if let Err(error) = self.store().log_changes(std::slice::from_ref(&change)).await {
+            tracing::error!("a change is not in the audit log: {error}");
+        }
+    }
+
+    /// Changes, the newest first.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn changes(&self, filter: &ChangeFilter) -> Result<Vec<Change>, Error> {
+        Ok(self.store().changes(filter).await?)
+    }
+}
