@@ -62,6 +62,23 @@ pub(crate) async fn gateway(settings: &Settings, or_free: bool) -> anyhow::Resul
     }
 }
 
+/// How a compute node takes what agents ship.
+///
+/// # Errors
+/// An address that may not be listened on without TLS; an identity that can't be used.
+pub(crate) fn ingest(settings: &Settings) -> anyhow::Result<ingest::Config> {
+    let security = security(settings)?;
+    check(settings, &settings.worker_listen, &security)?;
+    Ok(ingest::Config {
+        listen: settings.worker_listen.clone(),
+        advertise: settings.advertise.clone(),
+        host: machine::host(),
+        node: settings.node.clone(),
+        security,
+        limits: ingest::Limits::default(),
+    })
+}
+
 fn is_taken(error: &gateway::Error) -> bool {
     matches!(
         error,

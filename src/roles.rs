@@ -121,7 +121,19 @@ impl Role {
         })
     }
 
-    /// A compute node as the settings say; commands are guarded by this program.
+    /// A compute node as the settings say, which takes what agents ship.
+    ///
+    /// # Errors
+    /// An address that may not be listened on without TLS; an identity that can't be used.
+    pub fn receiving_compute(settings: &Settings) -> anyhow::Result<Self> {
+        let mut compute = Self::compute(settings);
+        if let Self::Compute(config) = &mut compute {
+            config.ingest = Some(listening::ingest(settings)?);
+        }
+        Ok(compute)
+    }
+
+    /// A compute node as the settings say, without a port for agents; commands are guarded by this program.
     pub fn compute(settings: &Settings) -> Self {
         Self::Compute(compute::Config {
             node: settings.node.clone(),
@@ -137,6 +149,8 @@ impl Role {
             },
             stop_grace: settings.stop_grace,
             host: machine::host(),
+            ingest: None,
+            zone: settings.zone.clone(),
         })
     }
 

@@ -40,6 +40,10 @@ pub struct Config {
     pub stop_grace: Duration,
     /// Host name told to others.
     pub host: String,
+    /// How it takes what agents ship; none: it takes nothing.
+    pub ingest: Option<ingest::Config>,
+    /// Where it stands: agents with the same label are preferred.
+    pub zone: String,
 }
 
 impl Config {
@@ -74,6 +78,9 @@ pub enum Error {
         /// Why not.
         source: std::io::Error,
     },
+    /// The port for agents.
+    #[error(transparent)]
+    Ingest(#[from] ingest::Error),
     /// No slots.
     #[error("a compute node needs at least one slot")]
     NoSlots,
@@ -83,7 +90,7 @@ impl terms::TermError for Error {
     fn is_fatal(&self) -> bool {
         match self {
             Self::Coordination(failure) => failure.is_fatal(),
-            Self::Scratch { .. } | Self::NoSlots => true,
+            Self::Scratch { .. } | Self::NoSlots | Self::Ingest(_) => true,
         }
     }
 }
@@ -104,18 +111,44 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let store = parts.store.clone().with_copies(copies, config.copies_bytes);
     // What it keeps in memory outlives its sessions.
     let engine = engine::Engine::new(config.guard.clone(), &config.scratch, config.memory);
-    terms::serve(&parts.zookeeper, &stop, "compute", |term| {
-        let (config, engine) = (config.clone(), engine.clone());
+    // The port is bound before a worker tells others of it, and outlives the sessions too.
+    let receiver = match config.ingest.clone() {
+        Some(config) => Some(ingest::Receiver::bind(config).await?),
+        None => None,
+    };
+    let agents = Agents {
+        endpoint: receiver.as_ref().map(ingest::Receiver::address),
+        post: ingest::Post::default(),
+    };
+    let terms = terms::serve(&parts.zookeeper, &stop, "compute", |term| {
+        let (config, engine, agents) = (config.clone(), engine.clone(), agents.clone());
         let (store, stop) = (store.clone(), stop.clone());
-        async move { serve_term(config, engine, store, term, stop).await }
-    })
-    .await
+        async move { serve_term(config, engine, store, agents, term, stop).await }
+    });
+    let Some(receiver) = receiver else {
+        return terms.await;
+    };
+    // Ended only after the terms, in which agents are let go of.
+    let served = CancellationToken::new();
+    let _ended = served.clone().drop_guard();
+    tokio::select! {
+        ended = terms => ended,
+        received = receiver.run(store.clone(), agents.post.clone(), served) => Ok(received?),
+    }
+}
+
+/// Where agents reach this node, and how they find its worker.
+#[derive(Clone)]
+struct Agents {
+    endpoint: Option<String>,
+    post: ingest::Post,
 }
 
 async fn serve_term(
     config: Config,
     engine: engine::Engine,
     store: storage::Store,
+    agents: Agents,
     term: Term,
     stop: CancellationToken,
 ) -> Result<(), Error> {
@@ -128,14 +161,16 @@ async fn serve_term(
         slots: config.slots,
         capabilities: config.capabilities(),
         sql: engine::SQL_VERSION.map(str::to_owned),
-        endpoint: None,
-        zone: String::new(),
-        protocol: 0,
+        endpoint: agents.endpoint,
+        zone: config.zone.clone(),
+        protocol: api::PROTOCOL,
         wake: 0,
     };
     let worker = Worker::register(&term, data).await?;
     tracing::info!(node = %config.node, worker = worker.number().0, slots = config.slots, "compute started");
+    let open = agents.post.open(worker.clone());
     let mut shift = shift::Shift::new(config, engine, store, worker);
     shift.work(&stop).await?;
+    open.close().await;
     shift.leave().await
 }

@@ -19,7 +19,7 @@ use model::{
 use zookeeper_client as zk;
 use zookeeper_client::{CreateMode, MultiWriteError, Stat};
 
-pub use accept::Acceptance;
+pub use accept::{Acceptance, Lost};
 pub use offer::WaitingClient;
 
 use crate::{

@@ -42,7 +42,7 @@ mod watch;
 
 pub use census::{Census, Header, WorkerView};
 pub use claim::Claimed;
-pub use clients::{Acceptance, Attached, Attachment, Change, Refusal, WaitingClient};
+pub use clients::{Acceptance, Attached, Attachment, Change, Lost, Refusal, WaitingClient};
 pub use election::Candidacy;
 pub use error::Error;
 pub use feed::NewEntry;

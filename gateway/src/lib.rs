@@ -161,7 +161,8 @@ impl Gateway {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
         let queue = queue::Service::new(parts.control.clone());
-        let registry = registry::Service::new(session.clone(), stop.clone());
+        let store = parts.control.store().clone();
+        let registry = registry::Service::new(session.clone(), store, address.to_string(), stop.clone());
         let served = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

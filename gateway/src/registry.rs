@@ -4,7 +4,8 @@ mod attach;
 
 use api::v1::{self, registry_server::Registry};
 use futures::stream::BoxStream;
-use tokio_util::sync::CancellationToken;
+use storage::Store;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::session::Session;
@@ -12,12 +13,22 @@ use crate::session::Session;
 /// The service.
 pub(crate) struct Service {
     session: Session,
+    store: Store,
+    /// How this dispatcher is called.
+    name: String,
     stop: CancellationToken,
+    sessions: TaskTracker,
 }
 
 impl Service {
-    pub(crate) fn new(session: Session, stop: CancellationToken) -> Self {
-        Self { session, stop }
+    pub(crate) fn new(session: Session, store: Store, name: String, stop: CancellationToken) -> Self {
+        Self {
+            session,
+            store,
+            name,
+            stop,
+            sessions: TaskTracker::new(),
+        }
     }
 }
 
@@ -29,6 +40,6 @@ impl Registry for Service {
         &self,
         request: Request<Streaming<v1::AttachRequest>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        attach::attach(&self.session, &self.stop, request).await
+        attach::attach(self, request).await
     }
 }

@@ -8,5 +8,5 @@ use crate::{exit::Exit, roles::Role};
 /// # Errors
 /// What can't be reached at the start, and what ended the role by itself.
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
-    super::serve(vec![Role::compute(&context.settings)], context).await
+    super::serve(vec![Role::receiving_compute(&context.settings)?], context).await
 }

@@ -126,7 +126,7 @@ async fn roles_of(settings: &Settings, nodes: &[Name]) -> anyhow::Result<(Vec<Ro
     for node in nodes {
         let mut settings = settings.clone();
         (settings.node, settings.allow_exec) = (node.clone(), true);
-        roles.push(Role::compute(&settings));
+        roles.push(Role::receiving_compute(&settings)?);
     }
     Ok((roles, server))
 }

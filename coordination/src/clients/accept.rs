@@ -26,6 +26,17 @@ pub enum Acceptance {
     Refused(Refusal),
 }
 
+/// Why a worker holds an agent no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The leader has moved it, or it asks a dispatcher again.
+    Moved,
+    /// A newer connection of it is held here.
+    Replaced,
+    /// The session is over, or ZooKeeper refuses.
+    Session,
+}
+
 /// What is to be done to hold an agent.
 enum Plan {
     Nothing,
@@ -134,9 +145,8 @@ impl Worker {
         }
     }
 
-    /// Resolves when this connection of an agent is held here no more: the leader moved it, another connection replaced
-    /// it, or the session is over. Cancel-safe.
-    pub async fn client_lost(&self, data: &ClientData) {
+    /// Resolves when this connection of an agent is held here no more. Cancel-safe.
+    pub async fn client_lost(&self, data: &ClientData) -> Lost {
         let (term, path) = (&self.inner.term, &self.client(&data.agent));
         let watch = Kept::default();
         loop {
@@ -146,15 +156,16 @@ impl Worker {
                     watch.keep(watcher);
                     let found = Found::of(term, path, (found, stat));
                     if !found.ours || !matches!(found.judge(data), Verdict::Same) {
-                        return;
+                        return Lost::Replaced;
                     }
                 }
+                Ok(Err(zk::Error::NoNode)) => return Lost::Moved,
                 Err(failure) if failure.is_retryable() => continue,
-                Ok(Err(_)) | Err(_) => return,
+                Ok(Err(_)) | Err(_) => return Lost::Session,
             }
             let fired = tokio::time::timeout(SLOW_LOOK, watch.fired());
             if term.wait(fired).await.is_err() {
-                return;
+                return Lost::Session;
             }
         }
     }

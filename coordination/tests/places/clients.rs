@@ -1,6 +1,6 @@
 //! Agents: many reach for one name, and each connection is held once.
 
-use coordination::{Acceptance, Attached, Attachment, Change, Error, Refusal, WaitingClient, clients};
+use coordination::{Acceptance, Attached, Attachment, Change, Error, Lost, Refusal, WaitingClient, clients};
 use model::znode::{ClientData, WorkerOffer};
 use testkit::{
     Space,
@@ -126,7 +126,8 @@ async fn an_agent_goes_from_a_dispatcher_to_a_worker_and_back() {
     });
     assert!(leader.move_client(worker.number(), &first.agent).await.unwrap());
     assert!(!leader.move_client(worker.number(), &first.agent).await.unwrap());
-    tokio::time::timeout(SOON, lost).await.unwrap().unwrap();
+    let lost = tokio::time::timeout(SOON, lost).await.unwrap().unwrap();
+    assert_eq!(lost, Lost::Moved);
     let third = agent(1, 3);
     let holding = attached(&term, &third).await;
     holding.detach().await.unwrap();
@@ -186,9 +187,8 @@ async fn one_name_is_held_once() {
     ));
     // It comes back to the same worker before that noticed that its connection broke.
     assert_eq!(worker.accept(&agent(1, 7)).await.unwrap(), Acceptance::Held);
-    tokio::time::timeout(SOON, worker.client_lost(&at_worker))
-        .await
-        .unwrap();
+    let lost = tokio::time::timeout(SOON, worker.client_lost(&at_worker)).await;
+    assert_eq!(lost.unwrap(), Lost::Replaced);
     worker.release(&at_worker).await.unwrap();
     assert_eq!(
         places(&space).await,

@@ -1,0 +1,215 @@
+//! From a block that has arrived to its acknowledgement: checked and stored side by side, registered in order.
+
+use std::sync::Arc;
+
+use api::v1::{BlockHeader, BlockRefusal};
+use model::Name;
+use storage::{Registration, Shipment, ShippedBlock, Store};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinError,
+};
+use tonic::codegen::Bytes;
+
+use super::{End, Session};
+
+/// The first bytes of a zstd frame, and the last three of those of a skippable one (RFC 8878).
+const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
+
+/// A block to be stored.
+pub(super) struct Block {
+    pub(super) shipment: Shipment,
+    pub(super) attempt: u64,
+    pub(super) header: BlockHeader,
+    pub(super) bytes: Vec<Bytes>,
+    pub(super) memory: OwnedSemaphorePermit,
+}
+
+/// What became of it.
+pub(super) struct Placed {
+    dataset: Name,
+    sequence: u64,
+    attempt: u64,
+    end: Result<ShippedBlock, (BlockRefusal, String)>,
+}
+
+/// What became of blocks that were to be registered.
+pub(super) struct RegisterEnd {
+    dataset: Name,
+    end: Result<Registration, storage::Error>,
+}
+
+impl Block {
+    /// Checks it and puts it into the block store.
+    pub(super) async fn place(self, store: Store, puts: Arc<Semaphore>) -> Placed {
+        let dataset = self.shipment.dataset.clone();
+        let (sequence, attempt) = (self.header.sequence, self.attempt);
+        let end = self.stored(store, puts).await;
+        Placed {
+            dataset,
+            sequence,
+            attempt,
+            end,
+        }
+    }
+
+    async fn stored(
+        self,
+        store: Store,
+        puts: Arc<Semaphore>,
+    ) -> Result<ShippedBlock, (BlockRefusal, String)> {
+        let Self {
+            shipment,
+            header,
+            bytes,
+            memory,
+            ..
+        } = self;
+        let corrupt = |message: String| (BlockRefusal::Corrupt, message);
+        let _turn = puts.acquire().await;
+        let checked = tokio::task::spawn_blocking(move || {
+            let checksum = checksum(&bytes);
+            (bytes, checksum)
+        });
+        let (bytes, checksum) = checked.await.map_err(|error| corrupt(error.to_string()))?;
+        if header.stored_checksum != checksum.as_bytes()[..] {
+            let message = format!("block {} has other bytes than its checksum says", header.sequence);
+            return Err(corrupt(message));
+        }
+        if !is_zstd(&bytes) {
+            return Err(corrupt(format!("block {} is no zstd", header.sequence)));
+        }
+        let put = store.put_block(&shipment, header.sequence, bytes, checksum, header.verify);
+        let block = put.await.map_err(|failure| {
+            let why = match failure {
+                storage::Error::Corrupt { .. } => BlockRefusal::Corrupt,
+                _ => BlockRefusal::Store,
+            };
+            (why, failure.to_string())
+        })?;
+        drop(memory);
+        Ok(ShippedBlock {
+            sequence: header.sequence,
+            block,
+            lines: header.lines,
+            raw_bytes: header.raw_bytes,
+        })
+    }
+}
+
+fn checksum(bytes: &[Bytes]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    for bytes in bytes {
+        hasher.update(bytes);
+    }
+    hasher.finalize()
+}
+
+/// Whether it begins as a zstd frame does: what is stored under this name is read as such.
+fn is_zstd(bytes: &[Bytes]) -> bool {
+    let head: Vec<u8> = bytes.iter().flatten().copied().take(4).collect();
+    head == FRAME || (head.len() == 4 && head[0] & 0xf0 == 0x50 && head[1..] == SKIPPABLE)
+}
+
+impl Session {
+    pub(super) fn shipment(&self, dataset: &Name) -> Shipment {
+        Shipment {
+            agent: self.data.agent.clone(),
+            instance: self.data.instance,
+            dataset: dataset.clone(),
+        }
+    }
+
+    /// A block is stored, or is not.
+    pub(super) async fn placed(&mut self, placed: Result<Placed, JoinError>) -> Result<(), End> {
+        let Placed {
+            dataset,
+            sequence,
+            attempt,
+            end,
+        } = placed.map_err(|error| End::Status(tonic::Status::internal(error.to_string())))?;
+        let Some(lane) = self.lanes.get_mut(&dataset) else {
+            return Ok(());
+        };
+        if !lane.counts(sequence, attempt) {
+            return Ok(());
+        }
+        match end {
+            Ok(block) => {
+                lane.note_stored(attempt, block);
+                self.register(&dataset);
+                Ok(())
+            }
+            Err((why, message)) => {
+                tracing::warn!(agent = %self.data.agent, %dataset, sequence, "a block is refused: {message}");
+                let dropped = lane.fall_back(sequence);
+                self.refuse_all(&dataset, &dropped, why, &message).await
+            }
+        }
+    }
+
+    /// The first for its reason, those behind it because they follow it.
+    async fn refuse_all(
+        &self,
+        dataset: &Name,
+        sequences: &[u64],
+        why: BlockRefusal,
+        message: &str,
+    ) -> Result<(), End> {
+        for (at, &sequence) in sequences.iter().enumerate() {
+            let (why, message) = match at {
+                0 => (why, message),
+                _ => (BlockRefusal::Order, "a block before it was refused"),
+            };
+            self.refuse(dataset, sequence, why, message).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins to register what can be.
+    fn register(&mut self, dataset: &Name) {
+        let Some(blocks) = self.lanes.get_mut(dataset).and_then(super::Lane::next_batch) else {
+            return;
+        };
+        let (store, shipment) = (self.shared.store.clone(), self.shipment(dataset));
+        self.registering.spawn(async move {
+            let end = store.register_shipped(&shipment, &blocks).await;
+            RegisterEnd {
+                dataset: shipment.dataset,
+                end,
+            }
+        });
+    }
+
+    /// Blocks are registered, or are not.
+    pub(super) async fn registered(&mut self, end: Result<RegisterEnd, JoinError>) -> Result<(), End> {
+        let RegisterEnd { dataset, end } =
+            end.map_err(|error| End::Status(tonic::Status::internal(error.to_string())))?;
+        let Some(lane) = self.lanes.get_mut(&dataset) else {
+            return Ok(());
+        };
+        match end {
+            Ok(Registration::Registered(mark)) => {
+                lane.note_registered(mark);
+                self.register(&dataset);
+                self.acknowledge(&dataset, mark).await
+            }
+            Ok(Registration::Gap(mark)) => {
+                let dropped = lane.begin_at(mark);
+                let message = format!("all up to block {mark} are registered, and this does not follow it");
+                self.refuse_all(&dataset, &dropped, BlockRefusal::Order, &message)
+                    .await
+            }
+            Err(failure) => {
+                tracing::warn!(agent = %self.data.agent, %dataset, "blocks can't be registered: {failure}");
+                // It may have been registered nevertheless: sent again, it is told so then.
+                let mark = lane.registered();
+                let dropped = lane.begin_at(mark);
+                let message = failure.to_string();
+                self.refuse_all(&dataset, &dropped, BlockRefusal::Store, &message)
+                    .await
+            }
+        }
+    }
+}
