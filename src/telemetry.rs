@@ -7,9 +7,15 @@ use std::io::{IsTerminal as _, stderr};
 
 use tracing_subscriber::EnvFilter;
 
-/// The crates of Sawmill: what `-v` is about.
-const OURS: [&str; 9] = [
+/// The crates of Sawmill, and the audit log: what `-v` is about.
+const OURS: [&str; 15] = [
     "sawmill",
+    "agent",
+    "api",
+    "audit",
+    "gateway",
+    "ingest",
+    "pki",
     "control",
     "coordination",
     "storage",
@@ -50,6 +56,16 @@ fn filter(verbosity: u8, is_role: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_crate_that_logs_is_ours() {
+        let manifest = include_str!("../Cargo.toml");
+        let members = manifest.lines().find_map(|line| line.strip_prefix("members = "));
+        let silent = ["model", "sql", "testkit"];
+        for member in members.unwrap().split('"').skip(1).step_by(2) {
+            assert!(OURS.contains(&member) || silent.contains(&member), "{member}");
+        }
+    }
 
     #[test]
     fn roles_tell_more() {

@@ -14,7 +14,10 @@ pub const TOKEN_VALID_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 const EXPIRED_SHOWN: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Fewest digits of a hash by which a token is meant.
-const ID_DIGITS: usize = 8;
+const ID_DIGITS_MIN: usize = 8;
+
+/// Digits of a hash by which the audit log tells a token from others.
+const ID_DIGITS: usize = 12;
 
 impl Control {
     /// Makes a token that stands for `peer` for so long, at most [`TOKEN_VALID_MAX`]; its text is nowhere else.
@@ -75,7 +78,7 @@ impl Control {
         let mut tokens = self.tokens().await?;
         tokens.retain(|token| {
             let named = Peer::from_uri(&token.peer).is_ok_and(|peer| peer.name.as_str() == who);
-            named || (who.len() >= ID_DIGITS && token.hash.starts_with(&who.to_ascii_lowercase()))
+            named || (who.len() >= ID_DIGITS_MIN && token.hash.starts_with(&who.to_ascii_lowercase()))
         });
         if tokens.is_empty() {
             return Err(Error::NoSuchToken {
