@@ -4,10 +4,11 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: [&str; 3] = [
+const PROTOS: [&str; 4] = [
     "proto/sawmill/v1/ingest.proto",
     "proto/sawmill/v1/queue.proto",
     "proto/sawmill/v1/registry.proto",
+    "proto/sawmill/v1/worker.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -100,6 +100,9 @@ enum Command {
     /// Look at jobs, wait for them, cancel them
     #[command(subcommand)]
     Job(commands::job::Command),
+    /// Run commands on one worker, or on all of them, beside the queue
+    #[command(subcommand)]
+    Task(commands::task::Command),
     /// Who leads, who works, what waits
     Status,
     /// Check every part and say what to do about what is wrong
@@ -341,6 +344,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(command) => commands::token::run(command, &context).await?,
         Command::Audit(command) => commands::audit::run(command, &context).await?,
         Command::Pki(command) => commands::pki::run(command, &context)?,
+        Command::Task(command) => commands::task::run(command, &context).await?,
         Command::Status => commands::status::run(&context).await?,
         Command::Doctor(args) => commands::doctor::run(args, &context).await?,
         Command::Config(command) => commands::config::run(command, &context)?,

@@ -8,11 +8,12 @@ use std::{
 };
 
 /// Crates by floor, from the ground up; a crate may use only what is on a lower floor.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 7] = [
     &["model"],
     &["pki"],
     &["api", "coordination", "storage", "sql"],
     &["control", "engine", "ingest", "servers"],
+    &["tasks"],
     &["agent", "compute", "dispatcher", "gateway", "watcher"],
     &["."],
 ];

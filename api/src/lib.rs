@@ -5,6 +5,7 @@
 //!
 //! Called by the roles, the gateway, agents and the command line.
 
+pub mod behalf;
 mod refusal;
 pub mod transport;
 

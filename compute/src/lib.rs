@@ -13,9 +13,12 @@ mod shift;
 
 use std::{path::PathBuf, time::Duration};
 
+use api::v1::worker_server::WorkerServer;
 use coordination::{Term, Worker, terms};
 use model::{FORMAT, Name, Requirement, znode::WorkerData};
+use tasks::Tasks;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 
 /// How a compute node works.
 #[derive(Clone, Debug)]
@@ -53,6 +56,18 @@ impl Config {
         let sql = engine::SQL_VERSION.map(|_| Requirement::Sql);
         exec.into_iter().chain(sql).collect()
     }
+
+    /// The tasks that it runs beside the queue.
+    fn tasks(&self) -> Result<Tasks, tasks::Error> {
+        Tasks::new(tasks::Config {
+            node: self.node.clone(),
+            allow_exec: self.allow_exec,
+            guard: self.guard.clone(),
+            // Nodes of one machine may share their directory for temporary files.
+            folder: self.scratch.join(format!("sawmill-tasks-{}", self.node)),
+            limits: tasks::Limits::default(),
+        })
+    }
 }
 
 /// What the role works with.
@@ -81,6 +96,9 @@ pub enum Error {
     /// The port for agents.
     #[error(transparent)]
     Ingest(#[from] ingest::Error),
+    /// The folder of its tasks.
+    #[error(transparent)]
+    Tasks(#[from] tasks::Error),
     /// No slots.
     #[error("a compute node needs at least one slot")]
     NoSlots,
@@ -90,12 +108,12 @@ impl terms::TermError for Error {
     fn is_fatal(&self) -> bool {
         match self {
             Self::Coordination(failure) => failure.is_fatal(),
-            Self::Scratch { .. } | Self::NoSlots | Self::Ingest(_) => true,
+            Self::Scratch { .. } | Self::NoSlots | Self::Ingest(_) | Self::Tasks(_) => true,
         }
     }
 }
 
-/// Works until `stop` is cancelled; then hands back what it holds and leaves.
+/// Works until `stop` is cancelled; then hands back what it holds and leaves. Without a port it runs no tasks.
 ///
 /// # Errors
 /// Only what no waiting mends. Dropping the future kills what runs; others recover it after the session timeout.
@@ -128,13 +146,17 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let Some(receiver) = receiver else {
         return terms.await;
     };
+    let tasks = config.tasks()?;
+    let beside = Routes::new(WorkerServer::new(tasks.clone()));
     // Ended only after the terms, in which agents are let go of.
     let served = CancellationToken::new();
     let _ended = served.clone().drop_guard();
-    tokio::select! {
+    let ended = tokio::select! {
         ended = terms => ended,
-        received = receiver.run(store.clone(), agents.post.clone(), served) => Ok(received?),
-    }
+        received = receiver.run(store.clone(), agents.post.clone(), beside, served) => received.map_err(Error::from),
+    };
+    tasks.stop().await;
+    ended
 }
 
 /// Where agents reach this node, and how they find its worker.

@@ -13,6 +13,7 @@ mod error;
 mod foresee;
 mod obstacles;
 mod output;
+mod places;
 mod status;
 mod submit;
 mod tokens;

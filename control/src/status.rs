@@ -75,6 +75,10 @@ pub struct Worker {
     pub version: String,
     /// The version of the halves of queries that it runs; none: it answers no queries.
     pub sql: Option<String>,
+    /// `HOST:PORT` where it takes blocks of agents and runs tasks; none: it does neither.
+    pub endpoint: Option<String>,
+    /// Where it stands.
+    pub zone: String,
     /// Whether it lives.
     pub alive: bool,
     /// Entries that it runs at once.
@@ -262,7 +266,7 @@ impl From<&CandidateView> for Candidate {
     }
 }
 
-fn worker(view: &WorkerView, reports: &[NodeReport], now_ms: i64) -> Worker {
+pub(crate) fn worker(view: &WorkerView, reports: &[NodeReport], now_ms: i64) -> Worker {
     let data = view.data.as_ref().ok();
     let report = reports
         .iter()
@@ -274,6 +278,8 @@ fn worker(view: &WorkerView, reports: &[NodeReport], now_ms: i64) -> Worker {
         pid: data.map_or(0, |data| data.pid),
         version: data.map(|data| data.version.clone()).unwrap_or_default(),
         sql: data.and_then(|data| data.sql.clone()),
+        endpoint: data.and_then(|data| data.endpoint.clone()),
+        zone: data.map(|data| data.zone.clone()).unwrap_or_default(),
         alive: view.alive,
         slots: data.map_or(0, |data| data.slots),
         allow_exec: data.is_some_and(|data| data.capabilities.contains(&Requirement::Exec)),

@@ -15,7 +15,7 @@
 //! This needs Linux. No signal on the death of a parent is used towards the node: the kernel sends it when the starting
 //! *thread* ends, which kills commands at random under a pool of threads.
 //!
-//! Called by the command processor of this crate; [`run_if_asked`] by every program that uses it.
+//! Called by the command processor of this crate and [`crate::Program`]; [`run_if_asked`] by every program that uses it.
 
 mod descendants;
 mod message;

@@ -15,6 +15,7 @@ mod lines;
 pub mod noop;
 pub mod processor;
 pub mod product;
+pub mod program;
 #[cfg(feature = "sql")]
 mod query;
 #[cfg(feature = "sql")]
@@ -33,5 +34,6 @@ pub const SQL_VERSION: Option<&str> = None;
 pub use guard::Guard;
 pub use processor::{Engine, Memory, Subtask};
 pub use product::Product;
+pub use program::Program;
 pub use source::{Answers, Blocks, Partials, Source};
 pub use stop::Stop;

@@ -11,7 +11,7 @@ use futures::{StreamExt as _, TryStreamExt, stream::BoxStream};
 use model::{
     Codec, Content, Failure, FailureKind, Fingerprint,
     answer::{KEPT_BYTES, KEPT_ROWS},
-    origin::Origins,
+    origin::{BadOrigins, Origins},
     processor::{Query, SMALL_TABLES_BYTES},
     stats::Learned,
 };
@@ -31,6 +31,9 @@ use crate::{
 
 /// Most bytes of all partial results of a query.
 const MOST_BYTES: usize = 1 << 30;
+
+/// As much of an object as tells how long its origins are.
+const ORIGINS_HEAD_BYTES: u64 = 8;
 
 /// A block and its number in the dataset.
 pub(crate) struct Block<'a> {
@@ -169,11 +172,24 @@ async fn whence(block: &model::Block, blocks: &impl Blocks, place: &str) -> Resu
     let origins = tokio::task::spawn_blocking(move || {
         let lines = Lines::new(source)?;
         let name = lines.name();
-        Origins::read(lines).map_err(|error| Lines::failure(&name, &error))
+        origins(lines).map_err(|error| Lines::failure(&name, &error))
     });
     let origins = origins.await;
     let origins = origins.map_err(|error| failure(format!("{place}{error}")))??;
     Ok(Whence { object, origins })
+}
+
+/// The origins at the beginning of an object; none where it begins otherwise.
+fn origins(mut object: impl Read) -> io::Result<Option<Origins>> {
+    let bad = |why: BadOrigins| io::Error::new(io::ErrorKind::InvalidData, why);
+    let mut frame = Vec::new();
+    object.by_ref().take(ORIGINS_HEAD_BYTES).read_to_end(&mut frame)?;
+    let Some(length) = Origins::frame_bytes(&frame).map_err(bad)? else {
+        return Ok(None);
+    };
+    let rest = (length as u64).saturating_sub(ORIGINS_HEAD_BYTES);
+    object.take(rest).read_to_end(&mut frame)?;
+    Origins::of_frame(&frame).map(Some).map_err(bad)
 }
 
 /// What is read of a block.

@@ -15,6 +15,7 @@ mod refuse;
 mod registry;
 mod session;
 mod tokens;
+mod worker;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -128,18 +129,8 @@ impl Gateway {
 
     /// `HOST:PORT` under which others reach it.
     pub fn address(&self) -> String {
-        let address = self.listener.address();
-        let port = address.port();
-        let host = match &self.config.advertise {
-            Some(host) => host.clone(),
-            None if address.ip().is_unspecified() => self.config.host.clone(),
-            None => return address.to_string(),
-        };
-        // An address of IPv6 has colons of its own.
-        match host.parse::<std::net::Ipv6Addr>() {
-            Ok(ip) => format!("[{ip}]:{port}"),
-            Err(_) => format!("{host}:{port}"),
-        }
+        self.listener
+            .reached_at(self.config.advertise.as_deref(), &self.config.host)
     }
 
     /// Serves until `stop` is cancelled.
@@ -163,6 +154,7 @@ impl Gateway {
         let queue = queue::Service::new(parts.control.clone());
         let store = parts.control.store().clone();
         let registry = registry::Service::new(session.clone(), store, address.to_string(), stop.clone());
+        let worker = worker::Service::new(parts.control.clone(), config.security.clone());
         let served = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -176,6 +168,9 @@ impl Gateway {
             .add_service(reflection)
             .add_service(
                 v1::queue_server::QueueServer::new(queue).max_decoding_message_size(limits.message_bytes),
+            )
+            .add_service(
+                v1::worker_server::WorkerServer::new(worker).max_decoding_message_size(limits.message_bytes),
             )
             .add_service(
                 v1::registry_server::RegistryServer::new(registry)

@@ -13,7 +13,7 @@ mod lane;
 mod post;
 mod session;
 
-use std::{collections::HashSet, net::Ipv6Addr, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use api::{
     refusal,
@@ -29,7 +29,7 @@ use storage::Store;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming, service::Routes};
 
 pub use hello::client_data;
 pub use post::{Open, Post};
@@ -121,25 +121,23 @@ impl Receiver {
 
     /// `HOST:PORT` under which agents reach it.
     pub fn address(&self) -> String {
-        let address = self.listener.address();
-        let host = match &self.config.advertise {
-            Some(host) => host,
-            None if address.ip().is_unspecified() => &self.config.host,
-            None => return address.to_string(),
-        };
-        match host.parse::<Ipv6Addr>() {
-            Ok(ip) => format!("[{ip}]:{}", address.port()),
-            Err(_) => format!("{host}:{}", address.port()),
-        }
+        self.listener
+            .reached_at(self.config.advertise.as_deref(), &self.config.host)
     }
 
-    /// Serves agents of the worker in `post` until `stop` is cancelled.
+    /// Serves agents of the worker in `post`, and `beside` that on the same port, until `stop` is cancelled.
     ///
     /// Dropping the future ends the connections; what was not acknowledged is sent again elsewhere.
     ///
     /// # Errors
     /// What no waiting mends.
-    pub async fn run(self, store: Store, post: Post, stop: CancellationToken) -> Result<(), Error> {
+    pub async fn run(
+        self,
+        store: Store,
+        post: Post,
+        beside: Routes,
+        stop: CancellationToken,
+    ) -> Result<(), Error> {
         let address = self.address();
         let Self { config, listener } = self;
         let (paused, heard) = watch::channel(Arc::new(HashSet::new()));
@@ -162,6 +160,7 @@ impl Receiver {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<IngestServer<Service>>().await;
         let served = transport::server()
+            .add_routes(beside)
             .add_service(health_service)
             .add_service(IngestServer::new(service).max_decoding_message_size(MESSAGE_BYTES))
             .serve_with_incoming_shutdown(listener.incoming(), stop.cancelled());

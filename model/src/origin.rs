@@ -3,8 +3,6 @@
 //! The object of a shipped block begins with a skippable frame of zstd (RFC 8878, section 3.1.2) that holds the origins as
 //! JSON: whoever decompresses the object gets the lines alone.
 
-use std::io::{self, Read};
-
 use serde::{Deserialize, Serialize};
 
 use crate::FORMAT;
@@ -57,36 +55,54 @@ impl Origins {
         frame
     }
 
-    /// Those at the beginning of an object; none where it begins otherwise.
+    /// How many bytes of an object that begins with these bytes are its origins; none where it begins otherwise. The first
+    /// eight bytes tell.
     ///
     /// # Errors
-    /// What reading says; [`io::ErrorKind::InvalidData`] for a frame that is too long or has other content.
-    pub fn read(mut object: impl Read) -> io::Result<Option<Self>> {
-        let mut head = Vec::with_capacity(HEAD_BYTES);
-        object.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head)?;
-        let Some((magic, length)) = head.first_chunk::<4>().zip(head.last_chunk::<4>()) else {
+    /// [`BadOrigins::TooLong`].
+    pub fn frame_bytes(head: &[u8]) -> Result<Option<usize>, BadOrigins> {
+        let Some(head) = head.first_chunk::<HEAD_BYTES>() else {
             return Ok(None);
         };
-        if head.len() < HEAD_BYTES || u32::from_le_bytes(*magic) != MAGIC {
-            return Ok(None);
+        let (magic, length) = (
+            u32::from_le_bytes([head[0], head[1], head[2], head[3]]),
+            u32::from_le_bytes([head[4], head[5], head[6], head[7]]),
+        );
+        match magic {
+            MAGIC if length > MOST_ORIGIN_BYTES => Err(BadOrigins::TooLong(length)),
+            MAGIC => Ok(Some(HEAD_BYTES + length as usize)),
+            _ => Ok(None),
         }
-        let bad = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
-        let length = u32::from_le_bytes(*length);
-        if length > MOST_ORIGIN_BYTES {
-            return Err(bad(format!("its origins take {length} bytes")));
-        }
-        let mut content = Vec::new();
-        object.take(length.into()).read_to_end(&mut content)?;
-        let read: Self =
-            serde_json::from_slice(&content).map_err(|why| bad(format!("its origins: {why}")))?;
-        if read.v > FORMAT {
-            return Err(bad(format!(
-                "its origins have format {}, newer than {FORMAT}, the newest that this release of Sawmill knows: upgrade it",
-                read.v
-            )));
-        }
-        Ok(Some(read))
     }
+
+    /// Those in a whole frame.
+    ///
+    /// # Errors
+    /// [`BadOrigins`].
+    pub fn of_frame(frame: &[u8]) -> Result<Self, BadOrigins> {
+        let content = frame.get(HEAD_BYTES..).unwrap_or_default();
+        let read: Self = serde_json::from_slice(content)?;
+        if read.v > FORMAT {
+            return Err(BadOrigins::Newer(read.v));
+        }
+        Ok(read)
+    }
+}
+
+/// Origins that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadOrigins {
+    /// More than anybody writes.
+    #[error("the origins of its lines take {0} bytes, more than {MOST_ORIGIN_BYTES}")]
+    TooLong(u32),
+    /// Not the JSON that belongs there.
+    #[error("the origins of its lines are not the expected JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Written by a newer Sawmill.
+    #[error(
+        "the origins of its lines have format {0}, newer than {FORMAT}, the newest that this release of Sawmill knows: upgrade it"
+    )]
+    Newer(u32),
 }
 
 #[cfg(test)]
@@ -102,22 +118,32 @@ mod tests {
             lines: 2,
             bytes: 80,
         }]);
-        let mut object = origins.to_frame();
+        let frame = origins.to_frame();
+        let mut object = frame.clone();
         object.extend(b"the lines, compressed");
-        assert_eq!(Origins::read(&object[..]).unwrap(), Some(origins));
+        assert_eq!(Origins::frame_bytes(&object).unwrap(), Some(frame.len()));
+        assert_eq!(Origins::of_frame(&frame).unwrap(), origins);
         for other in [&b""[..], b"line", b"a line\n", &object[8..]] {
-            assert_eq!(Origins::read(other).unwrap(), None);
+            assert_eq!(Origins::frame_bytes(other).unwrap(), None);
         }
-        let mut long = object.clone();
-        long[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
-        for bad in [&long[..], &object[..20]] {
-            let failure = Origins::read(bad).unwrap_err();
-            assert_eq!(failure.kind(), io::ErrorKind::InvalidData);
+        object[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(matches!(
+            Origins::frame_bytes(&object),
+            Err(BadOrigins::TooLong(u32::MAX))
+        ));
+        for cut in 0..frame.len() {
+            assert!(matches!(
+                Origins::of_frame(&frame[..cut]),
+                Err(BadOrigins::Json(_))
+            ));
         }
         let newer = Origins {
             v: FORMAT + 1,
             origins: Vec::new(),
         };
-        assert!(Origins::read(&newer.to_frame()[..]).is_err());
+        assert!(matches!(
+            Origins::of_frame(&newer.to_frame()),
+            Err(BadOrigins::Newer(_))
+        ));
     }
 }

@@ -22,6 +22,7 @@ pub mod run;
 pub mod status;
 #[cfg(feature = "sql")]
 mod table;
+pub mod task;
 pub mod token;
 #[cfg(feature = "sql")]
 pub mod view;

@@ -41,6 +41,7 @@ const TELL_MAX: u32 = 20;
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// A bound port.
+#[derive(Debug)]
 pub struct Listener {
     listener: TcpListener,
     address: SocketAddr,
@@ -85,6 +86,22 @@ impl Listener {
         Self {
             takes_tokens: true,
             ..self
+        }
+    }
+
+    /// `HOST:PORT` under which others reach it: the host that is `advertised`, else the address it listens on, else `host`,
+    /// the name of this machine, where that is every address.
+    pub fn reached_at(&self, advertised: Option<&str>, host: &str) -> String {
+        let port = self.address.port();
+        let host = match advertised {
+            Some(advertised) => advertised,
+            None if self.address.ip().is_unspecified() => host,
+            None => return self.address.to_string(),
+        };
+        // An address of IPv6 has colons of its own.
+        match host.parse::<std::net::Ipv6Addr>() {
+            Ok(ip) => format!("[{ip}]:{port}"),
+            Err(_) => format!("{host}:{port}"),
         }
     }
 

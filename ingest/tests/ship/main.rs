@@ -104,7 +104,12 @@ impl Yard {
         let worker = Worker::register(&own, data).await.unwrap();
         let (post, stop) = (ingest::Post::default(), CancellationToken::new());
         let open = Some(post.open(worker.clone()));
-        tokio::spawn(receiver.run(store.clone(), post, stop.clone()));
+        tokio::spawn(receiver.run(
+            store.clone(),
+            post,
+            tonic::service::Routes::default(),
+            stop.clone(),
+        ));
         Self {
             space,
             folder,

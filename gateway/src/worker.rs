@@ -1,0 +1,192 @@
+//! `sawmill.v1.Worker`: passed on to the workers, each of which keeps its own tasks.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use api::{
+    behalf,
+    transport::{self, Security},
+    v1::{self, worker_client::WorkerClient, worker_server::Worker},
+};
+use control::Control;
+use futures::{StreamExt as _, future::join_all, stream::BoxStream};
+use pki::{Peer, Role};
+use tonic::{Code, Request, Response, Status, transport::Channel};
+
+/// The service.
+pub(crate) struct Service {
+    control: Control,
+    security: Security,
+    /// Connections by the endpoint of the worker.
+    channels: Arc<Mutex<HashMap<String, Channel>>>,
+}
+
+/// A live worker that can be asked.
+struct Place {
+    node: String,
+    endpoint: String,
+}
+
+impl Service {
+    pub(crate) fn new(control: Control, security: Security) -> Self {
+        Self {
+            control,
+            security,
+            channels: Arc::default(),
+        }
+    }
+
+    /// Live workers that take connections.
+    async fn places(&self) -> Result<Vec<Place>, Status> {
+        let workers = self.control.workers().await;
+        let workers =
+            workers.map_err(|error| api::refusal(Code::Unavailable, "UNAVAILABLE", error.to_string(), []))?;
+        let place = |worker: control::Worker| {
+            Some(Place {
+                node: worker.node,
+                endpoint: worker.endpoint?,
+            })
+        };
+        Ok(workers
+            .into_iter()
+            .filter(|worker| worker.alive)
+            .filter_map(place)
+            .collect())
+    }
+
+    /// The client of the live worker of this node; `worker` may be the name of its folder too.
+    async fn client_of(&self, worker: &str) -> Result<WorkerClient<Channel>, Status> {
+        let places = self.places().await?;
+        let known: Vec<&str> = places.iter().map(|place| place.node.as_str()).collect();
+        let Some(place) = places.iter().find(|place| place.node == worker) else {
+            let message = format!(
+                "no live worker {worker} takes connections; there are: {}",
+                if known.is_empty() {
+                    "none".into()
+                } else {
+                    known.join(", ")
+                }
+            );
+            let place = [("worker", worker.to_string())];
+            return Err(api::refusal(Code::NotFound, "NO_SUCH_WORKER", message, place));
+        };
+        self.client(place).await
+    }
+
+    async fn client(&self, place: &Place) -> Result<WorkerClient<Channel>, Status> {
+        let known = {
+            let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+            channels.get(&place.endpoint).cloned()
+        };
+        let channel = match known {
+            Some(channel) => channel,
+            None => {
+                let channel = transport::connect(&place.endpoint, &self.security).await;
+                let channel = channel.map_err(|why| {
+                    let message = format!("worker {}: {why}", place.node);
+                    api::refusal(Code::Unavailable, "WORKER_UNREACHABLE", message, [])
+                })?;
+                let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+                channels.insert(place.endpoint.clone(), channel.clone());
+                channel
+            }
+        };
+        Ok(WorkerClient::new(channel))
+    }
+}
+
+/// Tasks are for users and administrators.
+fn asker<T>(request: &Request<T>) -> Result<Peer, Status> {
+    let peer = transport::peer(request);
+    if matches!(peer.role, Role::User | Role::Admin) {
+        return Ok(peer);
+    }
+    let message = format!("{peer} may not work with tasks: that takes a user or an administrator");
+    Err(api::refusal(
+        Code::PermissionDenied,
+        "PERMISSION_DENIED",
+        message,
+        [],
+    ))
+}
+
+/// The node in NODE/ID.
+fn node_of(task: &str) -> Result<&str, Status> {
+    task.rsplit_once('/').map(|(node, _)| node).ok_or_else(|| {
+        let message = format!("{task:?} is no task: it is named NODE/ID, as when it was started");
+        api::refusal(Code::InvalidArgument, "BAD_TASK", message, [])
+    })
+}
+
+#[tonic::async_trait]
+impl Worker for Service {
+    type TaskOutputStream = BoxStream<'static, Result<v1::TaskOutputReply, Status>>;
+
+    async fn start_task(&self, request: Request<v1::StartTaskRequest>) -> Result<Response<v1::Task>, Status> {
+        let peer = asker(&request)?;
+        let mut client = self.client_of(&request.get_ref().worker).await?;
+        client
+            .start_task(behalf::pass_on(request.into_inner(), &peer)?)
+            .await
+    }
+
+    async fn stop_task(&self, request: Request<v1::TaskRequest>) -> Result<Response<v1::Task>, Status> {
+        let peer = asker(&request)?;
+        let mut client = self.client_of(node_of(&request.get_ref().task)?).await?;
+        client
+            .stop_task(behalf::pass_on(request.into_inner(), &peer)?)
+            .await
+    }
+
+    async fn get_task(&self, request: Request<v1::TaskRequest>) -> Result<Response<v1::Task>, Status> {
+        let peer = asker(&request)?;
+        let mut client = self.client_of(node_of(&request.get_ref().task)?).await?;
+        client
+            .get_task(behalf::pass_on(request.into_inner(), &peer)?)
+            .await
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<v1::ListTasksRequest>,
+    ) -> Result<Response<v1::ListTasksReply>, Status> {
+        let peer = asker(&request)?;
+        let asked = request.into_inner();
+        if !asked.worker.is_empty() {
+            let mut client = self.client_of(&asked.worker).await?;
+            return client.list_tasks(behalf::pass_on(asked, &peer)?).await;
+        }
+        let places = self.places().await?;
+        let asking = places.iter().map(async |place| {
+            let mut client = self.client(place).await?;
+            let request = behalf::pass_on(v1::ListTasksRequest::default(), &peer)?;
+            Ok::<_, Status>(client.list_tasks(request).await?.into_inner())
+        });
+        let mut all = v1::ListTasksReply::default();
+        for (place, reply) in places.iter().zip(join_all(asking).await) {
+            match reply {
+                Ok(reply) => {
+                    all.tasks.extend(reply.tasks);
+                    all.nodes.extend(reply.nodes);
+                }
+                Err(why) => all.silent.push(format!("{}: {}", place.node, why.message())),
+            }
+        }
+        all.tasks.sort_by_key(|task| std::cmp::Reverse(task.started_ms));
+        Ok(Response::new(all))
+    }
+
+    async fn task_output(
+        &self,
+        request: Request<v1::TaskOutputRequest>,
+    ) -> Result<Response<Self::TaskOutputStream>, Status> {
+        let peer = asker(&request)?;
+        let mut client = self.client_of(node_of(&request.get_ref().task)?).await?;
+        let stream = client
+            .task_output(behalf::pass_on(request.into_inner(), &peer)?)
+            .await?;
+        Ok(Response::new(stream.into_inner().boxed()))
+    }
+}
