@@ -93,6 +93,8 @@ pub struct Attached {
     term: Term,
     path: String,
     data: ClientData,
+    /// The transaction that created the znode: one that was created by another is not this one.
+    created: i64,
     /// Number of the offer told last.
     told: u32,
     watch: Kept,
@@ -119,6 +121,8 @@ pub enum Change {
 struct Found {
     path: String,
     version: i32,
+    /// The transaction that created it.
+    created: i64,
     /// Whether this session owns it.
     ours: bool,
     data: Result<ClientData, String>,
@@ -137,6 +141,7 @@ impl Found {
         Self {
             path: path.to_string(),
             version: stat.version,
+            created: stat.czxid,
             ours: stat.ephemeral_owner == term.session(),
             data: znode::decode(&data).map_err(|why| why.to_string()),
         }
@@ -247,13 +252,14 @@ async fn replace(
     }
 }
 
-/// Deletes a znode of an agent in this version; what has changed meanwhile is another's business.
-async fn delete(term: &Term, path: &str, version: i32) -> Result<(), Error> {
+/// Deletes a znode of an agent in this version; false when it has changed meanwhile.
+async fn delete(term: &Term, path: &str, version: i32) -> Result<bool, Error> {
     match term
         .ask(path, |client| client.delete(path, Some(version)))
         .await?
     {
-        Ok(()) | Err(zk::Error::NoNode | zk::Error::BadVersion) => Ok(()),
+        Ok(()) | Err(zk::Error::NoNode) => Ok(true),
+        Err(zk::Error::BadVersion) => Ok(false),
         Err(failure) => Err(Error::refused(path, failure)),
     }
 }
@@ -276,22 +282,23 @@ pub async fn attach(term: &Term, data: &ClientData) -> Result<Attachment, Error>
         let (mut mine, mut old, mut refused) = (None, Vec::new(), None);
         for found in find(term, &data.agent).await? {
             match found.judge(data) {
-                Verdict::Same => mine = Some(found.version),
+                Verdict::Same => mine = Some((found.version, found.created)),
                 Verdict::Older => old.push((found.path, found.version)),
                 Verdict::Refused(why) => refused = Some(why),
             }
         }
         if let Some(why) = refused {
-            if let Some(version) = mine {
+            if let Some((version, _)) = mine {
                 delete(term, &path, version).await?;
             }
             return Ok(Attachment::Refused(why));
         }
         // What was created is looked at once more: a worker may have taken another agent of this name in between.
-        if mine.is_some() && old.is_empty() {
-            return Ok(Attachment::Attached(Box::new(Attached::new(term, path, data))));
-        }
-        if let Some(version) = mine {
+        if let Some((version, created)) = mine {
+            if old.is_empty() {
+                let attached = Attached::new(term, path, data, created);
+                return Ok(Attachment::Attached(Box::new(attached)));
+            }
             old.push((path.clone(), version));
         }
         match replace(term, None, &old, (&path, &encoded), &mut losses).await? {
@@ -305,11 +312,12 @@ pub async fn attach(term: &Term, data: &ClientData) -> Result<Attachment, Error>
 }
 
 impl Attached {
-    fn new(term: &Term, path: String, data: &ClientData) -> Self {
+    fn new(term: &Term, path: String, data: &ClientData, created: i64) -> Self {
         Self {
             term: term.clone(),
             path,
             data: data.clone(),
+            created,
             told: 0,
             watch: Kept::default(),
         }
@@ -329,7 +337,7 @@ impl Attached {
                 Err(failure) => return Err(Error::refused(path, failure)),
             };
             self.watch.keep(watcher);
-            if !found.ours {
+            if !self.is_own(&found) {
                 return Ok(Change::Gone);
             }
             match (found.judge(&self.data), found.data) {
@@ -345,6 +353,10 @@ impl Attached {
             let fired = tokio::time::timeout(SLOW_LOOK, self.watch.fired());
             let _ = self.term.wait(fired).await?;
         }
+    }
+
+    fn is_own(&self, found: &Found) -> bool {
+        found.ours && found.created == self.created
     }
 
     async fn write_anew(&self, version: i32) -> Result<(), Error> {
@@ -363,10 +375,12 @@ impl Attached {
     /// # Errors
     /// [`Error::TermOver`], [`Error::Disconnected`]: the znode goes with the session.
     pub async fn detach(self) -> Result<(), Error> {
-        let found = look(&self.term, vec![self.path.clone()], &ReadSize::default()).await?;
-        for found in found.iter().filter(|found| found.ours) {
-            if matches!(found.judge(&self.data), Verdict::Same) {
-                delete(&self.term, &self.path, found.version).await?;
+        // Each offer in between changes the version.
+        for _ in 0..TRIES {
+            let found = look(&self.term, vec![self.path.clone()], &ReadSize::default()).await?;
+            match found.first().filter(|found| self.is_own(found)) {
+                Some(found) if !delete(&self.term, &self.path, found.version).await? => {}
+                _ => break,
             }
         }
         Ok(())

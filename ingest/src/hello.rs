@@ -14,11 +14,11 @@ const TEXT_BYTES: usize = 255;
 /// Most workers that an agent avoids.
 const MOST_AVOIDED: usize = 64;
 
-/// Checks what an agent says of itself against its certificate; what of it goes into ZooKeeper.
+/// Whether an agent speaks our protocol: one of another is told so and gets no work.
 ///
 /// # Errors
-/// FAILED_PRECONDITION for another protocol, INVALID_ARGUMENT, PERMISSION_DENIED.
-pub fn client_data(hello: &AgentHello, peer: &Peer) -> Result<ClientData, Status> {
+/// FAILED_PRECONDITION.
+pub fn check_protocol(hello: &AgentHello) -> Result<(), Status> {
     if hello.protocol != api::PROTOCOL {
         return Err(refusal(
             Code::FailedPrecondition,
@@ -33,6 +33,14 @@ pub fn client_data(hello: &AgentHello, peer: &Peer) -> Result<ClientData, Status
             [("protocol", api::PROTOCOL.to_string())],
         ));
     }
+    Ok(())
+}
+
+/// Checks what an agent says of itself against its certificate; what of it goes into ZooKeeper.
+///
+/// # Errors
+/// INVALID_ARGUMENT, PERMISSION_DENIED.
+pub fn client_data(hello: &AgentHello, peer: &Peer) -> Result<ClientData, Status> {
     let invalid = |message: String| refusal(Code::InvalidArgument, "BAD_HELLO", message, []);
     let agent = Name::new(hello.agent.clone()).map_err(|error| invalid(error.to_string()))?;
     let is_itself = peer.role == Role::Agent && peer.name == agent;
@@ -76,6 +84,7 @@ pub(crate) fn ship_data(hello: &ShipHello, peer: &Peer, own: u64) -> Result<Clie
         .as_ref()
         .ok_or_else(|| refusal(Code::InvalidArgument, "BAD_HELLO", "a hello without an agent", []))?;
     let data = client_data(agent, peer)?;
+    check_protocol(agent)?;
     if hello.worker != own {
         return Err(refusal(
             Code::FailedPrecondition,
@@ -138,7 +147,8 @@ mod tests {
             protocol: api::PROTOCOL + 1,
             ..hello()
         };
-        let status = client_data(&other, &web7).unwrap_err();
+        assert!(check_protocol(&hello()).is_ok());
+        let status = check_protocol(&other).unwrap_err();
         assert_eq!(status.code(), Code::FailedPrecondition);
         assert_eq!(api::reason(&status).as_deref(), Some("OTHER_PROTOCOL"));
     }

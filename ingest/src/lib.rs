@@ -5,7 +5,7 @@
 //! take at most [`Limits::memory_bytes`]. No promise that what was received and not acknowledged is not registered: it may
 //! be, and is acknowledged when it is sent again.
 //!
-//! Called by compute nodes; the gateway checks agents by [`client_data`] too.
+//! Called by compute nodes; the gateway checks agents in the same way.
 
 mod arrival;
 mod hello;
@@ -31,7 +31,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Request, Response, Status, Streaming, service::Routes};
 
-pub use hello::client_data;
+pub use hello::{check_protocol, client_data};
 pub use post::{Open, Post};
 pub use session::{load, refused, unavailable};
 

@@ -157,6 +157,11 @@ async fn one_name_is_held_once() {
         refused(&term, &agent(1, 1)).await,
         Refusal::Newer { .. }
     ));
+    // The same at the dispatcher that holds it already.
+    let mut newest = attached(&other, &agent(1, 3)).await;
+    assert_eq!(holding.changed().await.unwrap(), Change::Gone);
+    holding.detach().await.unwrap();
+    assert_eq!(waiting(&leader).await.data, agent(1, 3));
 
     // An offer over the znode of the connection before is mended by who holds it.
     let seen = waiting(&leader).await;
@@ -167,14 +172,14 @@ async fn one_name_is_held_once() {
     assert!(leader.offer(&before, &offer(&worker, 1)).await.unwrap());
     let mended = wait::until("the data to be mended", SOON, async || {
         let short = std::time::Duration::from_millis(100);
-        let _ = tokio::time::timeout(short, holding.changed()).await;
+        let _ = tokio::time::timeout(short, newest.changed()).await;
         let now = waiting(&leader).await.data;
-        (now == agent(1, 2)).then_some(now)
+        (now == agent(1, 3)).then_some(now)
     });
     mended.await;
 
     // Held by a worker: the same.
-    let at_worker = given(&leader, &worker, 2, &agent(1, 2)).await;
+    let at_worker = given(&leader, &worker, 2, &agent(1, 3)).await;
     assert!(matches!(
         refused(&term, &agent(2, 9)).await,
         Refusal::OtherInstance { .. }

@@ -27,6 +27,8 @@ const SLOW_READER: Duration = Duration::from_secs(30);
 /// How often it is looked whether a user has paused the agent.
 const ORDERS_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long it may take to note that an agent was seen.
+const NOTE_TIME: Duration = Duration::from_secs(5);
 /// How long that look may take: offers wait for it.
 const ORDERS_TIME: Duration = Duration::from_millis(300);
 
@@ -50,6 +52,11 @@ pub(super) async fn attach(
     let mut stream = request.into_inner();
     let hello = first(&mut stream).await?;
     let data = ingest::client_data(&hello, &peer)?;
+    if let Err(status) = ingest::check_protocol(&hello) {
+        // Told to the agent, and to who looks for those that are out of step.
+        note(&service.store, seen(&data, hello.protocol)).await;
+        return Err(status);
+    }
     let (replies, heard) = mpsc::channel(REPLIES);
     let waiting = Waiting {
         data,
@@ -57,6 +64,7 @@ pub(super) async fn attach(
         name: service.name.clone(),
         replies,
         reporting: JoinSet::new(),
+        report: None,
         paused: false,
     };
     let stop = service.stop.clone();
@@ -84,6 +92,7 @@ struct Waiting {
     name: String,
     replies: Replies,
     reporting: JoinSet<()>,
+    report: Option<v1::AgentReport>,
     paused: bool,
 }
 
@@ -152,7 +161,8 @@ impl Waiting {
                 },
                 message = stream.next() => match message {
                     Some(Ok(AttachRequest { message: Some(attach_request::Message::Report(report)) })) => {
-                        self.note_report(&report);
+                        self.report = Some(report);
+                        self.keep_report();
                     }
                     Some(Ok(_)) => {
                         self.end(refusal(Code::InvalidArgument, "BAD_HELLO", "a second hello", [])).await;
@@ -160,7 +170,10 @@ impl Waiting {
                     }
                     Some(Err(_)) | None => return Ok(()),
                 },
-                _ = orders.tick() => self.look_for_orders().await?,
+                _ = orders.tick() => {
+                    self.keep_report();
+                    self.look_for_orders().await?;
+                }
             }
         }
     }
@@ -177,31 +190,17 @@ impl Waiting {
 
     /// In the background: an agent gets its worker also while MongoDB is away.
     fn note_seen(&mut self) {
-        let data = &self.data;
-        let seen = AgentSeen {
-            agent: data.agent.clone(),
-            instance: data.instance,
-            incarnation: data.incarnation,
-            host: data.host.clone(),
-            version: data.version.clone(),
-            protocol: api::PROTOCOL,
-            zone: data.zone.clone(),
-            worker: None,
-        };
-        let store = self.store.clone();
-        self.reporting.spawn(async move {
-            if let Err(failure) = store.note_agent(&seen).await {
-                tracing::debug!(agent = %seen.agent, "an agent was not noted: {failure}");
-            }
-        });
+        let (store, seen) = (self.store.clone(), seen(&self.data, api::PROTOCOL));
+        self.reporting.spawn(async move { note(&store, seen).await });
     }
 
-    fn note_report(&mut self, report: &v1::AgentReport) {
+    /// Keeps the latest report, one at a time.
+    fn keep_report(&mut self) {
         while self.reporting.try_join_next().is_some() {}
-        if !self.reporting.is_empty() {
+        let Some(report) = self.report.take_if(|_| self.reporting.is_empty()) else {
             return;
-        }
-        let (store, load) = (self.store.clone(), ingest::load(report));
+        };
+        let (store, load) = (self.store.clone(), ingest::load(&report));
         let (agent, instance) = (self.data.agent.clone(), self.data.instance);
         self.reporting.spawn(async move {
             if let Err(failure) = store.note_agent_load(&agent, instance, &load).await {
@@ -222,5 +221,25 @@ impl Waiting {
                 .await?;
         }
         Ok(())
+    }
+}
+
+fn seen(data: &ClientData, protocol: u32) -> AgentSeen {
+    AgentSeen {
+        agent: data.agent.clone(),
+        instance: data.instance,
+        incarnation: data.incarnation,
+        host: data.host.clone(),
+        version: data.version.clone(),
+        protocol,
+        zone: data.zone.clone(),
+        worker: None,
+    }
+}
+
+async fn note(store: &Store, seen: AgentSeen) {
+    let noted = tokio::time::timeout(NOTE_TIME, store.note_agent(&seen)).await;
+    if let Ok(Err(failure)) = noted {
+        tracing::debug!(agent = %seen.agent, "an agent was not noted: {failure}");
     }
 }
