@@ -56,6 +56,9 @@ pub struct Global {
     /// Where MongoDB is, with the database as its path [default: mongodb://localhost:27017/sawmill]
     #[arg(long, global = true, value_name = "URI")]
     mongodb: Option<String>,
+    /// Ask the mill by the gateway of a dispatcher, HOST:PORT[,HOST:PORT…], instead of by ZooKeeper and MongoDB
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    server: Option<String>,
     /// Directory with certificate, key and authority of whoever runs this, made by `sawmill pki issue`
     #[arg(long, global = true, value_name = "DIR")]
     identity: Option<String>,
@@ -198,6 +201,7 @@ impl Cli {
             mongodb,
             store,
             identity,
+            server,
             ..
         } = &self.global;
         let mut flags = Vec::new();
@@ -208,6 +212,7 @@ impl Cli {
         add("mongodb", "--mongodb", mongodb);
         add("store", "--store", store);
         add("identity", "--identity", identity);
+        add("server", "--server", server);
         match &self.command {
             Command::Dev(args) => {
                 add("slots", "--slots", &args.slots);
@@ -327,7 +332,10 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let context = Context::new(settings, format);
     let exit = match cli.command {
         Command::Dev(args) => return commands::dev::run(args, &context.settings, format).await,
-        Command::Bench(command) => return commands::bench::run(command, &context.settings, format).await,
+        Command::Bench(command) => {
+            context.needs_stores()?;
+            return commands::bench::run(command, &context.settings, format).await;
+        }
         Command::Dispatcher(_) => commands::dispatcher::run(&context).await?,
         Command::Compute(_) => commands::compute::run(&context).await?,
         Command::Watcher => commands::watcher::run(&context).await?,

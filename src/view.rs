@@ -1,8 +1,8 @@
 //! Jobs as `--output json` shows them; fields are only ever added.
 
-use model::{Counts, Job, Outcome, Processor};
+use control::FailedAttempt;
+use model::{Counts, Job, Processor};
 use serde::Serialize;
-use storage::FailureRecord;
 
 use crate::output;
 
@@ -90,7 +90,7 @@ pub struct FailureView {
     /// Which attempt, from 1.
     pub attempt: u32,
     /// `failed`, `lost`, `returned`, `moved`, or `dead` for the final failure of a subtask.
-    pub end: &'static str,
+    pub end: String,
     /// On which node.
     pub node: Option<String>,
     /// What was wrong.
@@ -103,50 +103,23 @@ pub struct FailureView {
     pub at: Option<String>,
 }
 
-impl From<&FailureRecord> for FailureView {
-    fn from(record: &FailureRecord) -> Self {
-        let failure = match &record.outcome {
-            Outcome::Failed(failure) | Outcome::Dead(failure) => Some(failure),
-            _ => None,
-        };
-        let message = match &record.outcome {
-            Outcome::Lost => "its worker died".to_string(),
-            Outcome::Returned => "its worker was told to stop and handed it back".to_string(),
-            Outcome::Moved => "it was taken from its worker to be given to another".to_string(),
-            other => failure.map_or_else(|| other.word().to_string(), |failure| failure.message.clone()),
-        };
+impl From<&FailedAttempt> for FailureView {
+    fn from(attempt: &FailedAttempt) -> Self {
         Self {
-            first: record.run.first,
-            count: record.run.count,
-            attempt: record.run.attempt,
-            end: record.outcome.word(),
-            node: record.node.as_ref().map(ToString::to_string),
-            message,
-            exit_code: failure.and_then(|failure| failure.exit_code),
-            stderr_tail: failure
-                .map(|failure| failure.stderr_tail.clone())
-                .unwrap_or_default(),
-            at: Some(output::time(record.at_ms)),
+            first: attempt.run.first,
+            count: attempt.run.count,
+            attempt: attempt.run.attempt,
+            end: attempt.end.clone(),
+            node: attempt.node.as_ref().map(ToString::to_string),
+            message: attempt.message.clone(),
+            exit_code: attempt.exit_code,
+            stderr_tail: attempt.stderr_tail.clone(),
+            at: attempt.at_ms.map(output::time),
         }
     }
 }
 
 impl FailureView {
-    /// The final failure of a subtask.
-    pub fn dead(index: u32, attempt: u32, failure: &model::Failure) -> Self {
-        Self {
-            first: index,
-            count: 1,
-            attempt,
-            end: "dead",
-            node: None,
-            message: failure.message.clone(),
-            exit_code: failure.exit_code,
-            stderr_tail: failure.stderr_tail.clone(),
-            at: None,
-        }
-    }
-
     /// In a line, with the end of standard error indented below it.
     pub fn told(&self) -> String {
         let subtasks = match self.count {

@@ -263,7 +263,7 @@ async fn a_subtask_that_kills_its_node_ends_as_failed_and_its_neighbours_succeed
     let job = mill.submit(&data, command(&map)).await;
     let mut deaths = 0;
     let ended = loop {
-        let state = mill.control.store().job(job).await.unwrap().unwrap();
+        let state = mill.control.store().unwrap().job(job).await.unwrap().unwrap();
         if state.state.is_final() {
             break state;
         }
@@ -282,7 +282,14 @@ async fn a_subtask_that_kills_its_node_ends_as_failed_and_its_neighbours_succeed
         ended.error
     );
     assert!(deaths >= 3, "only {deaths} deaths");
-    let dead = mill.control.store().result(job, 50).await.unwrap().unwrap();
+    let dead = mill
+        .control
+        .store()
+        .unwrap()
+        .result(job, 50)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(dead.result.unwrap_err().kind, FailureKind::Deaths);
     mill.is_clean().await;
 }

@@ -12,8 +12,8 @@ const FLOORS: [&[&str]; 7] = [
     &["model"],
     &["pki"],
     &["api", "coordination", "storage", "sql"],
-    &["control", "engine", "ingest", "servers"],
-    &["tasks"],
+    &["engine", "ingest", "servers"],
+    &["control", "tasks"],
     &["agent", "compute", "dispatcher", "gateway", "watcher"],
     &["."],
 ];

@@ -6,9 +6,11 @@
 //! Called by the roles, the gateway, agents and the command line.
 
 pub mod behalf;
+mod convert;
 mod refusal;
 pub mod transport;
 
+pub use convert::{Malformed, priority, state};
 pub use refusal::{DOMAIN, reason, refusal};
 
 /// The messages, clients and servers of `sawmill.v1`, made from the `.proto` files.

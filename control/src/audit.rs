@@ -8,7 +8,7 @@ use model::{
     Job, JobId, JobState,
     audit::{self, Finding, JobFacts, Look, Sighting, Tally},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use storage::JobFilter;
 
 use crate::{Control, Error, submit::now_ms};
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(1500);
 const AT_ONCE: usize = 16;
 
 /// What the check found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AuditReport {
     /// Whether everything adds up.
     pub clean: bool,
@@ -36,7 +36,7 @@ pub struct AuditReport {
 }
 
 /// How the subtasks of one job add up.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JobTally {
     /// The job.
     pub job: JobId,
@@ -62,6 +62,9 @@ impl Control {
     /// # Errors
     /// [`Error::Coordination`], [`Error::Storage`].
     pub async fn audit(&self) -> Result<AuditReport, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.audit().await;
+        }
         let term = self.term().await?;
         let seen = self.looks(&term).await;
         term.close().await;
@@ -109,7 +112,7 @@ impl Control {
                 .iter()
                 .map(|strange| format!("{}: {}", strange.path, strange.why)),
         );
-        let jobs = self.store().list(&JobFilter::default()).await?;
+        let jobs = self.store()?.list(&JobFilter::default()).await?;
         let states = jobs.iter().map(|job| (job.id, job.state)).collect();
         let facts: Vec<JobFacts> = stream::iter(jobs)
             .map(|job| self.facts(job))
@@ -128,18 +131,18 @@ impl Control {
         let results = if nothing_can_be {
             Vec::new()
         } else {
-            self.store().result_ids_from(job.id, 0).await?
+            self.store()?.result_ids_from(job.id, 0).await?
         };
         let counts_after = if job.state.is_final() || nothing_can_be {
             job.counts
         } else {
-            self.store()
+            self.store()?
                 .progress(&[job.id])
                 .await?
                 .first()
                 .map_or(job.counts, |progress| progress.counts)
         };
-        let retention = i64::try_from(self.inner.retention_results.as_millis()).unwrap_or(i64::MAX);
+        let retention = i64::try_from(self.stores()?.retention_results.as_millis()).unwrap_or(i64::MAX);
         Ok(JobFacts {
             id: job.id,
             state: job.state,

@@ -15,7 +15,14 @@ impl Control {
             details,
         };
         tracing::info!(target: "audit", who, what, subject, details = change.details);
-        if let Err(error) = self.store().log_changes(std::slice::from_ref(&change)).await {
+        let written = match self.store() {
+            Ok(store) => store
+                .log_changes(std::slice::from_ref(&change))
+                .await
+                .map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
             tracing::error!("a change is not in the audit log: {error}");
         }
     }
@@ -25,6 +32,6 @@ impl Control {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn changes(&self, filter: &ChangeFilter) -> Result<Vec<Change>, Error> {
-        Ok(self.store().changes(filter).await?)
+        Ok(self.store()?.changes(filter).await?)
     }
 }

@@ -1,9 +1,11 @@
 //! Datasets: named lists of blocks.
 
-use model::{Block, Name, name::nearest};
-use storage::Dataset;
+use std::collections::HashSet;
 
-use crate::{Control, Error};
+use model::{Block, Content, Name, name::nearest, table::ColumnType};
+use storage::{Dataset, Limits};
+
+use crate::{Control, Error, Lesson};
 
 /// A file or an object to add to a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,32 @@ impl Source {
     }
 }
 
+/// Files that are to be added to a dataset.
+#[derive(Clone, Debug)]
+pub struct Adding {
+    /// Its name; it is made where there is none.
+    pub dataset: Name,
+    /// The files, in this order.
+    pub sources: Vec<Source>,
+    /// Bytes of a block; at least 1.
+    pub block_size: u64,
+    /// What the lines are; none: what the first of them look like.
+    pub format: Option<String>,
+    /// Types of columns, where they are not to be told by the first lines.
+    pub types: Vec<(String, ColumnType)>,
+}
+
+/// What is to change of a dataset.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// How long blocks stay, in milliseconds; the inner none: for ever.
+    pub keep_ms: Option<Option<u64>>,
+    /// Bytes of all blocks together; the inner none: any number.
+    pub max_bytes: Option<Option<u64>>,
+    /// Columns that get another type.
+    pub types: Vec<(String, ColumnType)>,
+}
+
 /// What was added.
 #[derive(Clone, Debug)]
 pub struct AddReport {
@@ -46,7 +74,15 @@ pub struct AddReport {
     pub blocks: u32,
     /// Bytes of these blocks, as stored.
     pub bytes: u64,
+    /// Files that the dataset had blocks of already: their lines count once more. Not told of datasets so large that looking
+    /// would take long.
+    pub repeated: Vec<String>,
+    /// What was learned of their columns.
+    pub learned: Lesson,
 }
+
+/// Of datasets with more blocks it is not looked which files they have.
+const LOOKED_THROUGH: u32 = 50_000;
 
 impl Control {
     /// All datasets by name.
@@ -54,7 +90,10 @@ impl Control {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn datasets(&self) -> Result<Vec<Dataset>, Error> {
-        Ok(self.store().list_datasets().await?)
+        if let Some(remote) = self.remote() {
+            return remote.datasets().await;
+        }
+        Ok(self.store()?.list_datasets().await?)
     }
 
     /// The dataset of this name.
@@ -62,7 +101,10 @@ impl Control {
     /// # Errors
     /// [`Error::NoSuchDataset`], [`Error::Storage`].
     pub async fn dataset(&self, name: &Name) -> Result<Dataset, Error> {
-        if let Some(found) = self.store().get(name).await? {
+        if let Some(remote) = self.remote() {
+            return remote.dataset(name, false).await;
+        }
+        if let Some(found) = self.store()?.get(name).await? {
             return Ok(found);
         }
         let all = self.datasets().await?;
@@ -73,6 +115,83 @@ impl Control {
         })
     }
 
+    /// The dataset of this name with its table: where that is not known yet its first lines are looked at, and what they are is
+    /// kept. A build without SQL can't tell.
+    ///
+    /// # Errors
+    /// As [`Control::dataset`]; [`Error::Failed`] for a first block that can't be read.
+    pub async fn described(&self, name: &Name) -> Result<Dataset, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.dataset(name, true).await;
+        }
+        #[cfg(feature = "sql")]
+        crate::query::table_of(self, &self.dataset(name).await?).await?;
+        self.dataset(name).await
+    }
+
+    /// The first blocks of a dataset, at most so many.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn first_blocks(&self, dataset: &Dataset, limit: u32) -> Result<Vec<Block>, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.blocks(&dataset.name, limit).await;
+        }
+        let end = dataset.blocks.min(dataset.first.saturating_add(limit));
+        Ok(self.store()?.blocks(dataset.id, dataset.first..end).await?)
+    }
+
+    /// Adds files that this process can read, or the gateway can, to a dataset: splits them into blocks, and learns what their
+    /// first lines have.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a format or a type that can't be; [`Error::Storage`] that names the file that is missing, no file or
+    /// not readable; then nothing was changed.
+    pub async fn add_files(&self, adding: &Adding) -> Result<AddReport, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.add_files(adding).await;
+        }
+        if adding.block_size == 0 {
+            return Err(Error::Usage("a block must have at least 1 byte".into()));
+        }
+        self.store()?.init().await?;
+        #[cfg(feature = "sql")]
+        return crate::query::add(self, adding).await;
+        #[cfg(not(feature = "sql"))]
+        {
+            if adding.format.is_some() || !adding.types.is_empty() {
+                return Err(Error::NoSql);
+            }
+            self.add_dataset(&adding.dataset, &adding.sources, adding.block_size)
+                .await
+        }
+    }
+
+    /// Changes what holds for a dataset, and gives it as it is then.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDataset`]; [`Error::Usage`] for an unknown column, or a format that fixes its types; [`Error::Storage`].
+    pub async fn set_dataset(&self, name: &Name, changes: &Changes) -> Result<Dataset, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.set_dataset(name, changes).await;
+        }
+        let before = self.dataset(name).await?;
+        if !changes.types.is_empty() {
+            #[cfg(feature = "sql")]
+            crate::query::retype(self, name, &changes.types).await?;
+            #[cfg(not(feature = "sql"))]
+            return Err(Error::NoSql);
+        }
+        if changes.keep_ms.is_some() || changes.max_bytes.is_some() {
+            let limits = Limits {
+                keep_ms: changes.keep_ms.unwrap_or(before.limits.keep_ms),
+                max_bytes: changes.max_bytes.unwrap_or(before.limits.max_bytes),
+            };
+            self.store()?.set_limits(name, limits).await?;
+        }
+        self.dataset(name).await
+    }
+
     /// Splits files into blocks of about `block_size` bytes: those of each file by themselves.
     ///
     /// # Errors
@@ -80,7 +199,7 @@ impl Control {
     pub async fn split(&self, sources: &[Source], block_size: u64) -> Result<Vec<Vec<Block>>, Error> {
         let mut files = Vec::with_capacity(sources.len());
         for source in sources {
-            files.push(self.store().split(source.as_str(), block_size).await?);
+            files.push(self.store()?.split(source.as_str(), block_size).await?);
         }
         Ok(files)
     }
@@ -90,7 +209,7 @@ impl Control {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn dataset_or_new(&self, name: &Name) -> Result<Dataset, Error> {
-        match self.store().create(name).await {
+        match self.store()?.create(name).await {
             Ok(_) | Err(storage::Error::Exists { .. }) => self.dataset(name).await,
             Err(error) => Err(error.into()),
         }
@@ -102,12 +221,13 @@ impl Control {
     /// [`Error::Storage`].
     pub async fn append(&self, name: &Name, files: Vec<Vec<Block>>) -> Result<AddReport, Error> {
         let count = files.len();
+        let repeated = self.repeated(name, &files).await?;
         let blocks: Vec<Block> = files.into_iter().flatten().collect();
         let added = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
         let bytes = blocks.iter().map(Block::stored_bytes).sum();
         self.dataset_or_new(name).await?;
         if !blocks.is_empty() {
-            self.store().append_blocks(name, blocks).await?;
+            self.store()?.append_blocks(name, blocks).await?;
         }
         let dataset = self.dataset(name).await?;
         Ok(AddReport {
@@ -115,6 +235,8 @@ impl Control {
             files: count,
             blocks: added,
             bytes,
+            repeated,
+            learned: Lesson::default(),
         })
     }
 
@@ -133,13 +255,41 @@ impl Control {
         self.append(name, files).await
     }
 
-    /// Forgets a dataset; the files stay.
+    /// Those of the files that the dataset has blocks of.
+    async fn repeated(&self, name: &Name, files: &[Vec<Block>]) -> Result<Vec<String>, Error> {
+        let Some(dataset) = self.store()?.get(name).await? else {
+            return Ok(Vec::new());
+        };
+        if dataset.count() > LOOKED_THROUGH {
+            return Ok(Vec::new());
+        }
+        let blocks = self.first_blocks(&dataset, LOOKED_THROUGH).await?;
+        let held: HashSet<&str> = blocks.iter().filter_map(url).collect();
+        let urls = files.iter().filter_map(|blocks| blocks.first().and_then(url));
+        Ok(urls
+            .filter(|url| held.contains(url))
+            .map(str::to_string)
+            .collect())
+    }
+
+    /// Forgets a dataset and gives it as it was; the files stay.
     ///
     /// # Errors
     /// [`Error::NoSuchDataset`]; [`Error::Storage`], also while unfinished jobs run over it.
-    pub async fn remove_dataset(&self, name: &Name) -> Result<(), Error> {
-        self.dataset(name).await?;
-        Ok(self.store().remove(name).await?)
+    pub async fn remove_dataset(&self, name: &Name) -> Result<Dataset, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.remove_dataset(name).await;
+        }
+        let dataset = self.dataset(name).await?;
+        self.store()?.remove(name).await?;
+        Ok(dataset)
+    }
+}
+
+fn url(block: &Block) -> Option<&str> {
+    match &block.content {
+        Content::Object { url, .. } => Some(url),
+        Content::Inline(_) => None,
     }
 }
 

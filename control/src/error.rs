@@ -124,6 +124,41 @@ pub enum Error {
         /// What the system said.
         why: String,
     },
+    /// A mistake of the one who asked, in words of the one who found it.
+    #[error("{0}")]
+    Usage(String),
+    /// What can't be done for another reason, in words of the one who found it.
+    #[error("{0}")]
+    Failed(String),
+    /// A query that can't be planned or answered.
+    #[cfg(feature = "sql")]
+    #[error(transparent)]
+    Sql(#[from] sql::Error),
+    /// Queries in a build without SQL.
+    #[error("this build of Sawmill has no SQL")]
+    NoSql,
+    /// A gateway refused, in its words.
+    #[error("{message}")]
+    Refused {
+        /// Its code.
+        code: tonic::Code,
+        /// The reason for programs; none where the connection itself failed.
+        reason: Option<String>,
+        /// The message for people.
+        message: String,
+    },
+    /// No gateway answers.
+    #[error(transparent)]
+    Connect(#[from] api::transport::Error),
+    /// A gateway of a release that says what this one does not know.
+    #[error("the gateway answered what this release does not understand: {0}")]
+    Malformed(#[from] api::Malformed),
+    /// What only works on the stores themselves.
+    #[error(
+        "this works on ZooKeeper and MongoDB themselves: leave --server and SAWMILL_SERVER out, and say where they are with \
+         --zookeeper and --mongodb"
+    )]
+    NeedsStores,
     /// A file or folder that can't be added to a dataset.
     #[error("{path}: {why}")]
     BadFile {
@@ -141,12 +176,30 @@ fn because(error: &Option<String>) -> String {
         .unwrap_or_default()
 }
 
+/// Why something could not be done, for programs.
+pub mod reason {
+    /// A job that is final can't be cancelled.
+    pub const ALREADY_ENDED: &str = "ALREADY_ENDED";
+    /// A job that has not ended in time.
+    pub const NOT_ENDED: &str = "NOT_ENDED";
+    /// Retention has removed the results.
+    pub const RESULTS_GONE: &str = "RESULTS_GONE";
+    /// A view that nobody made.
+    pub const NO_SUCH_VIEW: &str = "NO_SUCH_VIEW";
+}
+
 impl Error {
     /// Whether it is a mistake of the one who asked, in the form of what was given.
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::BadProcessor(_) | Self::NoLines { .. } | Self::BadToken { .. } => true,
+            Self::BadProcessor(_)
+            | Self::NoLines { .. }
+            | Self::BadToken { .. }
+            | Self::Usage(_)
+            | Self::NeedsStores => true,
             Self::Storage(error) => is_usage(error),
+            Self::Refused { code, .. } => *code == tonic::Code::InvalidArgument,
+            Self::Connect(error) => error.is_usage(),
             _ => false,
         }
     }
@@ -156,8 +209,66 @@ impl Error {
         match self {
             Self::Storage(error) => error.is_retryable(),
             Self::Coordination(error) => error.is_retryable(),
+            Self::Refused { code, .. } => *code == tonic::Code::Unavailable,
+            Self::Connect(error) => !error.is_usage(),
             _ => false,
         }
+    }
+
+    /// Why, in one word for programs: the same whether the stores were asked or a gateway.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Storage(error) => of_storage(error),
+            Self::Coordination(_) => "COORDINATION",
+            Self::BadProcessor(_) => "BAD_PROCESSOR",
+            Self::BadParts(_) => "TOO_MANY_BLOCKS",
+            Self::NoSuchDataset { .. } => "NO_SUCH_DATASET",
+            Self::NoLines { .. } => "NO_LINES",
+            Self::NoSuchView { .. } => reason::NO_SUCH_VIEW,
+            Self::ViewKeepsChanging { .. } => "CONCURRENT",
+            Self::NoSuchJob { .. } => "NO_SUCH_JOB",
+            Self::AlreadyEnded { .. } => reason::ALREADY_ENDED,
+            Self::NoResult { .. } => "NO_RESULT",
+            Self::ResultsGone { .. } => reason::RESULTS_GONE,
+            Self::NotEnded { .. } => reason::NOT_ENDED,
+            Self::Unreadable { .. } => "UNREADABLE",
+            Self::BadFile { .. } => "BAD_FILE",
+            Self::Usage(_) => "USAGE",
+            Self::Failed(_) => "FAILED",
+            Self::BadToken { .. } => "BAD_TOKEN",
+            Self::NoSuchToken { .. } => "NO_SUCH_TOKEN",
+            #[cfg(feature = "sql")]
+            Self::Sql(_) => "QUERY",
+            Self::NoSql => "NO_SQL",
+            Self::Refused { reason, .. } => reason.as_deref().unwrap_or("CONNECTION"),
+            Self::Connect(_) => "CONNECTION",
+            Self::Malformed(_) => "MALFORMED",
+            Self::NeedsStores => "NEEDS_STORES",
+        }
+    }
+
+    /// Whether [`Error::reason`] is this one.
+    pub fn is(&self, reason: &str) -> bool {
+        self.reason() == reason
+    }
+}
+
+fn of_storage(error: &storage::Error) -> &'static str {
+    use storage::Error as E;
+    match error {
+        E::Mongo { .. } | E::NoReplicaSet { .. } => "MONGODB",
+        E::BadUri { .. } | E::BadUrl { .. } => "BAD_ADDRESS",
+        E::Newer { .. } => "NEWER_FORMAT",
+        E::Decode { .. } => "UNREADABLE",
+        E::NotFound { .. } => "NOT_FOUND",
+        E::Ambiguous { .. } => "AMBIGUOUS",
+        E::Exists { .. } | E::Taken { .. } => "EXISTS",
+        E::InUse { .. } => "IN_USE",
+        E::Concurrent { .. } => "CONCURRENT",
+        E::BadCollection { .. } => "BAD_COLLECTION",
+        E::Changed { .. } | E::NotAFile { .. } | E::Io { .. } => "BAD_FILE",
+        E::Object { .. } => "BLOCK_STORE",
+        _ => "STORAGE",
     }
 }
 

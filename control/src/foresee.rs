@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use model::{Fingerprint, Parts, Processor};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use storage::Dataset;
 
 use crate::{Control, Error};
@@ -12,7 +12,7 @@ use crate::{Control, Error};
 const TOGETHER: u32 = 1000;
 
 /// What a job would meet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Foreseen {
     /// All its subtasks, the merge among them.
     pub subtasks: u64,
@@ -21,7 +21,7 @@ pub struct Foreseen {
 }
 
 /// What a job would meet in one of its datasets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeseenDataset {
     /// Blocks of the dataset.
     pub blocks: u64,
@@ -63,13 +63,13 @@ impl Control {
             let found = &mut datasets[table];
             for first in part.range().step_by(TOGETHER as usize) {
                 let range = first..part.range().end.min(first.saturating_add(TOGETHER));
-                let blocks = self.store().blocks(sources[table].id, range).await?;
+                let blocks = self.store()?.blocks(sources[table].id, range).await?;
                 let prints: Vec<Fingerprint> = blocks
                     .iter()
                     .map(|block| Fingerprint::of(processor, table, block))
                     .collect();
                 let recorded = match reuse {
-                    true => self.store().find_reusable(&prints).await?,
+                    true => self.store()?.find_reusable(&prints).await?,
                     false => Default::default(),
                 };
                 for (block, print) in blocks.iter().zip(&prints) {

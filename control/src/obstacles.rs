@@ -13,6 +13,9 @@ impl Control {
     /// # Errors
     /// [`Error::Coordination`] when ZooKeeper does not answer, [`Error::Storage`].
     pub async fn obstacles(&self, id: JobId) -> Result<Vec<String>, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.obstacles(id).await;
+        }
         let job = self.job(&id.to_string()).await?;
         let status = match self.status().await {
             Ok(status) => status,

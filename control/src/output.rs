@@ -3,7 +3,7 @@
 use std::{future::ready, io::Read as _};
 
 use futures::{
-    Stream, StreamExt as _, TryStreamExt as _,
+    StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream},
 };
 use model::{Job, JobState, Output};
@@ -22,10 +22,7 @@ impl Control {
     /// # Errors
     /// [`Error::NoResult`] for a job that has not succeeded; in the stream [`Error::ResultsGone`] when retention has
     /// removed a part, and [`Error::Storage`].
-    pub async fn output(
-        &self,
-        job: &Job,
-    ) -> Result<impl Stream<Item = Result<Vec<u8>, Error>> + Send + Unpin + use<>, Error> {
+    pub async fn output(&self, job: &Job) -> Result<BoxStream<'static, Result<Vec<u8>, Error>>, Error> {
         if job.state != JobState::Successful {
             return Err(Error::NoResult {
                 job: job.id,
@@ -33,13 +30,16 @@ impl Control {
                 error: job.error.clone(),
             });
         }
+        if let Some(remote) = self.remote() {
+            return remote.output(job.id, false).await;
+        }
         let range = if job.has_merge() {
             job.blocks..job.blocks + 1
         } else {
             0..job.blocks
         };
         let partials = self
-            .store()
+            .store()?
             .outputs(job.id, range.clone())
             .await?
             .map_err(Error::from);
@@ -59,7 +59,7 @@ impl Control {
                 _ => Err(gone(next)),
             }
         });
-        let store = self.store().clone();
+        let store = self.store()?.clone();
         let chunks = in_order
             .and_then(move |partial: Partial| chunks(store.clone(), partial))
             .try_flatten();
@@ -71,7 +71,7 @@ impl Control {
     /// # Errors
     /// [`Error::Storage`], [`Error::Unreadable`].
     pub async fn partial_bytes(&self, partial: Partial) -> Result<Vec<u8>, Error> {
-        chunks(self.store().clone(), partial).await?.try_concat().await
+        chunks(self.store()?.clone(), partial).await?.try_concat().await
     }
 
     /// The first subtasks of a job that failed for good, at most `limit`, looked for among its first results.
@@ -84,7 +84,7 @@ impl Control {
         if wanted == 0 {
             return Ok(dead);
         }
-        let mut results = self.store().outputs(job.id, 0..SCANNED_RESULTS).await?;
+        let mut results = self.store()?.outputs(job.id, 0..SCANNED_RESULTS).await?;
         while let Some(partial) = results.try_next().await? {
             if partial.result.is_err() {
                 dead.push(partial);

@@ -2,13 +2,13 @@
 
 use coordination::{CandidateView, Snapshot, WorkerView};
 use model::{Job, JobState, Requirement};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use storage::{JobFilter, NodeReport};
 
 use crate::{Control, Error, submit::now_ms};
 
 /// A mill at a glance.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// The dispatcher that leads.
     pub leader: Option<Candidate>,
@@ -33,7 +33,7 @@ pub struct Status {
 }
 
 /// Somebody who stands for an office.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Candidate {
     /// Name of its znode.
     pub name: String,
@@ -46,10 +46,10 @@ pub struct Candidate {
 }
 
 /// Somebody who runs another version than the leader. Queries are answered by compute nodes of one version alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutOfStep {
     /// `dispatcher`, `compute` or `watcher`.
-    pub role: &'static str,
+    pub role: String,
     /// Name of the node of a compute node, of others that of their znode.
     pub name: String,
     /// Host name of its machine.
@@ -61,7 +61,7 @@ pub struct OutOfStep {
 }
 
 /// A worker: one incarnation of a compute node.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Worker {
     /// Name of its folder.
     pub name: String,
@@ -98,7 +98,7 @@ pub struct Worker {
 }
 
 /// Entries by place.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Places {
     /// In `/unowned`.
     pub unowned: usize,
@@ -109,7 +109,7 @@ pub struct Places {
 }
 
 /// What the mill takes in MongoDB.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct StorageUse {
     /// Documents in all collections.
     pub documents: u64,
@@ -118,7 +118,7 @@ pub struct StorageUse {
 }
 
 /// A job that has not ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UnfinishedJob {
     /// Its id.
     pub id: String,
@@ -151,17 +151,20 @@ impl Control {
     /// # Errors
     /// [`Error::Coordination`], [`Error::Storage`].
     pub async fn status(&self) -> Result<Status, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.status().await;
+        }
         let begin = std::time::Instant::now();
         let term = self.term().await?;
         let snapshot = Snapshot::take(&term).await;
         term.close().await;
         let snapshot = snapshot?;
-        let reports = self.store().list_nodes().await?;
-        let mut jobs = self.store().active().await?;
+        let reports = self.store()?.list_nodes().await?;
+        let mut jobs = self.store()?.active().await?;
         let room = MOST_JOBS.saturating_sub(jobs.len());
         jobs.extend(self.pending(room).await?);
         jobs.truncate(MOST_JOBS);
-        let usage = self.store().usage().await.ok();
+        let usage = self.store()?.usage().await.ok();
         let mut status = of_snapshot(&snapshot, &reports, now_ms());
         status.jobs = jobs.iter().map(UnfinishedJob::from).collect();
         status.storage = usage.map(|usage| StorageUse {
@@ -180,7 +183,7 @@ impl Control {
             limit: Some(limit),
             ..JobFilter::default()
         };
-        let mut pending = self.store().list(&filter).await?;
+        let mut pending = self.store()?.list(&filter).await?;
         pending.sort_by_key(|job| (job.cancel_requested, std::cmp::Reverse(job.spec.priority), job.id));
         Ok(pending)
     }
@@ -228,7 +231,7 @@ fn out_of_step(
     };
     let candidate = |role: &'static str| {
         move |candidate: &Candidate| OutOfStep {
-            role,
+            role: role.to_string(),
             name: candidate.name.clone(),
             host: candidate.host.clone(),
             pid: candidate.pid,
@@ -239,7 +242,7 @@ fn out_of_step(
         .iter()
         .filter(|worker| worker.alive)
         .map(|worker| OutOfStep {
-            role: "compute",
+            role: "compute".to_string(),
             name: worker.node.clone(),
             host: worker.host.clone(),
             pid: worker.pid,

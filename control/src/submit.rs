@@ -36,6 +36,9 @@ impl Control {
     /// # Errors
     /// [`Error::BadProcessor`], [`Error::NoSuchDataset`], [`Error::NoLines`], [`Error::Storage`].
     pub async fn submit(&self, spec: JobSpec) -> Result<JobId, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.submit(&spec).await;
+        }
         let ids = self.submit_many(vec![spec]).await?;
         Ok(ids[0])
     }
@@ -48,7 +51,7 @@ impl Control {
     pub async fn answered(&self, question: &str, datasets: &[Dataset]) -> Result<Option<Job>, Error> {
         let sources: Vec<Source> = datasets.iter().map(Dataset::source).collect();
         let answer = Fingerprint::of_answer(question, &sources);
-        Ok(self.store().answered(&answer).await?)
+        Ok(self.store()?.answered(&answer).await?)
     }
 
     /// Submits a job over some blocks: `chosen` has the datasets of the job in their order, as they were when their blocks
@@ -88,7 +91,7 @@ impl Control {
             spec.processor.check()?;
         }
         let job = Job::new(id, spec, parts, now_ms());
-        self.store().submit(vec![job]).await?;
+        self.store()?.submit(vec![job]).await?;
         Ok(id)
     }
 
@@ -106,7 +109,7 @@ impl Control {
                     inline = left;
                     Output::Inline(Payload(bytes))
                 }
-                None => self.store().put_table(id, number, bytes).await?,
+                None => self.store()?.put_table(id, number, bytes).await?,
             };
         }
         Ok(())
@@ -143,7 +146,7 @@ impl Control {
             if batch.is_empty() {
                 return Ok(ids);
             }
-            self.store().submit(batch).await?;
+            self.store()?.submit(batch).await?;
         }
     }
 }

@@ -49,7 +49,7 @@ impl Control {
             expires_ms: created_ms.saturating_add(millis(valid)),
             created_by: created_by.to_string(),
         };
-        let store = self.store();
+        let store = self.store()?;
         store
             .remove_tokens_expired(created_ms.saturating_sub(millis(EXPIRED_SHOWN)))
             .await?;
@@ -66,7 +66,7 @@ impl Control {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn tokens(&self) -> Result<Vec<TokenRecord>, Error> {
-        Ok(self.store().tokens().await?)
+        Ok(self.store()?.tokens().await?)
     }
 
     /// Revokes all tokens of a name, or the one whose hash begins with at least eight digits that are given; gives those
@@ -86,7 +86,7 @@ impl Control {
             });
         }
         let hashes: Vec<String> = tokens.iter().map(|token| token.hash.clone()).collect();
-        self.store().remove_tokens(&hashes).await?;
+        self.store()?.remove_tokens(&hashes).await?;
         let ids = hashes.iter().filter_map(|hash| hash.get(..ID_DIGITS));
         let ids: Vec<&str> = ids.collect();
         self.log(revoked_by, "token.revoke", who, ids.join(" ")).await;
@@ -98,7 +98,7 @@ impl Control {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn peer_of_token(&self, token: &Token) -> Result<Option<(Peer, i64)>, Error> {
-        let found = self.store().token(&token.hash()).await?;
+        let found = self.store()?.token(&token.hash()).await?;
         let found = found.filter(|found| found.expires_ms > now_ms());
         Ok(found.and_then(|found| {
             let peer = Peer::from_uri(&found.peer).ok()?;

@@ -30,11 +30,14 @@ impl Control {
         deadline: Option<Instant>,
         mut on_change: impl FnMut(&Progress),
     ) -> Result<Job, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.wait(id, deadline, on_change).await;
+        }
         let begin = Instant::now();
         let mut last = None;
         loop {
             // The whole job, so that its end needs no second look.
-            match self.store().job(id).await {
+            match self.store()?.job(id).await {
                 Ok(job) => {
                     let job = job.ok_or_else(|| no_such(id))?;
                     let progress = Progress::from(&job);
@@ -51,17 +54,11 @@ impl Control {
             }
             let pause = pause_after(begin);
             if deadline.is_some_and(|deadline| Instant::now() + pause > deadline) {
-                let job = self.store().job(id).await?.ok_or_else(|| no_such(id))?;
+                let job = self.store()?.job(id).await?.ok_or_else(|| no_such(id))?;
                 if job.state.is_final() {
                     return Ok(job);
                 }
-                let (ended, subtasks) = (job.counts.ended(), job.subtasks());
-                return Err(Error::NotEnded {
-                    job: id,
-                    state: job.state,
-                    ended,
-                    subtasks,
-                });
+                return Err(not_ended(&job));
             }
             sleep(pause).await;
         }
@@ -76,7 +73,7 @@ impl Control {
         let mut left = ids.to_vec();
         while !left.is_empty() {
             let looked_at = left.len().min(LOOKED_AT);
-            let progress = match self.store().progress(&left[..looked_at]).await {
+            let progress = match self.store()?.progress(&left[..looked_at]).await {
                 Ok(progress) => progress,
                 Err(error) if error.is_retryable() => Vec::new(),
                 Err(error) => return Err(error.into()),
@@ -101,6 +98,15 @@ impl Control {
 
 fn pause_after(begin: Instant) -> Duration {
     (begin.elapsed() / PART).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+}
+
+pub(crate) fn not_ended(job: &Job) -> Error {
+    Error::NotEnded {
+        job: job.id,
+        state: job.state,
+        ended: job.counts.ended(),
+        subtasks: job.subtasks(),
+    }
 }
 
 fn no_such(id: JobId) -> Error {

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use control::Control;
+use storage::Store;
 use tokio::time::{sleep, timeout};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -13,7 +13,13 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long MongoDB may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The services whose health is told by name; the empty name stands for all.
-const SERVICES: [&str; 3] = ["", "sawmill.v1.Queue", "sawmill.v1.Registry"];
+const SERVICES: [&str; 5] = [
+    "",
+    "sawmill.v1.Catalog",
+    "sawmill.v1.Queue",
+    "sawmill.v1.Registry",
+    "sawmill.v1.Worker",
+];
 
 /// Until the stores have answered once.
 pub(crate) async fn begin(health: &HealthReporter) {
@@ -27,10 +33,10 @@ async fn set(health: &HealthReporter, status: ServingStatus) {
 }
 
 /// Keeps the health up to date, until it is dropped.
-pub(crate) async fn watch(control: &Control, session: &Session, health: &HealthReporter) -> Infallible {
+pub(crate) async fn watch(store: &Store, session: &Session, health: &HealthReporter) -> Infallible {
     let mut told = None;
     loop {
-        let mongodb = timeout(PATIENCE, control.store().ping()).await;
+        let mongodb = timeout(PATIENCE, store.ping()).await;
         let zookeeper = session.term().is_some_and(|term| term.is_connected());
         let status = match (mongodb, zookeeper) {
             (Ok(Ok(())), true) => ServingStatus::Serving,

@@ -8,6 +8,8 @@
 //!
 //! Called by whoever starts a dispatcher.
 
+mod catalog;
+mod feed;
 mod health;
 mod queue;
 mod rate;
@@ -21,12 +23,15 @@ use std::{net::SocketAddr, time::Duration};
 
 use api::{
     transport::{self, Listener, Security},
-    v1,
+    v1::{
+        self, catalog_server::CatalogServer, queue_server::QueueServer, registry_server::RegistryServer,
+        worker_server::WorkerServer,
+    },
 };
 use control::Control;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
+use feed::Feeds;
 use rate::PerIdentity;
 use session::Session;
 use tokens::Tokens;
@@ -36,6 +41,8 @@ use tokens::Tokens;
 pub struct Limits {
     /// Bytes of one message, in either direction. What is longer travels in streams.
     pub message_bytes: usize,
+    /// Bytes of a question with its small tables.
+    pub question_bytes: usize,
     /// Calls under way on one connection.
     pub streams: u32,
     /// Calls per second of one identity, on average; twice as many at once.
@@ -48,6 +55,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             message_bytes: 4 << 20,
+            question_bytes: 20 << 20,
             streams: 256,
             requests_per_second: 2000,
             slow_reader: Duration::from_secs(60),
@@ -86,6 +94,9 @@ pub enum Error {
     /// ZooKeeper, in a way that no waiting mends.
     #[error(transparent)]
     Coordination(#[from] coordination::Error),
+    /// The mill.
+    #[error(transparent)]
+    Control(#[from] control::Error),
     /// The descriptors of the services can't be read.
     #[error("the descriptors of the services can't be read: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -107,15 +118,6 @@ pub struct Gateway {
 
 /// How long calls that are under way may take to end when the gateway stops.
 const STOP_GRACE: Duration = Duration::from_secs(2);
-/// An idle connection is asked for a sign of life so often.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// And ends when none comes within this.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Bytes of one stream that may be on their way to us without an acknowledgement, and of one connection.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Bytes of the headers of one call.
-const HEADER_BYTES: u32 = 32 << 10;
 
 impl Gateway {
     /// Binds the port.
@@ -143,6 +145,7 @@ impl Gateway {
         let Self { config, listener } = self;
         let address = listener.address();
         let limits = config.limits;
+        let control = parts.control;
         let rate = PerIdentity::new(limits.requests_per_second);
         let session = Session::default();
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -151,40 +154,40 @@ impl Gateway {
             .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
-        let queue = queue::Service::new(parts.control.clone());
-        let store = parts.control.store().clone();
-        let registry = registry::Service::new(session.clone(), store, address.to_string(), stop.clone());
-        let worker = worker::Service::new(parts.control.clone(), config.security.clone());
-        let served = Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        let feeds = Feeds::new(stop.clone(), limits.slow_reader);
+        let (zookeeper, store) = (control.zookeeper()?.clone(), control.store()?.clone());
+        let queue = queue::Service::new(control.clone(), feeds.clone());
+        let catalog = catalog::Service::new(control.clone(), feeds.clone());
+        let registry = registry::Service::new(
+            control.clone(),
+            session.clone(),
+            store.clone(),
+            address.to_string(),
+            stop.clone(),
+        );
+        let worker = worker::Service::new(control.clone(), config.security.clone());
+        let served = transport::server()
             .max_concurrent_streams(limits.streams)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_max_header_list_size(HEADER_BYTES)
-            .layer(Tokens::new(parts.control.clone()))
+            .layer(Tokens::new(control))
             .layer(rate.clone())
             .add_service(health_service)
             .add_service(reflection)
-            .add_service(
-                v1::queue_server::QueueServer::new(queue).max_decoding_message_size(limits.message_bytes),
-            )
-            .add_service(
-                v1::worker_server::WorkerServer::new(worker).max_decoding_message_size(limits.message_bytes),
-            )
-            .add_service(
-                v1::registry_server::RegistryServer::new(registry)
-                    .max_decoding_message_size(limits.message_bytes),
-            )
+            .add_service(QueueServer::new(queue).max_decoding_message_size(limits.message_bytes))
+            .add_service(CatalogServer::new(catalog).max_decoding_message_size(limits.question_bytes))
+            .add_service(WorkerServer::new(worker).max_decoding_message_size(limits.message_bytes))
+            .add_service(RegistryServer::new(registry).max_decoding_message_size(limits.message_bytes))
             .serve_with_incoming_shutdown(listener.taking_tokens().incoming(), stop.cancelled());
         tracing::info!(%address, "gateway listening");
         tokio::select! {
             served = served => served.map_err(|source| Error::Serving { address, source }),
-            held = session.hold(parts.control.zookeeper(), &stop) => Ok(held?),
-            never = health::watch(&parts.control, &session, &health) => match never {},
+            held = session.hold(&zookeeper, &stop) => Ok(held?),
+            never = health::watch(&store, &session, &health) => match never {},
             never = rate.forget_the_idle() => match never {},
             () = stopped(&stop) => Ok(()),
-        }
+        }?;
+        // What is left of them has a short time to tell its client.
+        tokio::time::timeout(STOP_GRACE, feeds.ended()).await.ok();
+        Ok(())
     }
 }
 

@@ -1,30 +1,218 @@
 //! `sawmill.v1.Queue`: jobs.
 
-use api::v1::{self, queue_server::Queue};
-use control::Control;
-use tonic::{Request, Response, Status};
+mod submit;
 
-use crate::refuse;
+use api::v1::{self, queue_server::Queue};
+use control::{Control, wire};
+use futures::TryStreamExt as _;
+use model::Job;
+use storage::Progress;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    feed::{Answers, Feed, Feeds},
+    refuse,
+};
+
+/// Most failures that are listed at once: they are told to people.
+const MOST_FAILURES: u32 = 1000;
 
 /// The service.
 pub(crate) struct Service {
     control: Control,
+    feeds: Feeds,
 }
 
 impl Service {
-    pub(crate) fn new(control: Control) -> Self {
-        Self { control }
+    pub(crate) fn new(control: Control, feeds: Feeds) -> Self {
+        Self { control, feeds }
     }
+
+    async fn job(&self, request: &v1::JobReference) -> Result<Job, Status> {
+        self.control.job(&request.reference).await.map_err(told)
+    }
+}
+
+/// The status of an error.
+pub(crate) fn told(error: control::Error) -> Status {
+    wire::status(&error)
 }
 
 #[tonic::async_trait]
 impl Queue for Service {
-    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
+    async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitReply>, Status> {
+        let peer = refuse::change(&request)?;
+        let spec = submit::spec(&peer, request.into_inner())?;
+        let job = self.control.submit(spec).await.map_err(told)?;
+        Ok(Response::new(submit::reply(job)))
+    }
+
+    type SubmitStreamStream = Answers<v1::SubmitReply>;
+
+    async fn submit_stream(
+        &self,
+        request: Request<Streaming<v1::SubmitRequest>>,
+    ) -> Result<Response<Self::SubmitStreamStream>, Status> {
+        let peer = refuse::change(&request)?;
+        let control = self.control.clone();
+        let answers = self
+            .feeds
+            .stream(|feed| submit::stream(control, peer, request.into_inner(), feed));
+        Ok(Response::new(answers))
+    }
+
+    async fn get_job(&self, request: Request<v1::JobReference>) -> Result<Response<v1::Job>, Status> {
         refuse::look(&request)?;
-        let job = self.control.job(&request.get_ref().reference).await;
-        let job = job.map_err(|error| Status::not_found(error.to_string()))?;
-        Ok(Response::new(v1::Job {
-            id: job.id.to_string(),
+        let job = self.job(request.get_ref()).await?;
+        Ok(Response::new((&job).into()))
+    }
+
+    type ListJobsStream = Answers<v1::Job>;
+
+    async fn list_jobs(
+        &self,
+        request: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<Self::ListJobsStream>, Status> {
+        refuse::look(&request)?;
+        let filter = wire::filter(request.get_ref()).map_err(|error| wire::malformed(&error))?;
+        let jobs = self.control.jobs(&filter).await.map_err(told)?;
+        Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {
+            for job in &jobs {
+                feed.put(job.into()).await?;
+            }
+            Ok(())
+        })))
+    }
+
+    type WatchJobStream = Answers<v1::JobProgress>;
+
+    async fn watch_job(
+        &self,
+        request: Request<v1::JobReference>,
+    ) -> Result<Response<Self::WatchJobStream>, Status> {
+        refuse::look(&request)?;
+        let job = self.job(request.get_ref()).await?;
+        let control = self.control.clone();
+        Ok(Response::new(
+            self.feeds.stream(|feed| follow(control, job, feed)),
+        ))
+    }
+
+    async fn cancel_job(&self, request: Request<v1::JobReference>) -> Result<Response<v1::Job>, Status> {
+        let peer = refuse::change(&request)?;
+        let job = self.control.cancel(&request.get_ref().reference).await;
+        let job = job.map_err(told)?;
+        let (who, id) = (peer.to_string(), job.id.to_string());
+        self.control.log(&who, "job.cancel", &id, String::new()).await;
+        Ok(Response::new((&job).into()))
+    }
+
+    type JobOutputStream = Answers<v1::Chunk>;
+
+    async fn job_output(
+        &self,
+        request: Request<v1::JobOutputRequest>,
+    ) -> Result<Response<Self::JobOutputStream>, Status> {
+        refuse::look(&request)?;
+        let request = request.into_inner();
+        let job = self.control.job(&request.reference).await.map_err(told)?;
+        if request.answer && is_refresh(&job) {
+            let answer = self.control.answer(&job).await.map_err(told)?;
+            return Ok(Response::new(chunks(&self.feeds, answer)));
+        }
+        let mut output = self.control.output(&job).await.map_err(told)?;
+        Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {
+            while let Some(bytes) = output.try_next().await.map_err(told)? {
+                let bytes = bytes::Bytes::from(bytes);
+                put_chunks(&feed, bytes).await?;
+            }
+            Ok(())
+        })))
+    }
+
+    async fn list_failures(
+        &self,
+        request: Request<v1::ListFailuresRequest>,
+    ) -> Result<Response<v1::ListFailuresReply>, Status> {
+        refuse::look(&request)?;
+        let request = request.get_ref();
+        let job = self.control.job(&request.reference).await.map_err(told)?;
+        let limit = request.limit.min(MOST_FAILURES);
+        let failures = self.control.failed_attempts(&job, limit).await.map_err(told)?;
+        Ok(Response::new(v1::ListFailuresReply {
+            failures: failures.iter().map(wire::attempt_message).collect(),
         }))
     }
+
+    async fn obstacles(
+        &self,
+        request: Request<v1::JobReference>,
+    ) -> Result<Response<v1::ObstaclesReply>, Status> {
+        refuse::look(&request)?;
+        let job = self.job(request.get_ref()).await?;
+        let obstacles = self.control.obstacles(job.id).await.map_err(told)?;
+        Ok(Response::new(v1::ObstaclesReply { obstacles }))
+    }
+
+    async fn sample_job(
+        &self,
+        request: Request<v1::JobReference>,
+    ) -> Result<Response<v1::JobSample>, Status> {
+        refuse::look(&request)?;
+        let job = self.job(request.get_ref()).await?;
+        let (blocks, lines) = self.control.lines_of(&job).await.map_err(told)?;
+        Ok(Response::new(v1::JobSample { blocks, lines }))
+    }
+}
+
+fn is_refresh(job: &Job) -> bool {
+    match &job.spec.processor {
+        model::Processor::Query(query) => query.refresh.is_some(),
+        _ => false,
+    }
+}
+
+/// Tells each change of a job, and at last its end. A client that is slow misses changes in between.
+async fn follow(control: Control, job: Job, feed: Feed<v1::JobProgress>) -> Result<(), Status> {
+    let subtasks = job.subtasks();
+    let (moved, mut moves) = watch::channel(None::<Progress>);
+    let waiting = control.wait(job.id, None, |progress| {
+        moved.send_replace(Some(*progress));
+    });
+    tokio::pin!(waiting);
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = &mut waiting => break ended.map_err(told)?,
+            _ = moves.changed() => {
+                let progress = *moves.borrow_and_update();
+                if let Some(progress) = progress {
+                    feed.put(wire::progress_message(&progress, subtasks)).await?;
+                }
+            }
+        }
+    };
+    let last = v1::JobProgress {
+        ended: Some((&ended).into()),
+        ..wire::progress_message(&Progress::from(&ended), subtasks)
+    };
+    feed.put(last).await
+}
+
+/// Bytes of one message of a stream of bytes.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Puts bytes into a feed, in messages that are not too long.
+async fn put_chunks(feed: &Feed<v1::Chunk>, mut bytes: bytes::Bytes) -> Result<(), Status> {
+    while !bytes.is_empty() {
+        let data = bytes.split_to(bytes.len().min(CHUNK_BYTES));
+        feed.put(v1::Chunk { data }).await?;
+    }
+    Ok(())
+}
+
+/// What is in memory, as a stream.
+pub(crate) fn chunks(feeds: &Feeds, bytes: Vec<u8>) -> Answers<v1::Chunk> {
+    feeds.stream(async move |feed: Feed<_>| put_chunks(&feed, bytes.into()).await)
 }

@@ -117,7 +117,7 @@ async fn who_asks_too_often_is_refused_with_a_reason() {
     let mut queue = QueueClient::new(served.channel.clone());
     let mut codes = Vec::new();
     for _ in 0..4 {
-        let asked = v1::GetJobRequest {
+        let asked = v1::JobReference {
             reference: "last".into(),
         };
         codes.push(queue.get_job(asked).await.unwrap_err());

@@ -9,7 +9,7 @@ use std::{
 
 use api::{
     transport::{self, Security},
-    v1::{GetJobRequest, queue_client::QueueClient},
+    v1::{JobReference, queue_client::QueueClient},
 };
 use control::Control;
 use gateway::{Config, Gateway, Limits, Parts};
@@ -86,7 +86,7 @@ async fn without_certificate(address: &str, ca: &Path) -> Channel {
 
 /// With which code somebody with this token is answered who asks for a job that is not there.
 async fn answer(channel: &Channel, token: Option<&str>) -> Code {
-    let mut request = Request::new(GetJobRequest {
+    let mut request = Request::new(JobReference {
         reference: "00000000-0000-7000-8000-000000000000".into(),
     });
     if let Some(token) = token {
@@ -145,7 +145,7 @@ async fn a_token_is_as_good_as_a_certificate_until_it_ends() {
     let expired = kept("sawmill://user/nightly", record.created_ms);
     let forged = kept("sawmill://admin/nightly", record.expires_ms);
     for (_, record) in [&expired, &forged] {
-        control.store().keep_token(record).await.unwrap();
+        control.store().unwrap().keep_token(record).await.unwrap();
     }
     let unknown = Token::generate().unwrap().expose();
     for bad in [

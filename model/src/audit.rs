@@ -10,7 +10,7 @@ use std::{
     fmt,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     job::{Counts, JobId, JobState},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Where an entry was seen.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// In `/unowned`.
@@ -86,7 +86,7 @@ impl JobFacts {
 }
 
 /// How the subtasks of one job, or of all, add up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// What was asked for.
     pub submitted: u64,
@@ -115,7 +115,7 @@ impl Tally {
 }
 
 /// What breaks the rule, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Breach {
     /// A subtask is in more than one entry or place.
@@ -137,7 +137,7 @@ pub enum Breach {
 }
 
 /// One thing that breaks the rule.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Finding {
     /// Which way.
     pub breach: Breach,

@@ -52,7 +52,7 @@ pub use rows::rows;
 pub use runtime::Runtime;
 pub use small::{checksum, small_table};
 pub use whence::Whence;
-pub use wire::{Tally, tally};
+pub use wire::{Tally, counted, tally};
 
 /// What halves of different builds must agree on: partial states of one version of DataFusion mean nothing to another.
 /// The last part is the form in which they travel.

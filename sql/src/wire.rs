@@ -246,6 +246,15 @@ pub(crate) fn read_left_out(answer: &[u8]) -> Result<Vec<LeftOut>, Error> {
     Ok(named.transpose()?.unwrap_or_default())
 }
 
+/// What was counted on the way to an answer that [`crate::upper`] gave.
+///
+/// # Errors
+/// [`Error::BadPartial`].
+pub fn counted(answer: &[u8]) -> Result<Tally, Error> {
+    let reader = StreamReader::try_new(answer, None).map_err(|error| bad(&error))?;
+    Ok(Tally::of(&reader.schema()))
+}
+
 /// How many rows there are.
 pub(crate) fn count(batches: &[RecordBatch]) -> usize {
     batches.iter().map(RecordBatch::num_rows).sum()

@@ -168,8 +168,7 @@ fn typed(text: &str) -> Result<(String, ColumnType), String> {
 
 async fn remove(args: RemoveArgs, context: &Context) -> anyhow::Result<()> {
     let control = context.control().await?;
-    let dataset = control.dataset(&args.name).await?;
-    control.remove_dataset(&args.name).await?;
+    let dataset = control.remove_dataset(&args.name).await?;
     if context.json() {
         return output::json(&serde_json::json!({ "removed": View::from(&dataset) }));
     }

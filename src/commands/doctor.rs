@@ -23,6 +23,7 @@ pub async fn run(args: DoctorArgs, context: &Context) -> anyhow::Result<Exit> {
     if args.audit {
         return audit(context).await;
     }
+    context.needs_stores()?;
     let settings = &context.settings;
     let checks = control::examine(&settings.coordination(), &settings.storage()).await;
     if context.json() {

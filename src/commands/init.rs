@@ -10,6 +10,7 @@ use crate::{exit::Exit, output};
 /// # Errors
 /// What can't be reached, with its address.
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
+    context.needs_stores()?;
     let store = context.store().await?;
     store.init().await?;
     let term = Term::begin(&context.settings.coordination()).await?;

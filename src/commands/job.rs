@@ -283,27 +283,10 @@ async fn left_out(control: &Control, job: &Job) -> (Vec<String>, serde_json::Val
     (Vec::new(), serde_json::json!([]))
 }
 
-/// Final failures first, then attempts that were tried again; `limit` together.
+/// At most so many attempts that gave no result.
 async fn failures_of(control: &Control, job: &Job, limit: u32) -> anyhow::Result<Vec<FailureView>> {
-    let dead = control.dead(job, limit).await?;
-    let mut views: Vec<FailureView> = dead
-        .iter()
-        .filter_map(|partial| {
-            let failure = partial.result.as_ref().err()?;
-            Some(FailureView::dead(partial.index, partial.attempt, failure))
-        })
-        .collect();
-    let left = limit.saturating_sub(u32::try_from(views.len()).unwrap_or(u32::MAX));
-    if left > 0 && job.counts.again > 0 {
-        views.extend(
-            control
-                .failures(job.id, left)
-                .await?
-                .iter()
-                .map(FailureView::from),
-        );
-    }
-    Ok(views)
+    let attempts = control.failed_attempts(job, limit).await?;
+    Ok(attempts.iter().map(FailureView::from).collect())
 }
 
 async fn wait(args: WaitArgs, control: &Control, context: &Context) -> anyhow::Result<Exit> {
@@ -366,6 +349,7 @@ async fn cancel(args: Jobs, control: &Control, context: &Context) -> anyhow::Res
 }
 
 async fn prune(args: PruneArgs, control: &Control, context: &Context) -> anyhow::Result<Exit> {
+    context.needs_stores()?;
     let retention = match args.older_than {
         Some(age) => Retention {
             results: age,

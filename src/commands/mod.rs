@@ -9,8 +9,6 @@ pub mod dataset;
 pub mod dev;
 pub mod dispatcher;
 pub mod doctor;
-#[cfg(feature = "sql")]
-mod files;
 pub mod init;
 pub mod job;
 pub mod pki;
@@ -20,8 +18,6 @@ mod prompt;
 pub mod query;
 pub mod run;
 pub mod status;
-#[cfg(feature = "sql")]
-mod table;
 pub mod task;
 pub mod token;
 #[cfg(feature = "sql")]
@@ -38,6 +34,7 @@ use tokio::sync::OnceCell;
 use crate::{
     config::Settings,
     exit::Exit,
+    listening,
     output::Format,
     roles::{self, Mill, Parts, Role},
     signals::Signals,
@@ -72,17 +69,33 @@ impl Context {
         Ok(storage::Store::open(&self.settings.storage()).await?)
     }
 
-    /// The facade over both stores, which are connected the first time; ZooKeeper is when it is needed.
+    /// The facade over the gateway that `server` names or else over both stores, which are connected the first time; ZooKeeper is
+    /// when it is needed.
     ///
     /// # Errors
-    /// As [`Context::store`].
+    /// As [`Context::store`]; which gateways do not answer.
     pub async fn control(&self) -> anyhow::Result<Control> {
         let open = || async {
+            if let Some(server) = &self.settings.server {
+                let security = listening::security(&self.settings)?;
+                return Ok(Control::connect(server, security).await?);
+            }
             let store = self.store().await?;
             let control = Control::open(self.settings.coordination(), store);
             anyhow::Ok(control.with_retention(self.settings.retention_results))
         };
         self.control.get_or_try_init(open).await.cloned()
+    }
+
+    /// For what works on the stores alone.
+    ///
+    /// # Errors
+    /// [`control::Error::NeedsStores`] where a gateway is to be asked.
+    pub fn needs_stores(&self) -> anyhow::Result<()> {
+        match &self.settings.server {
+            Some(_) => Err(control::Error::NeedsStores.into()),
+            None => Ok(()),
+        }
     }
 
     /// Whether one JSON document is asked for.

@@ -1,26 +1,20 @@
 //! `sawmill query`: a question in SQL over the lines of a dataset.
 
 pub(super) mod answer;
-pub(super) mod asked;
-mod blocks;
 pub mod explain;
 mod live;
 mod progress;
+pub(super) mod with;
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use control::Control;
-use model::{Job, JobSpec, JobState, Name, Priority, Processor, processor::Query};
-use storage::Dataset;
+use control::{Answer, Control, Question, reason};
+use model::{Job, JobState, Priority};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::{
-    answer::Target,
-    asked::{Asked, Meant, Typed, With},
-    progress::Watch,
-};
+use self::{answer::Target, progress::Watch, with::With};
 use super::{Context, job, prompt, run};
 use crate::{
     exit::{Exit, usage},
@@ -120,49 +114,40 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
                 "an explanation is no answer: leave --to, --into and --no-wait out",
             ));
         }
-        return explain::explain(text, meant(args), context).await;
+        return explain::explain(question_of(text, args)?, context).await;
     }
     let target = Target::new(context.format, args.to.clone())?;
-    let typed = Typed::new(text, meant(args))?;
+    let mut question = question_of(text, args)?;
+    question.check()?;
     let control = context.control().await?;
-    refuse_view(args, &control).await?;
-    let mut asked = typed.over(&control).await?;
-    let question = sql::question(&asked.query).map_err(wrong)?;
-    let again = !args.no_reuse && args.into.is_none();
-    let recorded = async {
-        match again {
-            true => anyhow::Ok(control.answered(&question, &asked.datasets).await?),
-            false => Ok(None),
-        }
-    };
-    let look = !args.no_reuse && !args.skip_missing;
-    let (recorded, changed) = tokio::try_join!(recorded, blocks::changed(&control, &asked.datasets, look))?;
-    if let Some(why) = changed.as_ref().filter(|_| recorded.is_some()) {
-        output::note(format_args!("what is recorded is not used: {why}"));
-    } else if let Some(job) = recorded
-        && answer_again(args, &job, &control, &target).await?
-    {
-        return Ok(Exit::Success);
+    if args.live && control.is_remote() {
+        return Err(usage(
+            "--live reads partial results from the stores: leave it out, or --server and SAWMILL_SERVER",
+        ));
     }
-    asked.plan(Some(question).filter(|_| again)).await?;
-    let Asked {
-        query,
-        datasets,
-        runtime,
-        tables,
-    } = asked;
-    let chosen = blocks::needed(&control, &runtime, &query, datasets.clone()).await?;
-    let bytes = blocks::bytes(&chosen);
-    let spec = spec_of(args, query, &datasets, changed.is_none());
-    spec.processor.check().map_err(|error| usage(error.to_string()))?;
+    // Before the job exists: from then on Ctrl-C means the job.
     let mut ctrl_c = signal(SignalKind::interrupt()).context("can't take over Ctrl-C")?;
-    let id = control.submit_with(spec, chosen, tables).await?;
+    let mut asked = control.ask(&question).await?;
+    if let Some(why) = &asked.changed {
+        output::note(format_args!("what is recorded is not used: {why}"));
+    }
+    if let Answer::Recorded(job) = &asked.answer {
+        if answer_again(args, job, &control, &target).await? {
+            return Ok(Exit::Success);
+        }
+        question.no_recorded_answer = true;
+        asked = control.ask(&question).await?;
+    }
+    let Answer::Submitted { job: id, bytes } = asked.answer else {
+        anyhow::bail!("a recorded answer was given where none was wanted");
+    };
     if args.no_wait {
         output::line(id)?;
         return Ok(Exit::Success);
     }
     tracing::info!(job = %id, "submitted");
-    let watch = Watch::new(&control, id, bytes, args.live.then_some(runtime)).await?;
+    let runtime = asked.runtime.filter(|_| args.live);
+    let watch = Watch::new(&control, id, bytes, runtime).await?;
     let waited = run::watch_or_cancel(&control, id, &mut ctrl_c, watch.bar(), watch.run()).await?;
     let Some(job) = waited else {
         return Ok(Exit::Interrupted);
@@ -173,7 +158,7 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
     }
     let small = target.print(&control, &job).await?;
     if let Some(collection) = &args.into {
-        let database = control.store().database();
+        let database = asked.database;
         output::note(format_args!(
             "the answer is in the collection {collection} of the database {database}"
         ));
@@ -185,39 +170,17 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
     Ok(Exit::Success)
 }
 
-/// An answer in the place of that of a view would be replaced again.
-async fn refuse_view(args: &QueryArgs, control: &Control) -> anyhow::Result<()> {
-    let Some(name) = args.into.as_deref().and_then(|into| Name::new(into).ok()) else {
-        return Ok(());
-    };
-    match control.store().view(&name).await? {
-        Some(_) => Err(usage(format!(
-            "the collection {name} is the answer of the view {name}: name another with --into"
-        ))),
-        None => Ok(()),
-    }
-}
-
-fn meant(args: &QueryArgs) -> Meant<'_> {
-    Meant {
-        time_zone: &args.time_zone,
+fn question_of(text: &str, args: &QueryArgs) -> anyhow::Result<Question> {
+    Ok(Question {
+        time_zone: args.time_zone.clone(),
         gather_rows: args.gather,
-        with: &args.with,
-        into: args.into.as_deref(),
-    }
-}
-
-fn spec_of(args: &QueryArgs, query: Query, datasets: &[Dataset], unchanged: bool) -> JobSpec {
-    let mut names = datasets.iter().map(|dataset| dataset.name.clone());
-    let first = names.next().expect("a query reads a dataset");
-    let reuse = !args.no_reuse && unchanged && query.is_reusable();
-    JobSpec {
+        with: with::read(&args.with)?,
+        into: args.into.clone(),
         priority: args.priority,
-        also: names.collect(),
-        reuse,
+        no_reuse: args.no_reuse,
         skip_missing: args.skip_missing,
-        ..JobSpec::new(first, Processor::Query(query))
-    }
+        ..Question::new(text)
+    })
 }
 
 /// Gives the answer that a job has recorded; whether it is still there.
@@ -243,5 +206,6 @@ async fn answer_again(
 
 /// Whether retention has just removed what was looked for.
 fn is_gone(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(control::Error::ResultsGone { .. }))
+    let error = error.downcast_ref::<control::Error>();
+    error.is_some_and(|error| error.is(reason::RESULTS_GONE))
 }

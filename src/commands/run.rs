@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use control::Control;
+use control::{Control, reason};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use model::{
     Job, JobId, JobSpec, JobState, Name, Priority, Processor,
@@ -237,12 +237,12 @@ async fn cancel(control: &Control, id: JobId) -> anyhow::Result<()> {
                 .wait(id, Some(Instant::now() + 2 * STANDSTILL), |_| ())
                 .await
         }
-        Err(control::Error::AlreadyEnded { .. }) => control.job(&id.to_string()).await,
+        Err(error) if error.is(reason::ALREADY_ENDED) => control.job(&id.to_string()).await,
         Err(error) => Err(error),
     };
     match ended {
         Ok(job) => output::note(format_args!("job {id} is {}", job.state)),
-        Err(control::Error::NotEnded { .. }) => {
+        Err(error) if error.is(reason::NOT_ENDED) => {
             output::note(format_args!(
                 "job {id} is asked to end; `sawmill job show {id}` tells when it has"
             ));

@@ -7,8 +7,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use control::Control;
-use model::{Name, View, processor::Query, view::ViewState};
-use storage::Partial;
+use model::{Name, view::ViewState};
 
 use super::{Context, query::answer::Target};
 use crate::{exit::Exit, output};
@@ -71,11 +70,17 @@ pub async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Show(args) => show::run(&args.name, &control, context).await?,
         Command::Output(args) => return print(args, &control, context).await,
         Command::Pause(args) => {
-            let pause = |view: &mut View| view.state = ViewState::Paused;
-            change(&args.name, pause, "is paused", &control, context).await?;
+            change(&args.name, ViewState::Paused, "is paused", &control, context).await?;
         }
         Command::Resume(args) => {
-            change(&args.name, View::resume, "is kept current", &control, context).await?;
+            change(
+                &args.name,
+                ViewState::Active,
+                "is kept current",
+                &control,
+                context,
+            )
+            .await?;
         }
         Command::Remove(args) => return remove(&args.name, &control, context).await,
     }
@@ -84,18 +89,12 @@ pub async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
 
 async fn change(
     name: &Name,
-    to: impl Fn(&mut View),
+    to: ViewState,
     told: &str,
     control: &Control,
     context: &Context,
 ) -> anyhow::Result<()> {
-    let view = control.change_view(name, |view| {
-        // What is to be removed stays so.
-        if view.state != ViewState::Removed {
-            to(view);
-        }
-    });
-    let view = view.await?;
+    let view = control.set_view_state(name, to).await?;
     if view.state == ViewState::Removed {
         anyhow::bail!("view {name} is being removed");
     }
@@ -106,8 +105,7 @@ async fn change(
 }
 
 async fn remove(name: &Name, control: &Control, context: &Context) -> anyhow::Result<Exit> {
-    let removed = |view: &mut View| view.state = ViewState::Removed;
-    let view = control.change_view(name, removed).await?;
+    let view = control.set_view_state(name, ViewState::Removed).await?;
     let gone = control.view_is_gone(&view, REMOVAL).await?;
     if context.json() {
         output::json(&serde_json::json!({ "view": name, "removed": gone }))?;
@@ -125,29 +123,6 @@ async fn remove(name: &Name, control: &Control, context: &Context) -> anyhow::Re
 
 async fn print(args: OutputArgs, control: &Control, context: &Context) -> anyhow::Result<Exit> {
     let target = Target::new(context.format, args.to)?;
-    let view = control.view(&args.name).await?;
-    let Some(merged) = view.merged else {
-        let why = view.error.map(|error| format!(": {error}")).unwrap_or_default();
-        anyhow::bail!("view {} has no answer yet{why}", view.name);
-    };
-    let state = control.merged_state(merged).await?;
-    target.write(&answer(control, &view.query, &state).await?)?;
+    target.write(&control.view_answer(&args.name).await?)?;
     Ok(Exit::Success)
-}
-
-/// The answer that a merged state comes to.
-///
-/// # Errors
-/// What can't be read; a state that another version of Sawmill has made.
-pub(super) async fn answer(control: &Control, query: &Query, state: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let runtime = sql::Runtime::for_planning();
-    for table in &query.with {
-        let stored = Partial {
-            index: 0,
-            attempt: 1,
-            result: Ok(table.stored.clone()),
-        };
-        runtime.keep(table, &control.partial_bytes(stored).await?)?;
-    }
-    Ok(sql::upper(&runtime, query, state).await?)
 }

@@ -27,7 +27,7 @@ pub(super) const PREFIX: &str = "harness-";
 /// # Errors
 /// What MongoDB says, and a dataset of that name that is not of the harness.
 pub(super) async fn prepare(control: &Control, queries: u32, datasets: u32) -> anyhow::Result<()> {
-    let store = control.store();
+    let store = control.store()?;
     for index in 0..datasets.min(queries) {
         let name = dataset_of(index, datasets);
         let blocks = match store.get(&name).await? {
@@ -68,8 +68,8 @@ pub(super) async fn put_and_wait(
         ids.extend(control.submit_many(specs).await.context("putting queries")?);
     }
     info!(queries, datasets, "all queries were put");
-    let ended = ends::of_all(control.store(), &ids).await?;
-    with_reasons(control.store(), ended).await
+    let ended = ends::of_all(control.store()?, &ids).await?;
+    with_reasons(control.store()?, ended).await
 }
 
 fn query(dataset: Name) -> JobSpec {

@@ -21,6 +21,8 @@ pub struct Mill {
     pub space: Space,
     /// Where its files are; tests may add theirs.
     pub files: TempDir,
+    /// `HOST:PORT` of its gateway.
+    pub server: String,
     process: Process,
 }
 
@@ -43,9 +45,13 @@ impl Mill {
             .arg(files.path().join("data"))
             .start();
         process.wait_for_line("ready", DEADLINE).await;
+        let told = process.stdout();
+        let gateway = told.lines().find_map(|line| line.strip_prefix("gateway"));
+        let server = gateway.expect("it tells where its gateway is").trim().to_string();
         Self {
             space,
             files,
+            server,
             process,
         }
     }
@@ -53,6 +59,15 @@ impl Mill {
     /// A command against it that has not started yet.
     pub fn recipe(&self, args: &[&str]) -> Recipe {
         settled(Process::sawmill(&self.space), self.files.path()).args(args)
+    }
+
+    /// A command that has not started yet and knows nothing but the gateway: the stores are where nobody answers.
+    pub fn recipe_by_gateway(&self, args: &[&str]) -> Recipe {
+        Process::binary("sawmill")
+            .env("SAWMILL_SERVER", &self.server)
+            .env("SAWMILL_ZOOKEEPER", "127.0.0.1:1")
+            .env("SAWMILL_MONGODB", "mongodb://127.0.0.1:1/nobody")
+            .args(args)
     }
 
     /// What a command gave.

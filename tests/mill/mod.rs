@@ -163,7 +163,7 @@ impl Mill {
     /// A dataset of `count` inline blocks, each its own number.
     pub(crate) async fn dataset(&self, name: &str, count: u32) -> Name {
         let name = Name::new(name).unwrap();
-        let store = self.control.store();
+        let store = self.control.store().unwrap();
         store.create(&name).await.unwrap();
         let blocks = (0..count).map(|i| Block::inline(format!("{i}\n"))).collect();
         store.append_blocks(&name, blocks).await.unwrap();
@@ -175,7 +175,7 @@ impl Mill {
     }
 
     pub(crate) async fn counts(&self, id: JobId) -> model::Counts {
-        self.control.store().progress(&[id]).await.unwrap()[0].counts
+        self.control.store().unwrap().progress(&[id]).await.unwrap()[0].counts
     }
 
     /// Waits until at least `count` subtasks have a result, and proves that the job is not over.
@@ -184,6 +184,7 @@ impl Mill {
             let job = self
                 .control
                 .store()
+                .unwrap()
                 .job(id)
                 .await
                 .ok()
@@ -208,6 +209,7 @@ impl Mill {
             let job = self
                 .control
                 .store()
+                .unwrap()
                 .job(id)
                 .await
                 .ok()
@@ -233,7 +235,13 @@ impl Mill {
             job.counts
         );
         assert_eq!(job.counts.ok, job.subtasks());
-        let recorded = self.control.store().result_ids_from(id, 0).await.unwrap();
+        let recorded = self
+            .control
+            .store()
+            .unwrap()
+            .result_ids_from(id, 0)
+            .await
+            .unwrap();
         assert_eq!(
             recorded,
             (0..u32::try_from(job.subtasks()).unwrap()).collect::<Vec<_>>()

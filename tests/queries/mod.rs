@@ -105,7 +105,7 @@ async fn a_query_that_takes_too_much_memory_fails_alone() {
 
 /// Znodes that say they are of another version, and nothing behind them.
 async fn of_another_version(mill: &Mill) -> (Term, Worker, Candidacy) {
-    let term = Term::begin(mill.control.zookeeper()).await.unwrap();
+    let term = Term::begin(mill.control.zookeeper().unwrap()).await.unwrap();
     let (host, version) = ("elsewhere".to_owned(), "9.9.9".to_owned());
     let worker = WorkerData {
         v: FORMAT,
@@ -169,7 +169,7 @@ async fn queries_go_to_nodes_of_their_version() {
         assert!(status.contains(told), "{told}: {status}");
     }
     let status = mill.control.status().await.unwrap();
-    let roles: Vec<&str> = status.out_of_step.iter().map(|one| one.role).collect();
+    let roles: Vec<&str> = status.out_of_step.iter().map(|one| one.role.as_str()).collect();
     assert_eq!(roles, ["dispatcher", "compute"]);
     mill.compute("a", 1).await;
     assert!(query.wait_exit(SOON).await.success());

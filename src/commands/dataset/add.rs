@@ -1,12 +1,13 @@
 //! `sawmill dataset add`.
 
-use std::collections::HashSet;
+#[cfg(feature = "sql")]
+mod learned;
 
 use clap::Args;
-use control::{Control, Source};
+use control::{Adding, Source};
+use model::Name;
 #[cfg(feature = "sql")]
 use model::table::ColumnType;
-use model::{Block, Content, Name};
 
 use super::View;
 use crate::{cli, commands::Context, output};
@@ -70,36 +71,35 @@ pub(super) async fn run(args: AddArgs, context: &Context) -> anyhow::Result<()> 
         sql::format(format).map_err(|error| crate::exit::usage(error.to_string()))?;
     }
     let control = context.control().await?;
-    control.store().init().await?;
-    #[cfg(not(feature = "sql"))]
-    let files = control.split(&sources, block_size).await?;
-    #[cfg(feature = "sql")]
-    let (files, lesson) = {
-        let said = crate::commands::table::Said {
-            format: args.format,
-            types: args.types,
-        };
-        let format = said.format.as_deref();
-        let files = crate::commands::files::split(&control, &sources, block_size, format).await?;
-        let lesson = crate::commands::table::learn(&control, &args.name, &files, &said).await?;
-        let files = files.into_iter().map(|file| file.blocks).collect::<Vec<_>>();
-        (files, lesson)
+    let adding = Adding {
+        dataset: args.name.clone(),
+        sources,
+        block_size,
+        #[cfg(feature = "sql")]
+        format: args.format,
+        #[cfg(feature = "sql")]
+        types: args.types,
+        #[cfg(not(feature = "sql"))]
+        format: None,
+        #[cfg(not(feature = "sql"))]
+        types: Vec::new(),
     };
-    tell_of_repeated(&control, &args.name, &files).await?;
-    let added = control.append(&args.name, files).await?;
+    let added = control.add_files(&adding).await?;
+    for url in &added.repeated {
+        output::note(format_args!(
+            "dataset {}: {url} is in it already, its lines count once more now",
+            args.name
+        ));
+    }
     if context.json() {
-        let mut told = serde_json::json!({
+        return output::json(&serde_json::json!({
             "dataset": View::from(&added.dataset),
             "added": { "files": added.files, "blocks": added.blocks, "bytes": added.bytes },
-        });
-        #[cfg(feature = "sql")]
-        {
-            told["learned"] = serde_json::to_value(&lesson)?;
-        }
-        return output::json(&told);
+            "learned": added.learned,
+        }));
     }
     #[cfg(feature = "sql")]
-    lesson.tell(&args.name);
+    learned::tell(&added.learned, &added.dataset);
     let files = output::counted(added.files as u64, "file");
     let blocks = output::counted(added.blocks.into(), "block");
     let size = output::size(added.bytes);
@@ -107,36 +107,4 @@ pub(super) async fn run(args: AddArgs, context: &Context) -> anyhow::Result<()> 
         "dataset {}: added {files}, {blocks}, {size}",
         args.name
     ))
-}
-
-/// Tells of files that the dataset has blocks of already: their lines count once more. Not for datasets so large that looking
-/// would take long.
-async fn tell_of_repeated(control: &Control, name: &Name, files: &[Vec<Block>]) -> anyhow::Result<()> {
-    const MOST_BLOCKS: u32 = 50_000;
-    let Some(dataset) = control.store().get(name).await? else {
-        return Ok(());
-    };
-    if dataset.count() > MOST_BLOCKS {
-        return Ok(());
-    }
-    let blocks = control
-        .store()
-        .blocks(dataset.id, dataset.first..dataset.blocks)
-        .await?;
-    let held: HashSet<&str> = blocks.iter().filter_map(url).collect();
-    for url in files.iter().filter_map(|blocks| blocks.first().and_then(url)) {
-        if held.contains(url) {
-            output::note(format_args!(
-                "dataset {name}: {url} is in it already, its lines count once more now"
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn url(block: &Block) -> Option<&str> {
-    match &block.content {
-        Content::Object { url, .. } => Some(url),
-        Content::Inline(_) => None,
-    }
 }

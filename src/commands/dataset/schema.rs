@@ -29,9 +29,7 @@ pub struct SchemaArgs {
 /// An unknown dataset; what can't be reached.
 pub(super) async fn run(args: SchemaArgs, context: &Context) -> anyhow::Result<()> {
     let control = context.control().await?;
-    #[cfg(feature = "sql")]
-    crate::commands::table::of(&control, &control.dataset(&args.name).await?).await?;
-    let dataset = control.dataset(&args.name).await?;
+    let dataset = control.described(&args.name).await?;
     let Some(table) = &dataset.table else {
         anyhow::bail!(
             "it is not known what the lines of dataset {} are: this build of Sawmill has no SQL",

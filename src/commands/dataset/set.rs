@@ -3,10 +3,10 @@
 use std::str::FromStr;
 
 use clap::Args;
+use control::Changes;
 use model::Name;
 #[cfg(feature = "sql")]
 use model::table::ColumnType;
-use storage::Limits;
 
 use super::{View, show};
 use crate::{cli, commands::Context, exit::usage, output};
@@ -81,29 +81,19 @@ fn limit<T: FromStr<Err = String>>(text: &str) -> Result<Limit<T>, String> {
 /// An unknown dataset or column; what can't be reached.
 pub(super) async fn run(args: SetArgs, context: &Context) -> anyhow::Result<()> {
     let control = context.control().await?;
-    let before = control.dataset(&args.name).await?;
-    let mut changed = false;
-    #[cfg(feature = "sql")]
-    if !args.types.is_empty() {
-        crate::commands::table::retype(&control, &args.name, &args.types).await?;
-        changed = true;
-    }
-    if args.keep.is_some() || args.max_bytes.is_some() {
-        let limits = Limits {
-            keep_ms: args
-                .keep
-                .map_or(before.limits.keep_ms, |keep| keep.0.map(|age| age.0)),
-            max_bytes: args
-                .max_bytes
-                .map_or(before.limits.max_bytes, |most| most.0.map(|bytes| bytes.0)),
-        };
-        control.store().set_limits(&args.name, limits).await?;
-        changed = true;
-    }
-    if !changed {
+    let changes = Changes {
+        keep_ms: args.keep.map(|keep| keep.0.map(|age| age.0)),
+        max_bytes: args.max_bytes.map(|most| most.0.map(|bytes| bytes.0)),
+        #[cfg(feature = "sql")]
+        types: args.types,
+        #[cfg(not(feature = "sql"))]
+        types: Vec::new(),
+    };
+    if changes.keep_ms.is_none() && changes.max_bytes.is_none() && changes.types.is_empty() {
+        control.dataset(&args.name).await?;
         return Err(usage("nothing to set: see `sawmill dataset set --help`"));
     }
-    let dataset = control.dataset(&args.name).await?;
+    let dataset = control.set_dataset(&args.name, &changes).await?;
     if context.json() {
         return output::json(&serde_json::json!({ "dataset": View::from(&dataset) }));
     }

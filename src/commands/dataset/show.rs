@@ -26,13 +26,7 @@ pub struct ShowArgs {
 pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()> {
     let control = context.control().await?;
     let dataset = control.dataset(&args.name).await?;
-    let blocks = control
-        .store()
-        .blocks(
-            dataset.id,
-            dataset.first..dataset.blocks.min(dataset.first.saturating_add(args.limit)),
-        )
-        .await?;
+    let blocks = control.first_blocks(&dataset, args.limit).await?;
     if context.json() {
         return output::json(&serde_json::json!({ "dataset": View::from(&dataset), "blocks": blocks }));
     }

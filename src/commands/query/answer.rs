@@ -12,7 +12,6 @@ use model::{
 };
 
 use crate::{
-    commands::{job, view},
     exit::usage,
     output::{self, Format},
 };
@@ -54,12 +53,11 @@ impl Target {
     /// # Errors
     /// What can't be read or written.
     pub(crate) async fn print(&self, control: &Control, job: &Job) -> anyhow::Result<bool> {
-        let recorded = job::bytes_of(control, job).await?;
+        let answer = control.answer(job).await?;
         match &job.spec.processor {
-            Processor::Query(query) if query.refresh.is_some() => {
-                self.write(&view::answer(control, query, &recorded).await?)
-            }
-            _ => self.show(&recorded, job),
+            // What was counted and left out is that of the view, not of the job.
+            Processor::Query(query) if query.refresh.is_some() => self.write(&answer),
+            _ => self.show(&answer, job),
         }
     }
 

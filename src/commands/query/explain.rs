@@ -1,17 +1,9 @@
 //! `sawmill explain`: what a query would do, and what of it is known already. Nothing runs.
 
 use clap::Args;
-use control::{Control, Foreseen, ForeseenDataset};
-use model::{
-    Job, Processor,
-    processor::{DEFAULT_GATHER_ROWS, Query},
-};
-use serde::Serialize;
+use control::{Explanation, Question};
 
-use super::{
-    asked::{Meant, Typed, With},
-    blocks,
-};
+use super::with::{self, With};
 use crate::{
     commands::Context,
     exit::{Exit, usage},
@@ -50,162 +42,51 @@ pub struct ExplainArgs {
 /// # Errors
 /// A query that is wrong; what can't be reached.
 pub async fn run(args: ExplainArgs, context: &Context) -> anyhow::Result<Exit> {
-    let meant = Meant {
-        time_zone: &args.time_zone,
-        gather_rows: args.gather,
-        with: &args.with,
-        into: None,
-    };
     let wrong = |error: sql::Error| usage(error.to_string());
     let text = sql::to_explain(&args.sql).map_err(wrong)?.unwrap_or(&args.sql);
-    explain(text, meant, context).await
-}
-
-/// What is told of a query.
-#[derive(Debug, Serialize)]
-struct View {
-    query: String,
-    /// Why it is refused as it stands, and what to do; the rest is about the query with leave to gather rows.
-    refused: Option<String>,
-    /// Whether its answer and what is computed for its blocks may be given again.
-    repeatable: bool,
-    reusable: bool,
-    /// The job that has answered it.
-    answered: Option<Answered>,
-    subtasks: u64,
-    datasets: Vec<DatasetView>,
-    lower: Vec<sql::ExplainedHalf>,
-    upper: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Answered {
-    job: String,
-    finished_ms: Option<i64>,
-}
-
-#[derive(Debug, Serialize)]
-struct DatasetView {
-    dataset: String,
-    columns: Vec<String>,
-    #[serde(flatten)]
-    foreseen: ForeseenDataset,
+    let question = Question {
+        time_zone: args.time_zone.clone(),
+        gather_rows: args.gather,
+        with: with::read(&args.with)?,
+        ..Question::new(text)
+    };
+    explain(question, context).await
 }
 
 /// Explains a query.
 ///
 /// # Errors
 /// As [`run`].
-pub(super) async fn explain(text: &str, meant: Meant<'_>, context: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn explain(question: Question, context: &Context) -> anyhow::Result<Exit> {
     if context.format.is_for_answers() {
         return Err(usage("an explanation is printed as table or json"));
     }
-    let wrong = |error: sql::Error| usage(error.to_string());
-    let typed = Typed::new(text, meant)?;
-    let control = context.control().await?;
-    let mut asked = typed.over(&control).await?;
-    let question = sql::question(&asked.query).map_err(wrong)?;
-    let refused = match asked.planned(Some(question.clone())).await {
-        Ok(()) => None,
-        Err(error @ sql::Error::NotSplit { .. }) => {
-            asked.query.gather_rows = Some(DEFAULT_GATHER_ROWS);
-            asked.planned(Some(question)).await.map_err(wrong)?;
-            Some(error.to_string())
-        }
-        Err(error) => return Err(wrong(error)),
-    };
-    let explained = asked.runtime.explain(&asked.query).await.map_err(wrong)?;
-    let answered = match &asked.query.question {
-        Some(question) if refused.is_none() => control.answered(question, &asked.datasets).await?,
-        _ => None,
-    };
-    let foreseen = foresee(&control, &asked.runtime, &asked.query, asked.datasets).await?;
+    question.check()?;
+    let explanation = context.control().await?.explain(&question).await?;
     if context.format == Format::Json {
-        output::json(&view(
-            &asked.query,
-            refused,
-            answered.as_ref(),
-            foreseen,
-            explained,
-        ))?;
+        output::json(&explanation)?;
     } else {
-        tell(
-            &asked.query,
-            refused.as_deref(),
-            answered.as_ref(),
-            &foreseen,
-            &explained,
-        )?;
+        tell(&explanation)?;
     }
     Ok(Exit::Success)
 }
 
-async fn foresee(
-    control: &Control,
-    runtime: &sql::Runtime,
-    query: &Query,
-    datasets: Vec<storage::Dataset>,
-) -> anyhow::Result<Foreseen> {
-    let chosen = blocks::needed(control, runtime, query, datasets).await?;
-    let processor = Processor::Query(query.clone());
-    Ok(control.foresee(&processor, &chosen, query.is_reusable()).await?)
-}
-
-fn view(
-    query: &Query,
-    refused: Option<String>,
-    answered: Option<&Job>,
-    foreseen: Foreseen,
-    explained: sql::Explained,
-) -> View {
-    let datasets = explained.reads.into_iter().zip(foreseen.datasets);
-    View {
-        query: query.sql.clone(),
-        refused,
-        repeatable: query.question.is_some(),
-        reusable: query.is_reusable(),
-        answered: answered.map(|job| Answered {
-            job: job.id.to_string(),
-            finished_ms: job.finished_ms,
-        }),
-        subtasks: foreseen.subtasks,
-        datasets: datasets
-            .map(|((dataset, columns), foreseen)| DatasetView {
-                dataset,
-                columns,
-                foreseen,
-            })
-            .collect(),
-        lower: explained.lower,
-        upper: explained.upper,
-    }
-}
-
-fn tell(
-    query: &Query,
-    refused: Option<&str>,
-    answered: Option<&Job>,
-    foreseen: &Foreseen,
-    explained: &sql::Explained,
-) -> anyhow::Result<()> {
-    if let Some(refused) = refused {
+fn tell(explanation: &Explanation) -> anyhow::Result<()> {
+    if let Some(refused) = &explanation.refused {
         output::line(format_args!("refused as it stands: {refused}"))?;
         output::line("what follows is what it would be with --gather:\n")?;
     }
-    let rows = explained
-        .reads
-        .iter()
-        .zip(&foreseen.datasets)
-        .map(|((name, _), of)| {
-            [
-                name.clone(),
-                output::grouped(of.blocks),
-                output::grouped(of.skipped),
-                output::grouped(of.recorded),
-                output::grouped(of.to_read),
-                output::size(of.bytes_to_read),
-            ]
-        });
+    let rows = explanation.datasets.iter().map(|dataset| {
+        let of = &dataset.foreseen;
+        [
+            dataset.dataset.clone(),
+            output::grouped(of.blocks),
+            output::grouped(of.skipped),
+            output::grouped(of.recorded),
+            output::grouped(of.to_read),
+            output::size(of.bytes_to_read),
+        ]
+    });
     let headings = [
         "DATASET",
         ">BLOCKS",
@@ -216,28 +97,45 @@ fn tell(
     ];
     output::table(&headings, rows)?;
     output::line("")?;
-    output::line(summary(query, answered, foreseen))?;
+    output::line(summary(explanation))?;
     output::line("")?;
-    output::bytes(explained.to_string().as_bytes())
+    output::bytes(halves(explanation).to_string().as_bytes())
+}
+
+/// The halves, as DataFusion's plans are written.
+fn halves(explanation: &Explanation) -> sql::Explained {
+    let reads = explanation.datasets.iter();
+    let lower = explanation.lower.iter().map(|half| sql::ExplainedHalf {
+        datasets: half.datasets.clone(),
+        most_rows: half.most_rows,
+        plan: half.plan.clone(),
+    });
+    sql::Explained {
+        reads: reads
+            .map(|dataset| (dataset.dataset.clone(), dataset.columns.clone()))
+            .collect(),
+        lower: lower.collect(),
+        upper: explanation.upper.clone(),
+    }
 }
 
 /// What asking would take, in a sentence or two.
-fn summary(query: &Query, answered: Option<&Job>, foreseen: &Foreseen) -> String {
-    let subtasks = output::counted(foreseen.subtasks, "subtask");
-    let mut text = match answered {
-        Some(job) => {
-            let since = job.finished_ms.map(output::ago).unwrap_or_default();
+fn summary(explanation: &Explanation) -> String {
+    let subtasks = output::counted(explanation.subtasks, "subtask");
+    let mut text = match &explanation.answered {
+        Some(answered) => {
+            let since = answered.finished_ms.map(output::ago).unwrap_or_default();
             format!(
                 "its answer is recorded, by job {}, {since}: nothing would run",
-                job.id
+                answered.job
             )
         }
-        None if foreseen.subtasks == 1 => "nothing but the merge would run".to_string(),
+        None if explanation.subtasks == 1 => "nothing but the merge would run".to_string(),
         None => format!("{subtasks}, the merge among them"),
     };
-    if !query.is_reusable() {
+    if !explanation.reusable {
         text += "; what is computed for its blocks differs from run to run, or tells where lines stand: it is not used again";
-    } else if query.question.is_none() {
+    } else if !explanation.repeatable {
         text += "; its answer depends on when it is asked and is not given again";
     }
     text

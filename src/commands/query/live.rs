@@ -76,13 +76,13 @@ impl<'a> Live<'a> {
         if self.bytes >= MOST_BYTES {
             return Ok(false);
         }
-        let recorded = self.control.store().result_ids_from(self.job.id, 0).await?;
+        let recorded = self.control.store()?.result_ids_from(self.job.id, 0).await?;
         let fresh = recorded
             .into_iter()
             .filter(|index| *index < self.job.blocks && !self.partials.contains_key(index));
         let mut grew = false;
         for range in ranges(fresh) {
-            let mut found = self.control.store().outputs(self.job.id, range).await?;
+            let mut found = self.control.store()?.outputs(self.job.id, range).await?;
             while let Some(partial) = found.try_next().await? {
                 let index = partial.index;
                 let bytes = self.control.partial_bytes(partial).await?;

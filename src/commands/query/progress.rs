@@ -11,7 +11,6 @@ use std::{
 };
 
 use control::Control;
-use futures::TryStreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use model::{Job, JobId};
 use tokio::time::sleep;
@@ -23,8 +22,6 @@ use crate::output;
 const FIRST_SAMPLE: Duration = Duration::from_millis(500);
 /// How often the lines of a block are looked at again.
 const SAMPLE_PAUSE: Duration = Duration::from_secs(3);
-/// How many partial results are looked at to know how many lines a block has.
-const SAMPLE: usize = 8;
 
 /// What is shown of a job while it runs.
 pub(super) struct Watch<'a> {
@@ -91,24 +88,9 @@ impl<'a> Watch<'a> {
             sleep(pause).await;
             pause = SAMPLE_PAUSE;
             // What can't be read now is no reason to stop waiting.
-            let Ok(results) = self
-                .control
-                .store()
-                .outputs(self.job.id, 0..self.job.blocks)
-                .await
-            else {
-                continue;
-            };
-            let (mut blocks, mut lines) = (0, 0);
-            let mut results = futures::StreamExt::take(results, SAMPLE);
-            while let Ok(Some(partial)) = results.try_next().await {
-                let bytes = self.control.partial_bytes(partial).await.unwrap_or_default();
-                if let Ok(tally) = sql::tally(&bytes) {
-                    blocks += 1;
-                    lines += tally.rows;
-                }
+            if let Ok((blocks, lines)) = self.control.lines_of(&self.job).await {
+                self.lines_per_block.store(lines / u64::max(blocks, 1), Relaxed);
             }
-            self.lines_per_block.store(lines / u64::max(blocks, 1), Relaxed);
         }
     }
 

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use clap::Args;
-use control::Control;
-use model::{Name, Priority, View, table::Format, view::Covered};
-use uuid::Uuid;
+use control::{Control, Question};
+use model::{Name, Priority};
 
 use crate::{
     cli,
     commands::{
         Context,
-        query::asked::{Asked, Meant, Typed, With},
+        query::with::{self, With},
         run,
     },
     exit::usage,
@@ -69,34 +68,15 @@ pub struct CreateArgs {
 pub(super) async fn run(args: CreateArgs, control: &Control, context: &Context) -> anyhow::Result<()> {
     let name = &args.name;
     storage::check_collection(name.as_str()).map_err(|error| usage(error.to_string()))?;
-    let meant = Meant {
-        time_zone: &args.time_zone,
+    let question = Question {
+        time_zone: args.time_zone.clone(),
         gather_rows: args.gather,
-        with: &args.with,
-        into: Some(name.as_str()),
-    };
-    let mut asked = Typed::new(&args.sql, meant)?.over(control).await?;
-    asked.plan(None).await?;
-    check(&asked).await?;
-    let Asked {
-        query,
-        datasets,
-        tables,
-        ..
-    } = asked;
-    let covered = datasets.iter().map(|dataset| Covered {
-        dataset: dataset.name.clone(),
-        id: dataset.id,
-        blocks: Vec::new(),
-    });
-    let created_ms = jiff::Timestamp::now().as_millisecond();
-    let view = View {
+        with: with::read(&args.with)?,
         priority: args.priority,
-        every_ms: u64::try_from(args.every.as_millis()).unwrap_or(u64::MAX),
-        ..View::new(name.clone(), Uuid::now_v7(), query, covered.collect(), created_ms)
+        ..Question::new(args.sql.as_str())
     };
-    control.create_view(view, tables).await?;
-    let database = control.store().database();
+    let every_ms = u64::try_from(args.every.as_millis()).unwrap_or(u64::MAX);
+    let database = control.create_view(name, &question, every_ms).await?;
     if context.json() {
         return output::json(&serde_json::json!({ "view": name, "database": database }));
     }
@@ -104,26 +84,4 @@ pub(super) async fn run(args: CreateArgs, control: &Control, context: &Context) 
         "view {name} is made: its answer will be in the collection {name} of the database {database}, \
          `sawmill view output {name}` prints it"
     ))
-}
-
-/// Whether the query gives the same answer over the same blocks, whenever it is asked.
-async fn check(asked: &Asked) -> anyhow::Result<()> {
-    let Asked { query, runtime, .. } = asked;
-    if !runtime.is_repeatable(query).await? {
-        return Err(usage(
-            "a view can't contain now(), random() or another function that differs from call to call: what is merged once \
-             can't be taken back. Have the view group by time, as in date_bin(INTERVAL '1 hour', time), and choose the last \
-             hours among its rows, or have old blocks leave with `sawmill dataset set NAME --keep 30d`",
-        ));
-    }
-    let explained = runtime.explain(query).await?;
-    for (table, (name, columns)) in query.tables.iter().zip(&explained.reads) {
-        if table.table.format == Format::Syslog && columns.iter().any(|column| column == "time") {
-            return Err(usage(format!(
-                "a view can't read the column time of {name}: the times of BSD syslog have no year, and which one is meant \
-                 depends on when it is asked. Have the logs written as RFC 5424, or leave time out of the view",
-            )));
-        }
-    }
-    Ok(())
 }

@@ -2,12 +2,8 @@
 
 use std::{ops::Range, time::Duration};
 
-use control::Control;
-use model::{
-    Name, View,
-    table::Table,
-    view::{Seen, ViewState},
-};
+use control::{Control, ViewReport};
+use model::{Name, view::ViewState};
 use serde::Serialize;
 
 use crate::{commands::Context, output};
@@ -59,52 +55,35 @@ struct ShownLeftOut {
     why: String,
 }
 
-impl Shown {
-    fn new(view: &View, seen: &[Seen]) -> Self {
-        let tables = view.query.tables.iter().map(|table| &table.table);
-        let datasets = view.covered.iter().zip(tables).zip(seen);
-        let datasets = datasets.map(|((covered, pinned), seen)| ShownDataset {
-            name: covered.dataset.to_string(),
-            covered: covered.blocks.clone(),
-            unknown_columns: unknown_columns(pinned, seen),
+impl From<&ViewReport> for Shown {
+    fn from(view: &ViewReport) -> Self {
+        let datasets = view.datasets.iter().map(|dataset| ShownDataset {
+            name: dataset.name.clone(),
+            covered: dataset.covered.clone(),
+            unknown_columns: dataset.unknown_columns.clone(),
         });
-        let left_out = view.left_out.iter().map(|out| {
-            let dataset = view.covered.get(out.table as usize);
-            ShownLeftOut {
-                dataset: dataset
-                    .map(|covered| covered.dataset.to_string())
-                    .unwrap_or_default(),
-                block: out.block,
-                why: out.why.clone(),
-            }
+        let left_out = view.left_out.iter().map(|out| ShownLeftOut {
+            dataset: out.dataset.clone(),
+            block: out.block,
+            why: out.why.clone(),
         });
         Self {
             name: view.name.to_string(),
             state: view.state.as_str(),
-            query: view.query.sql.clone(),
+            query: view.sql.clone(),
             every_ms: view.every_ms,
             priority: view.priority.get(),
             datasets: datasets.collect(),
-            lag_blocks: view.lag_blocks(seen),
+            lag_blocks: view.lag_blocks,
             left_out: left_out.collect(),
-            merged_by: view.merged.map(|merged| merged.job.to_string()),
-            under_way: view.under_way.map(|job| job.to_string()),
+            merged_by: view.merged_by.clone(),
+            under_way: view.under_way.clone(),
             created_at: output::time(view.created_ms),
             refreshed_at: view.refreshed_ms.map(output::time),
             failures: view.failures,
-            error: view.obstacle(seen).or_else(|| view.error.clone()),
+            error: view.error.clone(),
         }
     }
-}
-
-/// Columns that came to a dataset after the view was made.
-fn unknown_columns(pinned: &Table, seen: &Seen) -> Vec<String> {
-    let Some((_, Some(now))) = seen else {
-        return Vec::new();
-    };
-    let is_known = |name: &str| pinned.columns.iter().any(|column| column.name == name);
-    let new = now.columns.iter().filter(|column| !is_known(&column.name));
-    new.map(|column| column.name.clone()).collect()
 }
 
 /// Lists views.
@@ -112,11 +91,8 @@ fn unknown_columns(pinned: &Table, seen: &Seen) -> Vec<String> {
 /// # Errors
 /// What can't be reached or read.
 pub(super) async fn list(control: &Control, context: &Context) -> anyhow::Result<()> {
-    let mut shown = Vec::new();
-    for view in control.views().await? {
-        let seen = control.seen_by(&view).await?;
-        shown.push((Shown::new(&view, &seen), view));
-    }
+    let views = control.view_reports().await?;
+    let shown: Vec<(Shown, ViewReport)> = views.into_iter().map(|view| (Shown::from(&view), view)).collect();
     if context.json() {
         return output::json(&shown.iter().map(|(shown, _)| shown).collect::<Vec<_>>());
     }
@@ -144,7 +120,7 @@ fn count(ranges: &[Range<u32>]) -> u64 {
     ranges.iter().map(|range| range.len() as u64).sum()
 }
 
-fn state_of(view: &View, shown: &Shown) -> String {
+fn state_of(view: &ViewReport, shown: &Shown) -> String {
     match (view.state, &shown.error) {
         (ViewState::Active, Some(_)) => "failing".into(),
         (ViewState::Removed, _) => "being removed".into(),
@@ -157,9 +133,8 @@ fn state_of(view: &View, shown: &Shown) -> String {
 /// # Errors
 /// An unknown view; what can't be reached or read.
 pub(super) async fn run(name: &Name, control: &Control, context: &Context) -> anyhow::Result<()> {
-    let view = control.view(name).await?;
-    let seen = control.seen_by(&view).await?;
-    let shown = Shown::new(&view, &seen);
+    let view = control.view_report(name).await?;
+    let shown = Shown::from(&view);
     if context.json() {
         return output::json(&serde_json::json!({ "view": shown }));
     }
@@ -195,9 +170,9 @@ pub(super) async fn run(name: &Name, control: &Control, context: &Context) -> an
             .map(|job| ("under way", format!("job {job}"))),
     );
     pairs.extend(shown.error.clone().map(|error| ("error", error)));
-    if view.merged.is_some() {
-        let rows = output::counted(control.store().view_rows(name).await?, "row");
-        let database = control.store().database();
+    if let Some(rows) = view.rows {
+        let rows = output::counted(rows, "row");
+        let database = &view.database;
         pairs.push((
             "answer",
             format!(

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use control::Control;
 use model::processor::Query;
 use storage::Dataset;
 
-use crate::exit::usage;
+use super::{Chosen, wrong};
+use crate::{Control, Error};
 
 /// Of datasets with more blocks none are left out: reading what is known of them all would cost more than it spares.
 const MOST_BLOCKS: u32 = 200_000;
@@ -24,14 +24,14 @@ pub(super) async fn changed(
     control: &Control,
     datasets: &[Dataset],
     look: bool,
-) -> anyhow::Result<Option<String>> {
+) -> Result<Option<String>, Error> {
     let blocks = datasets.iter().map(Dataset::count).fold(0, u32::saturating_add);
     if !look || blocks > MOST_LOOKED_AT {
         return Ok(None);
     }
     for dataset in datasets {
         let range = dataset.first..dataset.blocks;
-        if let Some(why) = control.store().first_changed(dataset.id, range).await? {
+        if let Some(why) = control.store()?.first_changed(dataset.id, range).await? {
             return Ok(Some(why));
         }
     }
@@ -47,7 +47,7 @@ pub(super) async fn needed(
     runtime: &sql::Runtime,
     query: &Query,
     datasets: Vec<Dataset>,
-) -> anyhow::Result<Vec<(Dataset, Vec<Range<u32>>)>> {
+) -> Result<Chosen, Error> {
     let mut needed = Vec::with_capacity(datasets.len());
     for (number, dataset) in datasets.into_iter().enumerate() {
         let ranges = of_dataset(control, runtime, query, number, &dataset).await?;
@@ -73,10 +73,10 @@ async fn of_dataset(
     query: &Query,
     number: usize,
     dataset: &Dataset,
-) -> anyhow::Result<Vec<Range<u32>>> {
+) -> Result<Vec<Range<u32>>, Error> {
     let all = dataset.first..dataset.blocks;
     let pruner = runtime.pruner(query, number).await;
-    let Some(pruner) = pruner.map_err(|error| usage(error.to_string()))? else {
+    let Some(pruner) = pruner.map_err(wrong)? else {
         return Ok(vec![all]);
     };
     if dataset.count() > MOST_BLOCKS {
@@ -86,7 +86,7 @@ async fn of_dataset(
     let known = if columns.is_empty() {
         BTreeMap::new()
     } else {
-        control.store().stats(dataset.id, all.clone(), &columns).await?
+        control.store()?.stats(dataset.id, all.clone(), &columns).await?
     };
     Ok(pruner.needed(all, &known))
 }

@@ -1,11 +1,12 @@
 //! Files that are about to be added to a dataset: of lines, or Parquet.
 
-use anyhow::Context as _;
-use control::{Control, Source};
 use model::{Block, Codec, Content, table::Table};
 
-use super::table::sample;
-use crate::exit::usage;
+use super::{
+    table::{Said, learn, sample},
+    wrong,
+};
+use crate::{AddReport, Adding, Control, Error, Source};
 
 /// So many bytes at the beginning tell what a file is.
 const MAGIC_BYTES: u64 = 4;
@@ -29,7 +30,7 @@ pub(super) async fn split(
     sources: &[Source],
     block_size: u64,
     format: Option<&str>,
-) -> anyhow::Result<Vec<File>> {
+) -> Result<Vec<File>, Error> {
     let mut files = Vec::with_capacity(sources.len());
     for source in sources {
         let place = source.as_str();
@@ -38,7 +39,7 @@ pub(super) async fn split(
             Some(_) => None,
         };
         if parquet.is_none() && format == Some("parquet") {
-            return Err(usage(format!(
+            return Err(Error::Usage(format!(
                 "{place} is no Parquet file: it does not begin with PAR1"
             )));
         }
@@ -46,7 +47,7 @@ pub(super) async fn split(
             Some(file) => file,
             None => File {
                 place: place.to_string(),
-                blocks: control.store().split(place, block_size).await?,
+                blocks: control.store()?.split(place, block_size).await?,
                 table: None,
             },
         });
@@ -55,8 +56,8 @@ pub(super) async fn split(
 }
 
 /// The file where it is Parquet.
-async fn parquet(control: &Control, place: &str, block_size: u64) -> anyhow::Result<Option<File>> {
-    let whole = control.store().split(place, u64::MAX).await?;
+async fn parquet(control: &Control, place: &str, block_size: u64) -> Result<Option<File>, Error> {
+    let whole = control.store()?.split(place, u64::MAX).await?;
     let [whole] = &whole[..] else {
         return Ok(None);
     };
@@ -72,15 +73,42 @@ async fn parquet(control: &Control, place: &str, block_size: u64) -> anyhow::Res
     if !sql::is_parquet(&sample(control, &head, MAGIC_BYTES).await?) {
         return Ok(None);
     }
-    let hint = || format!("can't read {place} (a file of lines that begins so needs --format)");
-    let footer = engine::row_groups::footer(control.store(), whole).await;
-    let footer = footer
-        .map_err(|failure| anyhow::anyhow!(failure.message))
-        .with_context(hint)?;
-    let ranges = footer.blocks(block_size).with_context(hint)?;
+    let unreadable = |why: String| {
+        Error::Failed(format!(
+            "can't read {place} (a file of lines that begins so needs --format): {why}"
+        ))
+    };
+    let footer = engine::row_groups::footer(control.store()?, whole).await;
+    let footer = footer.map_err(|failure| unreadable(failure.message))?;
+    let ranges = footer.blocks(block_size);
+    let ranges = ranges.map_err(|error| unreadable(error.to_string()))?;
     Ok(Some(File {
         place: place.to_string(),
         blocks: ranges.into_iter().map(|range| whole.with_range(range)).collect(),
         table: Some(footer.table()),
     }))
+}
+
+/// Splits files and adds their blocks to a dataset, whose table learns what their first lines have.
+pub(crate) async fn add(control: &Control, adding: &Adding) -> Result<AddReport, Error> {
+    if let Some(format) = &adding.format {
+        sql::format(format).map_err(wrong)?;
+    }
+    let said = Said {
+        format: adding.format.clone(),
+        types: adding.types.clone(),
+    };
+    let files = split(
+        control,
+        &adding.sources,
+        adding.block_size,
+        adding.format.as_deref(),
+    )
+    .await?;
+    let learned = learn(control, &adding.dataset, &files, &said).await?;
+    let files = files.into_iter().map(|file| file.blocks).collect();
+    Ok(AddReport {
+        learned,
+        ..control.append(&adding.dataset, files).await?
+    })
 }

@@ -2,17 +2,17 @@
 
 use std::{borrow::Cow, io::Read as _};
 
-use anyhow::Context as _;
-use control::Control;
 use model::{
     Block, Name,
     table::{Column, ColumnType, Format, Table},
 };
-use serde::Serialize;
 use storage::Dataset;
 
-use super::files::File;
-use crate::{exit::usage, output};
+use super::{files::File, wrong};
+use crate::{
+    Control, Error,
+    lesson::{Lesson, Misfit, NewColumn, Unfit},
+};
 
 /// How much of a dataset is looked at to know its format.
 const SAMPLE_BYTES: u64 = 256 * 1024;
@@ -28,48 +28,6 @@ pub(super) struct Said {
     pub(super) format: Option<String>,
     /// Types of columns.
     pub(super) types: Vec<(String, ColumnType)>,
-}
-
-/// What was learned from the first lines of files, besides what was known.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Lesson {
-    /// The format, where it was not known before.
-    format: Option<String>,
-    /// Why it was chosen.
-    why: Option<String>,
-    columns: Vec<NewColumn>,
-    changed: Vec<Misfit>,
-    unfit: Vec<Unfit>,
-}
-
-/// A column that the dataset did not have.
-#[derive(Debug, Serialize)]
-struct NewColumn {
-    name: String,
-    #[serde(rename = "type")]
-    kind: ColumnType,
-    file: String,
-}
-
-/// A column of another type in a file.
-#[derive(Debug, Serialize)]
-struct Misfit {
-    file: String,
-    column: String,
-    #[serde(rename = "type")]
-    known: ColumnType,
-    found: ColumnType,
-    #[serde(skip)]
-    has_lines: bool,
-}
-
-/// A file whose first lines hardly are of the format.
-#[derive(Debug, Serialize)]
-struct Unfit {
-    file: String,
-    format: String,
-    fit: usize,
-    of: usize,
 }
 
 /// What is looked at of a file.
@@ -123,7 +81,7 @@ pub(super) async fn learn(
     name: &Name,
     files: &[File],
     said: &Said,
-) -> anyhow::Result<Lesson> {
+) -> Result<Lesson, Error> {
     let mut samples = Vec::new();
     for File { place, blocks, table } in files {
         if let Some(table) = table {
@@ -137,23 +95,26 @@ pub(super) async fn learn(
         };
         if let Some(first) = blocks.first() {
             let sample = sample(control, first, most).await;
-            let sample = sample.with_context(|| format!("can't read {place}"))?;
+            let sample = sample.map_err(|error| cant_read(place, &error))?;
             samples.push((place.as_str(), Sample::Lines(sample)));
         }
     }
     for _ in 0..TRIES {
-        let before = control.store().get(name).await?;
+        let before = control.store()?.get(name).await?;
         let Draft { table, why, lesson } = draft(control, before.as_ref(), &samples, said).await?;
         let dataset = control.dataset_or_new(name).await?;
         let Some(table) = table else {
             return Ok(lesson);
         };
-        if dataset.table.as_ref() == Some(&table) || control.store().set_table(&dataset, &table, &why).await?
+        if dataset.table.as_ref() == Some(&table)
+            || control.store()?.set_table(&dataset, &table, &why).await?
         {
             return Ok(lesson);
         }
     }
-    anyhow::bail!("others change dataset {name} all the time");
+    Err(Error::Failed(format!(
+        "others change dataset {name} all the time"
+    )))
 }
 
 async fn draft(
@@ -161,8 +122,8 @@ async fn draft(
     dataset: Option<&Dataset>,
     samples: &[(&str, Sample)],
     said: &Said,
-) -> anyhow::Result<Draft> {
-    let bad = |error: sql::Error| usage(error.to_string());
+) -> Result<Draft, Error> {
+    let bad = wrong;
     let known = dataset.filter(|dataset| dataset.blocks > 0);
     let mut lesson = Lesson::default();
     let mut table = known.and_then(|dataset| dataset.table.clone());
@@ -192,7 +153,7 @@ async fn draft(
         for (file, sample) in samples {
             let growth = sample
                 .grow(table)
-                .map_err(|error| usage(format!("{file}: {error}")))?;
+                .map_err(|error| Error::Usage(format!("{file}: {error}")))?;
             lesson.note(file, &growth);
             *table = growth.table;
         }
@@ -207,7 +168,7 @@ fn check_kinds(
     known: Option<&Dataset>,
     samples: &[(&str, Sample)],
     named: Option<&Format>,
-) -> anyhow::Result<()> {
+) -> Result<(), Error> {
     let is_parquet = |dataset: &Dataset| {
         let table = dataset.table.as_ref();
         table.is_some_and(|table| table.format == Format::Parquet)
@@ -226,7 +187,7 @@ fn check_kinds(
     };
     match other {
         None => Ok(()),
-        Some((what, parquet)) => Err(usage(format!(
+        Some((what, parquet)) => Err(Error::Usage(format!(
             "{what} is of {}, and {whose} of {}, which do not go together: add it to a dataset of its own",
             words(parquet),
             words(all)
@@ -249,7 +210,6 @@ impl Lesson {
             column: changed.name.clone(),
             known: changed.known,
             found: changed.found,
-            has_lines: growth.table.format != Format::Parquet,
         }));
         // That nothing fits is why the format was chosen, or known to whoever named it.
         if let (Some((fit, of)), None) = (growth.unfit, &self.format) {
@@ -262,66 +222,13 @@ impl Lesson {
             });
         }
     }
-
-    /// Tells people.
-    pub(super) fn tell(&self, name: &Name) {
-        if let (Some(format), Some(why)) = (&self.format, &self.why) {
-            let what = if format == "parquet" { "files" } else { "lines" };
-            let hint = if why == sql::NAMED {
-                ""
-            } else {
-                "; --format says otherwise"
-            };
-            output::note(format_args!(
-                "dataset {name}: its {what} are taken as {format} ({why}{hint})"
-            ));
-        }
-        for NewColumn {
-            name: column,
-            kind,
-            file,
-        } in &self.columns
-        {
-            output::note(format_args!(
-                "dataset {name}: a new column {column} {}, from {file}",
-                kind.name()
-            ));
-        }
-        for Misfit {
-            file,
-            column,
-            known,
-            found,
-            has_lines,
-        } in &self.changed
-        {
-            let (known, found) = (known.name(), found.name());
-            let line = if *has_lines { " and the line in _raw" } else { "" };
-            output::note(format_args!(
-                "warning: column {column} is {found} in {file} and {known} in dataset {name}: what does not fit is null, \
-                 with the reason in _error{line}; `sawmill dataset set {name} --types {column}=text` takes all"
-            ));
-        }
-        for Unfit {
-            file,
-            format,
-            fit,
-            of,
-        } in &self.unfit
-        {
-            output::note(format_args!(
-                "warning: of the first {of} lines of {file} only {fit} are {format}, as those of dataset {name}: the others \
-                 are rows with _raw and _error alone"
-            ));
-        }
-    }
 }
 
 /// How the lines of a dataset become rows: what is kept of it, else what its first lines look like, which is kept then.
 ///
 /// # Errors
 /// A dataset that is gone; a first block that can't be read.
-pub(super) async fn of(control: &Control, dataset: &Dataset) -> anyhow::Result<Table> {
+pub(crate) async fn of(control: &Control, dataset: &Dataset) -> Result<Table, Error> {
     let mut dataset = Cow::Borrowed(dataset);
     for _ in 0..TRIES {
         if let Some(table) = &dataset.table {
@@ -329,65 +236,77 @@ pub(super) async fn of(control: &Control, dataset: &Dataset) -> anyhow::Result<T
         }
         let sample = first_lines(control, &dataset).await?.unwrap_or_default();
         let detected = sql::detect(&sample);
-        let store = control.store();
+        let store = control.store()?;
         if store.set_table(&dataset, &detected.table, &detected.why).await? {
             return Ok(detected.table);
         }
         dataset = Cow::Owned(control.dataset(&dataset.name).await?);
     }
-    anyhow::bail!("others change dataset {} all the time", dataset.name);
+    Err(Error::Failed(format!(
+        "others change dataset {} all the time",
+        dataset.name
+    )))
 }
 
 /// Gives columns of a dataset other types.
 ///
 /// # Errors
 /// An unknown dataset or column; a format that fixes its types.
-pub(super) async fn retype(
+pub(crate) async fn retype(
     control: &Control,
     name: &Name,
     types: &[(String, ColumnType)],
-) -> anyhow::Result<()> {
+) -> Result<(), Error> {
     of(control, &control.dataset(name).await?).await?;
     for _ in 0..TRIES {
         let dataset = control.dataset(name).await?;
         let Some(mut table) = dataset.table.clone() else {
             continue;
         };
-        sql::retype(&mut table, types).map_err(|error| usage(error.to_string()))?;
+        sql::retype(&mut table, types).map_err(wrong)?;
         let why = dataset.table_why.as_deref().unwrap_or_default();
-        if control.store().set_table(&dataset, &table, why).await? {
+        if control.store()?.set_table(&dataset, &table, why).await? {
             return Ok(());
         }
     }
-    anyhow::bail!("others change dataset {name} all the time");
+    Err(Error::Failed(format!(
+        "others change dataset {name} all the time"
+    )))
 }
 
 /// The first bytes of a dataset; none where it is empty.
-async fn first_lines(control: &Control, dataset: &Dataset) -> anyhow::Result<Option<Vec<u8>>> {
+async fn first_lines(control: &Control, dataset: &Dataset) -> Result<Option<Vec<u8>>, Error> {
     let blocks = control
-        .store()
+        .store()?
         .blocks(dataset.id, dataset.first..dataset.blocks.min(dataset.first + 1))
         .await?;
     let Some(first) = blocks.first() else {
         return Ok(None);
     };
     let sample = sample(control, first, SAMPLE_BYTES).await;
-    let sample = sample.with_context(|| format!("can't read the first block of dataset {}", dataset.name))?;
+    let place = || format!("the first block of dataset {}", dataset.name);
+    let sample = sample.map_err(|error| cant_read(place(), &error))?;
     if sql::is_parquet(&sample) {
-        anyhow::bail!(
+        return Err(Error::Failed(format!(
             "dataset {} is of Parquet files that were split as lines: remove it and add them again",
             dataset.name
-        );
+        )));
     }
     Ok(Some(sample))
 }
 
 /// The first bytes of a block.
-pub(super) async fn sample(control: &Control, block: &Block, most: u64) -> anyhow::Result<Vec<u8>> {
-    let reader = control.store().reader(block).await?;
+pub(super) async fn sample(control: &Control, block: &Block, most: u64) -> Result<Vec<u8>, Error> {
+    let reader = control.store()?.reader(block).await?;
     let read = tokio::task::spawn_blocking(move || {
         let mut sample = Vec::new();
         reader.take(most).read_to_end(&mut sample).map(|_| sample)
     });
-    Ok(read.await??)
+    let read = read.await.map_err(|error| Error::Failed(error.to_string()))?;
+    read.map_err(|error| Error::Failed(error.to_string()))
+}
+
+/// An error that names where it was met.
+pub(super) fn cant_read(place: impl std::fmt::Display, error: &impl std::fmt::Display) -> Error {
+    Error::Failed(format!("can't read {place}: {error}"))
 }

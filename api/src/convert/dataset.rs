@@ -1,0 +1,266 @@
+//! Datasets: their tables and blocks.
+
+use model::{
+    Block, Codec, Content, Payload,
+    table::{Column, ColumnType, Format, Table},
+};
+
+use super::Malformed;
+use crate::v1::{self, block};
+
+impl From<ColumnType> for v1::ColumnType {
+    fn from(kind: ColumnType) -> Self {
+        match kind {
+            ColumnType::Text => Self::Text,
+            ColumnType::Integer => Self::Integer,
+            ColumnType::Float => Self::Float,
+            ColumnType::Boolean => Self::Boolean,
+            ColumnType::Timestamp => Self::Timestamp,
+        }
+    }
+}
+
+impl TryFrom<v1::ColumnType> for ColumnType {
+    type Error = Malformed;
+
+    fn try_from(kind: v1::ColumnType) -> Result<Self, Malformed> {
+        Ok(match kind {
+            v1::ColumnType::Unspecified => return Err(Malformed::missing("columns.type")),
+            v1::ColumnType::Text => Self::Text,
+            v1::ColumnType::Integer => Self::Integer,
+            v1::ColumnType::Float => Self::Float,
+            v1::ColumnType::Boolean => Self::Boolean,
+            v1::ColumnType::Timestamp => Self::Timestamp,
+        })
+    }
+}
+
+impl From<&Column> for v1::Column {
+    fn from(column: &Column) -> Self {
+        Self {
+            name: column.name.clone(),
+            r#type: v1::ColumnType::from(column.kind).into(),
+        }
+    }
+}
+
+impl TryFrom<v1::Column> for Column {
+    type Error = Malformed;
+
+    fn try_from(column: v1::Column) -> Result<Self, Malformed> {
+        let kind = v1::ColumnType::try_from(column.r#type);
+        Ok(Self {
+            name: column.name,
+            kind: kind
+                .map_err(|error| Malformed::new("columns.type", error))?
+                .try_into()?,
+        })
+    }
+}
+
+impl From<&Format> for v1::Format {
+    fn from(format: &Format) -> Self {
+        let (mut separator, mut pattern) = (String::new(), String::new());
+        let kind = match format {
+            Format::Access => "access",
+            Format::Json => "json",
+            Format::Logfmt => "logfmt",
+            Format::Syslog => "syslog",
+            Format::Syslog5424 => "syslog5424",
+            Format::Separated { separator: between } => {
+                separator = between.to_string();
+                "separated"
+            }
+            Format::Regex { pattern: given } => {
+                pattern.clone_from(given);
+                "regex"
+            }
+            Format::Parquet => "parquet",
+            Format::Raw => "raw",
+        };
+        Self {
+            kind: kind.into(),
+            separator,
+            pattern,
+        }
+    }
+}
+
+impl TryFrom<v1::Format> for Format {
+    type Error = Malformed;
+
+    fn try_from(format: v1::Format) -> Result<Self, Malformed> {
+        Ok(match format.kind.as_str() {
+            "access" => Self::Access,
+            "json" => Self::Json,
+            "logfmt" => Self::Logfmt,
+            "syslog" => Self::Syslog,
+            "syslog5424" => Self::Syslog5424,
+            "separated" => {
+                let mut characters = format.separator.chars();
+                match (characters.next(), characters.next()) {
+                    (Some(separator), None) => Self::Separated { separator },
+                    _ => return Err(Malformed::new("format.separator", "it is not one character")),
+                }
+            }
+            "regex" => Self::Regex {
+                pattern: format.pattern,
+            },
+            "parquet" => Self::Parquet,
+            "raw" => Self::Raw,
+            other => return Err(Malformed::new("format.kind", format!("{other:?} is none"))),
+        })
+    }
+}
+
+impl From<&Table> for v1::Table {
+    fn from(table: &Table) -> Self {
+        Self {
+            format: Some((&table.format).into()),
+            columns: table.columns.iter().map(Into::into).collect(),
+            least: table.least,
+        }
+    }
+}
+
+impl TryFrom<v1::Table> for Table {
+    type Error = Malformed;
+
+    fn try_from(table: v1::Table) -> Result<Self, Malformed> {
+        let columns = table.columns.into_iter().map(Column::try_from);
+        Ok(Self {
+            format: table
+                .format
+                .ok_or_else(|| Malformed::missing("format"))?
+                .try_into()?,
+            columns: columns.collect::<Result<_, _>>()?,
+            least: table.least,
+        })
+    }
+}
+
+fn codec_name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::None => "none",
+        Codec::Gzip => "gzip",
+        Codec::Zstd => "zstd",
+        Codec::Bzip2 => "bzip2",
+        Codec::Xz => "xz",
+    }
+}
+
+fn codec(name: &str) -> Result<Codec, Malformed> {
+    let all = [Codec::None, Codec::Gzip, Codec::Zstd, Codec::Bzip2, Codec::Xz];
+    let found = all.into_iter().find(|codec| codec_name(*codec) == name);
+    found.ok_or_else(|| Malformed::new("codec", format!("{name:?} is none")))
+}
+
+impl From<&Block> for v1::Block {
+    fn from(block: &Block) -> Self {
+        let content = match &block.content {
+            Content::Inline(payload) => block::Content::Inline(payload.0.clone().into()),
+            Content::Object {
+                url,
+                start,
+                end,
+                codec,
+                size,
+                mtime_ms,
+            } => block::Content::Object(v1::ObjectRange {
+                url: url.clone(),
+                start: *start,
+                end: *end,
+                codec: codec_name(*codec).into(),
+                size: *size,
+                mtime_ms: *mtime_ms,
+            }),
+        };
+        Self {
+            content: Some(content),
+            checksum: block.checksum.clone(),
+        }
+    }
+}
+
+impl TryFrom<v1::Block> for Block {
+    type Error = Malformed;
+
+    fn try_from(block: v1::Block) -> Result<Self, Malformed> {
+        let content = match block.content.ok_or_else(|| Malformed::missing("content"))? {
+            block::Content::Inline(bytes) => Content::Inline(Payload(bytes.into())),
+            block::Content::Object(object) => Content::Object {
+                codec: codec(&object.codec)?,
+                url: object.url,
+                start: object.start,
+                end: object.end,
+                size: object.size,
+                mtime_ms: object.mtime_ms,
+            },
+        };
+        Ok(Self {
+            content,
+            checksum: block.checksum,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_all_formats_come_back_as_they_were() {
+        let formats = [
+            Format::Access,
+            Format::Json,
+            Format::Logfmt,
+            Format::Syslog,
+            Format::Syslog5424,
+            Format::Separated { separator: '→' },
+            Format::Regex {
+                pattern: "^(.*)$".into(),
+            },
+            Format::Parquet,
+            Format::Raw,
+        ];
+        for format in formats {
+            let columns = ColumnType::ALL.map(|kind| Column {
+                name: format!("c {}", kind.name()),
+                kind,
+            });
+            let table = Table {
+                format,
+                columns: columns.into(),
+                least: Some(3),
+            };
+            assert_eq!(Table::try_from(v1::Table::from(&table)).unwrap(), table);
+        }
+        let bad = v1::Format {
+            kind: "separated".into(),
+            separator: "ab".into(),
+            pattern: String::new(),
+        };
+        assert_eq!(Format::try_from(bad).unwrap_err().field, "format.separator");
+    }
+
+    #[test]
+    fn blocks_come_back_as_they_were() {
+        for name in ["none", "gzip", "zstd", "bzip2", "xz"] {
+            let block = Block {
+                content: Content::Object {
+                    url: "file:///a".into(),
+                    start: 1,
+                    end: 2,
+                    codec: codec(name).unwrap(),
+                    size: 3,
+                    mtime_ms: -4,
+                },
+                checksum: Some("ab".into()),
+            };
+            assert_eq!(Block::try_from(v1::Block::from(&block)).unwrap(), block);
+        }
+        let inline = Block::inline(vec![0, 255]);
+        assert_eq!(Block::try_from(v1::Block::from(&inline)).unwrap(), inline);
+        assert!(codec("lzma").is_err());
+    }
+}

@@ -1,0 +1,58 @@
+//! What was learned from the first lines of files that were added.
+
+use model::table::ColumnType;
+use serde::{Deserialize, Serialize};
+
+/// What was learned from the first lines of files, besides what was known.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Lesson {
+    /// The format, where it was not known before.
+    pub format: Option<String>,
+    /// Why it was chosen.
+    pub why: Option<String>,
+    /// Columns that the dataset did not have.
+    pub columns: Vec<NewColumn>,
+    /// Columns of another type in a file.
+    pub changed: Vec<Misfit>,
+    /// Files whose first lines hardly are of the format.
+    pub unfit: Vec<Unfit>,
+}
+
+/// A column that the dataset did not have.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewColumn {
+    /// Its name.
+    pub name: String,
+    /// What it holds.
+    #[serde(rename = "type")]
+    pub kind: ColumnType,
+    /// Where it was seen.
+    pub file: String,
+}
+
+/// A column of another type in a file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Misfit {
+    /// Where it was seen.
+    pub file: String,
+    /// Its name.
+    pub column: String,
+    /// What it holds in the dataset.
+    #[serde(rename = "type")]
+    pub known: ColumnType,
+    /// What it holds in the file.
+    pub found: ColumnType,
+}
+
+/// A file whose first lines hardly are of the format.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Unfit {
+    /// Which.
+    pub file: String,
+    /// The format.
+    pub format: String,
+    /// Lines that are of it.
+    pub fit: usize,
+    /// Of so many.
+    pub of: usize,
+}

@@ -1,0 +1,32 @@
+//! Messages of `sawmill.v1` made of what is told here, and back: for the gateway, and for who asks one.
+//!
+//! Promise: what one side tells is what the other side reads. Nothing that comes is trusted: what does not fit is
+//! [`Malformed`].
+
+mod dataset;
+mod errors;
+mod job;
+mod question;
+mod registry;
+mod view;
+
+use api::Malformed;
+use model::Name;
+
+pub use dataset::{
+    added_message, adding, adding_message, changes, changes_message, dataset, dataset_message, read_added,
+    types,
+};
+pub use errors::{malformed, refused, status};
+pub use job::{attempt, attempt_message, filter, filter_message, progress, progress_message};
+pub use question::{asked, asked_message, question, question_message};
+pub use registry::{status_message, worker_message};
+pub use view::{view, view_message, view_state, view_state_message};
+
+/// A name in a message.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn name(field: &'static str, text: &str) -> Result<Name, Malformed> {
+    Name::new(text).map_err(|error| Malformed::new(field, error))
+}

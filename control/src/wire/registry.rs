@@ -1,0 +1,46 @@
+//! Who takes part.
+
+use api::v1;
+
+use crate::{Candidate, Status, Worker};
+
+/// A mill at a glance.
+pub fn status_message(status: &Status) -> v1::StatusReply {
+    v1::StatusReply {
+        leader: status.leader.as_ref().map(candidate_message),
+        standby: status.standby.iter().map(candidate_message).collect(),
+        watchers: status.watchers.iter().map(candidate_message).collect(),
+        workers: status.workers.iter().map(worker_message).collect(),
+        unowned: status.entries.unowned as u64,
+        owned: status.entries.owned as u64,
+        done: status.entries.done as u64,
+        // Texts and numbers, which JSON always takes.
+        document_json: serde_json::to_string(status).unwrap_or_default(),
+    }
+}
+
+fn candidate_message(candidate: &Candidate) -> v1::CandidateInfo {
+    v1::CandidateInfo {
+        name: candidate.name.clone(),
+        host: candidate.host.clone(),
+        pid: candidate.pid,
+        version: candidate.version.clone(),
+    }
+}
+
+/// A worker.
+pub fn worker_message(worker: &Worker) -> v1::WorkerInfo {
+    v1::WorkerInfo {
+        name: worker.name.clone(),
+        node: worker.node.clone(),
+        host: worker.host.clone(),
+        pid: worker.pid,
+        version: worker.version.clone(),
+        alive: worker.alive,
+        slots: worker.slots,
+        allow_exec: worker.allow_exec,
+        entries: worker.entries as u64,
+        cpu: worker.cpu,
+        memory_bytes: worker.memory_bytes,
+    }
+}

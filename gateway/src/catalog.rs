@@ -1,0 +1,239 @@
+//! `sawmill.v1.Catalog`: datasets, queries and views.
+
+use api::v1::{self, catalog_server::Catalog};
+use control::{Control, Question, wire};
+use model::Name;
+use pki::Peer;
+use tonic::{Code, Request, Response, Status};
+
+use crate::{
+    feed::{Answers, Feed, Feeds},
+    queue::{chunks, told},
+    refuse,
+};
+
+/// Lines of a dataset that are shown where nobody says how many, and at most.
+const HEAD_LINES: u32 = 10;
+const MOST_HEAD_LINES: u32 = 10_000;
+
+/// The service.
+pub(crate) struct Service {
+    control: Control,
+    feeds: Feeds,
+}
+
+impl Service {
+    pub(crate) fn new(control: Control, feeds: Feeds) -> Self {
+        Self { control, feeds }
+    }
+
+    /// Writes down a change that was made.
+    async fn log(&self, peer: &Peer, what: &str, subject: &Name, details: String) {
+        self.control
+            .log(&peer.to_string(), what, subject.as_str(), details)
+            .await;
+    }
+
+    /// A stream of messages that are at hand.
+    fn list<T: Send + 'static>(&self, messages: Vec<T>) -> Response<Answers<T>> {
+        Response::new(self.feeds.stream(async move |feed: Feed<T>| {
+            for message in messages {
+                feed.put(message).await?;
+            }
+            Ok(())
+        }))
+    }
+}
+
+fn named(text: &str) -> Result<Name, Status> {
+    wire::name("name", text).map_err(|error| wire::malformed(&error))
+}
+
+fn understood<T>(read: Result<T, api::Malformed>) -> Result<T, Status> {
+    read.map_err(|error| wire::malformed(&error))
+}
+
+fn question(message: Option<v1::Question>) -> Result<Question, Status> {
+    let given = message.ok_or_else(|| api::Malformed::new("question", "it is missing"));
+    understood(given.and_then(wire::question))
+}
+
+#[tonic::async_trait]
+impl Catalog for Service {
+    type ListDatasetsStream = Answers<v1::Dataset>;
+
+    async fn list_datasets(
+        &self,
+        request: Request<v1::ListDatasetsRequest>,
+    ) -> Result<Response<Self::ListDatasetsStream>, Status> {
+        refuse::look(&request)?;
+        let datasets = self.control.datasets().await.map_err(told)?;
+        Ok(self.list(datasets.iter().map(wire::dataset_message).collect()))
+    }
+
+    async fn get_dataset(
+        &self,
+        request: Request<v1::GetDatasetRequest>,
+    ) -> Result<Response<v1::Dataset>, Status> {
+        refuse::look(&request)?;
+        let request = request.get_ref();
+        let name = named(&request.name)?;
+        let dataset = match request.describe {
+            true => self.control.described(&name).await,
+            false => self.control.dataset(&name).await,
+        };
+        Ok(Response::new(wire::dataset_message(&dataset.map_err(told)?)))
+    }
+
+    type ListBlocksStream = Answers<v1::Block>;
+
+    async fn list_blocks(
+        &self,
+        request: Request<v1::ListBlocksRequest>,
+    ) -> Result<Response<Self::ListBlocksStream>, Status> {
+        refuse::look(&request)?;
+        let request = request.get_ref();
+        let dataset = self
+            .control
+            .dataset(&named(&request.dataset)?)
+            .await
+            .map_err(told)?;
+        let blocks = self.control.first_blocks(&dataset, request.limit).await;
+        Ok(self.list(blocks.map_err(told)?.iter().map(v1::Block::from).collect()))
+    }
+
+    async fn add_files(
+        &self,
+        request: Request<v1::AddFilesRequest>,
+    ) -> Result<Response<v1::AddFilesReply>, Status> {
+        let peer = refuse::change(&request)?;
+        let adding = understood(wire::adding(request.into_inner()))?;
+        let added = self.control.add_files(&adding).await.map_err(told)?;
+        let places: Vec<&str> = adding.sources.iter().map(control::Source::as_str).collect();
+        self.log(&peer, "dataset.add", &adding.dataset, places.join(" "))
+            .await;
+        Ok(Response::new(wire::added_message(&added)))
+    }
+
+    async fn set_dataset(
+        &self,
+        request: Request<v1::SetDatasetRequest>,
+    ) -> Result<Response<v1::Dataset>, Status> {
+        let peer = refuse::change(&request)?;
+        let request = request.into_inner();
+        let name = named(&request.name)?;
+        let changes = understood(wire::changes(request))?;
+        let dataset = self.control.set_dataset(&name, &changes).await.map_err(told)?;
+        self.log(&peer, "dataset.set", &name, format!("{changes:?}"))
+            .await;
+        Ok(Response::new(wire::dataset_message(&dataset)))
+    }
+
+    async fn remove_dataset(
+        &self,
+        request: Request<v1::DatasetReference>,
+    ) -> Result<Response<v1::Dataset>, Status> {
+        let peer = refuse::change(&request)?;
+        let name = named(&request.get_ref().name)?;
+        let dataset = self.control.remove_dataset(&name).await.map_err(told)?;
+        self.log(&peer, "dataset.remove", &name, dataset.id.to_string())
+            .await;
+        Ok(Response::new(wire::dataset_message(&dataset)))
+    }
+
+    type HeadStream = Answers<v1::Chunk>;
+
+    async fn head(&self, request: Request<v1::HeadRequest>) -> Result<Response<Self::HeadStream>, Status> {
+        refuse::look(&request)?;
+        let request = request.get_ref();
+        let lines = request.lines.unwrap_or(HEAD_LINES);
+        if !(1..=MOST_HEAD_LINES).contains(&lines) {
+            let why = format!("it is not within 1 to {MOST_HEAD_LINES}");
+            return Err(wire::malformed(&api::Malformed::new("lines", why)));
+        }
+        let answer = self.control.head(&named(&request.dataset)?, lines).await;
+        Ok(Response::new(chunks(&self.feeds, answer.map_err(told)?)))
+    }
+
+    async fn ask(&self, request: Request<v1::Question>) -> Result<Response<v1::Asked>, Status> {
+        refuse::change(&request)?;
+        let question = question(Some(request.into_inner()))?;
+        let asked = self.control.ask(&question).await.map_err(told)?;
+        Ok(Response::new(wire::asked_message(&asked)))
+    }
+
+    async fn explain(&self, request: Request<v1::Question>) -> Result<Response<v1::Explanation>, Status> {
+        refuse::look(&request)?;
+        let question = question(Some(request.into_inner()))?;
+        let explanation = self.control.explain(&question).await.map_err(told)?;
+        Ok(Response::new(v1::Explanation {
+            document_json: document(&explanation)?,
+        }))
+    }
+
+    async fn create_view(
+        &self,
+        request: Request<v1::CreateViewRequest>,
+    ) -> Result<Response<v1::ViewMade>, Status> {
+        let peer = refuse::change(&request)?;
+        let request = request.into_inner();
+        let name = named(&request.name)?;
+        let question = question(request.question)?;
+        let made = self.control.create_view(&name, &question, request.every_ms).await;
+        let database = made.map_err(told)?;
+        self.log(&peer, "view.create", &name, question.sql).await;
+        Ok(Response::new(v1::ViewMade { database }))
+    }
+
+    type ListViewsStream = Answers<v1::View>;
+
+    async fn list_views(
+        &self,
+        request: Request<v1::ListViewsRequest>,
+    ) -> Result<Response<Self::ListViewsStream>, Status> {
+        refuse::look(&request)?;
+        let views = self.control.view_reports().await.map_err(told)?;
+        Ok(self.list(views.iter().map(wire::view_message).collect()))
+    }
+
+    async fn get_view(&self, request: Request<v1::ViewReference>) -> Result<Response<v1::View>, Status> {
+        refuse::look(&request)?;
+        let view = self.control.view_report(&named(&request.get_ref().name)?).await;
+        Ok(Response::new(wire::view_message(&view.map_err(told)?)))
+    }
+
+    async fn set_view_state(
+        &self,
+        request: Request<v1::SetViewStateRequest>,
+    ) -> Result<Response<v1::View>, Status> {
+        let peer = refuse::change(&request)?;
+        let request = request.get_ref();
+        let (name, state) = (
+            named(&request.name)?,
+            understood(wire::view_state(request.state))?,
+        );
+        let view = self.control.set_view_state(&name, state).await.map_err(told)?;
+        self.log(&peer, "view.set", &name, state.as_str().into()).await;
+        Ok(Response::new(wire::view_message(&view)))
+    }
+
+    type ViewAnswerStream = Answers<v1::Chunk>;
+
+    async fn view_answer(
+        &self,
+        request: Request<v1::ViewReference>,
+    ) -> Result<Response<Self::ViewAnswerStream>, Status> {
+        refuse::look(&request)?;
+        let answer = self.control.view_answer(&named(&request.get_ref().name)?).await;
+        Ok(Response::new(chunks(&self.feeds, answer.map_err(told)?)))
+    }
+}
+
+/// A document that travels as JSON.
+///
+/// # Errors
+/// INTERNAL for one that JSON does not take.
+pub(crate) fn document(told: &impl serde::Serialize) -> Result<String, Status> {
+    serde_json::to_string(told)
+        .map_err(|error| api::refusal(Code::Internal, "UNREADABLE", error.to_string(), []))
+}

@@ -1,0 +1,92 @@
+//! Submitting: one job, or a stream of them.
+
+use api::v1;
+use control::{Control, wire};
+use futures::StreamExt as _;
+use model::{JobId, JobSpec, Processor};
+use pki::Peer;
+use tonic::{Code, Status, Streaming};
+
+use super::told;
+use crate::{feed::Feed, refuse};
+
+/// Jobs of a stream that are written at once, where so many are there.
+const TOGETHER: usize = 500;
+
+/// The job that is asked for, where the peer may ask for it.
+///
+/// # Errors
+/// INVALID_ARGUMENT, PERMISSION_DENIED.
+pub(super) fn spec(peer: &Peer, request: v1::SubmitRequest) -> Result<JobSpec, Status> {
+    let given = request
+        .spec
+        .ok_or_else(|| api::Malformed::new("spec", "it is missing"));
+    let spec = given.and_then(JobSpec::try_from);
+    let spec = spec.map_err(|error| wire::malformed(&error))?;
+    match &spec.processor {
+        Processor::Noop => {}
+        Processor::Command(_) => refuse::may_exec(peer)?,
+        Processor::Query(_) => {
+            return Err(api::refusal(
+                Code::InvalidArgument,
+                "NOT_PLANNED",
+                "a query is asked by sawmill.v1.Catalog/Ask, which plans it",
+                [],
+            ));
+        }
+    }
+    Ok(spec)
+}
+
+pub(super) fn reply(job: JobId) -> v1::SubmitReply {
+    v1::SubmitReply { job: job.to_string() }
+}
+
+/// Submits what comes, as much at once as is there, and acknowledges it in its order.
+pub(super) async fn stream(
+    control: Control,
+    peer: Peer,
+    requests: Streaming<v1::SubmitRequest>,
+    feed: Feed<v1::SubmitReply>,
+) -> Result<(), Status> {
+    let mut batches = requests.ready_chunks(TOGETHER);
+    while let Some(batch) = batches.next().await {
+        let (mut specs, mut refused) = (Vec::with_capacity(batch.len()), None);
+        for request in batch {
+            match request.and_then(|request| spec(&peer, request)) {
+                Ok(spec) => specs.push(spec),
+                Err(status) => {
+                    refused = Some(status);
+                    break;
+                }
+            }
+        }
+        submit(&control, specs, &feed).await?;
+        if let Some(status) = refused {
+            return Err(status);
+        }
+    }
+    Ok(())
+}
+
+/// Submits jobs together or, where one of them is refused, those before it.
+async fn submit(control: &Control, specs: Vec<JobSpec>, feed: &Feed<v1::SubmitReply>) -> Result<(), Status> {
+    match control.submit_many(specs.clone()).await {
+        Ok(ids) => {
+            for id in ids {
+                feed.put(reply(id)).await?;
+            }
+            Ok(())
+        }
+        // Some may be there; nobody knows which.
+        Err(error @ control::Error::Storage(_)) => Err(told(error)),
+        // Nothing was written.
+        Err(_) => {
+            for spec in specs {
+                let id = control.submit(spec).await.map_err(told)?;
+                feed.put(reply(id)).await?;
+            }
+            Ok(())
+        }
+    }
+}
