@@ -68,6 +68,37 @@ pub enum Error {
         /// As it was given.
         reference: String,
     },
+    /// An agent that nobody has seen.
+    #[error(
+        "no such agent: {name}{}; `sawmill agent list` shows all",
+        near.as_ref().map(|near| format!(", did you mean {near}?")).unwrap_or_default()
+    )]
+    NoSuchAgent {
+        /// Its name.
+        name: Name,
+        /// One that is there and has nearly this name.
+        near: Option<Name>,
+    },
+    /// An agent that is not away.
+    #[error("agent {name} lives: stop it before it is removed")]
+    AgentLives {
+        /// Its name.
+        name: Name,
+    },
+    /// No live worker of this name takes what agents ship.
+    #[error(
+        "no worker {reference:?} takes what agents ship; there {}",
+        match &known[..] {
+            [] => "is none".to_string(),
+            known => format!("are {}", known.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")),
+        }
+    )]
+    NoSuchWorker {
+        /// As it was given.
+        reference: String,
+        /// The nodes that do.
+        known: Vec<Name>,
+    },
     /// A job that does not exist.
     #[error(
         "no such job: {reference}; give an id, the beginning of one, or `last`; `sawmill job list` shows them"
@@ -227,6 +258,9 @@ impl Error {
             Self::NoSuchView { .. } => reason::NO_SUCH_VIEW,
             Self::ViewKeepsChanging { .. } => "CONCURRENT",
             Self::NoSuchJob { .. } => "NO_SUCH_JOB",
+            Self::NoSuchAgent { .. } => "NO_SUCH_AGENT",
+            Self::AgentLives { .. } => "AGENT_LIVES",
+            Self::NoSuchWorker { .. } => "NO_SUCH_WORKER",
             Self::AlreadyEnded { .. } => reason::ALREADY_ENDED,
             Self::NoResult { .. } => "NO_RESULT",
             Self::ResultsGone { .. } => reason::RESULTS_GONE,

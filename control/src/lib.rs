@@ -8,6 +8,7 @@
 //!
 //! Called by the command line, the harness, the bench and, for others, by the gateway; it talks to no role but that.
 
+mod agents;
 mod audit;
 mod changes;
 mod datasets;
@@ -40,6 +41,7 @@ use model::{Job, JobId};
 use remote::Remote;
 use storage::{FailureRecord, JobFilter, Pruned, Retention, Store};
 
+pub use agents::{Agent, AgentDataset, AgentLoad, AgentState, Amount};
 pub use audit::{AuditReport, JobTally};
 pub use datasets::{AddReport, Adding, Changes, Source};
 pub use doctor::{Check, Verdict, examine};

@@ -27,7 +27,7 @@ impl Control {
             .collect())
     }
 
-    async fn snapshot(&self) -> Result<Snapshot, Error> {
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot, Error> {
         let term = self.term().await?;
         let snapshot = Snapshot::take(&term).await;
         term.close().await;

@@ -20,7 +20,7 @@ pub use dataset::{
 pub use errors::{malformed, refused, status};
 pub use job::{attempt, attempt_message, filter, filter_message, progress, progress_message};
 pub use question::{asked, asked_message, question, question_message};
-pub use registry::{status_message, worker_message};
+pub use registry::{agent_message, status_message, worker_message};
 pub use view::{view, view_message, view_state, view_state_message};
 
 /// A name in a message.

@@ -45,7 +45,7 @@ impl Service {
     }
 }
 
-fn named(text: &str) -> Result<Name, Status> {
+pub(crate) fn named(text: &str) -> Result<Name, Status> {
     wire::name("name", text).map_err(|error| wire::malformed(&error))
 }
 

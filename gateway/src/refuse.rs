@@ -60,6 +60,21 @@ pub(crate) fn may_exec(peer: &Peer) -> Result<(), Status> {
     ))
 }
 
+/// Telling agents what to do is for administrators.
+///
+/// # Errors
+/// PERMISSION_DENIED.
+pub(crate) fn administer<T>(request: &Request<T>) -> Result<Peer, Status> {
+    let peer = transport::peer(request);
+    match peer.role {
+        Role::Admin => Ok(peer),
+        _ => Err(denied(
+            &peer,
+            "tell agents what to do: that takes an administrator",
+        )),
+    }
+}
+
 fn denied(peer: &Peer, what: &str) -> Status {
     api::refusal(
         Code::PermissionDenied,

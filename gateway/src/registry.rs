@@ -5,11 +5,18 @@ mod attach;
 use api::v1::{self, registry_server::Registry};
 use control::{Control, wire};
 use futures::stream::BoxStream;
+use model::Name;
+use pki::Peer;
 use storage::Store;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{catalog::document, queue::told, refuse, session::Session};
+use crate::{
+    catalog::{document, named},
+    queue::told,
+    refuse,
+    session::Session,
+};
 
 /// The service.
 pub(crate) struct Service {
@@ -38,6 +45,13 @@ impl Service {
             stop,
             sessions: TaskTracker::new(),
         }
+    }
+}
+
+impl Service {
+    async fn log(&self, peer: &Peer, what: &str, subject: &Name, details: String) {
+        let who = peer.to_string();
+        self.control.log(&who, what, subject.as_str(), details).await;
     }
 }
 
@@ -76,5 +90,57 @@ impl Registry for Service {
             clean: report.clean,
             document_json: document(&report)?,
         }))
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<v1::ListAgentsRequest>,
+    ) -> Result<Response<v1::ListAgentsReply>, Status> {
+        refuse::look(&request)?;
+        let agents = self.control.agents().await.map_err(told)?;
+        Ok(Response::new(v1::ListAgentsReply {
+            agents: agents.iter().map(wire::agent_message).collect(),
+        }))
+    }
+
+    async fn set_agent(
+        &self,
+        request: Request<v1::SetAgentRequest>,
+    ) -> Result<Response<v1::AgentInfo>, Status> {
+        let peer = refuse::administer(&request)?;
+        let request = request.into_inner();
+        let name = named(&request.name)?;
+        let mut agent = None;
+        if let Some(paused) = request.paused {
+            agent = Some(self.control.pause_agent(&name, paused).await.map_err(told)?);
+            let what = if paused { "agent.pause" } else { "agent.resume" };
+            self.log(&peer, what, &name, String::new()).await;
+        }
+        let place = match request.place {
+            Some(v1::set_agent_request::Place::Worker(worker)) => Some(Some(worker)),
+            Some(v1::set_agent_request::Place::Anywhere(true)) => Some(None),
+            Some(v1::set_agent_request::Place::Anywhere(false)) | None => None,
+        };
+        if let Some(to) = place {
+            let moved = self.control.move_agent(&name, to.as_deref()).await;
+            agent = Some(moved.map_err(told)?);
+            self.log(&peer, "agent.move", &name, to.unwrap_or_default()).await;
+        }
+        let agent = match agent {
+            Some(agent) => agent,
+            None => self.control.agent(&name).await.map_err(told)?,
+        };
+        Ok(Response::new(wire::agent_message(&agent)))
+    }
+
+    async fn remove_agent(
+        &self,
+        request: Request<v1::AgentReference>,
+    ) -> Result<Response<v1::AgentInfo>, Status> {
+        let peer = refuse::administer(&request)?;
+        let name = named(&request.get_ref().name)?;
+        let agent = self.control.remove_agent(&name).await.map_err(told)?;
+        self.log(&peer, "agent.remove", &name, String::new()).await;
+        Ok(Response::new(wire::agent_message(&agent)))
     }
 }

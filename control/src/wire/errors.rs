@@ -11,6 +11,8 @@ pub fn status(error: &Error) -> Status {
         Error::NoSuchDataset { name, .. } => ("dataset", name.to_string()),
         Error::NoLines { dataset } => ("dataset", dataset.to_string()),
         Error::NoSuchView { name, .. } | Error::ViewKeepsChanging { name } => ("view", name.to_string()),
+        Error::NoSuchAgent { name, .. } | Error::AgentLives { name } => ("agent", name.to_string()),
+        Error::NoSuchWorker { reference, .. } => ("worker", reference.clone()),
         Error::NoSuchJob { reference } => ("job", reference.clone()),
         Error::AlreadyEnded { job, .. }
         | Error::NoResult { job, .. }
@@ -34,6 +36,8 @@ fn code(error: &Error) -> Code {
         error if error.is_usage() => Code::InvalidArgument,
         error if error.is_retryable() => Code::Unavailable,
         Error::NoSuchDataset { .. } | Error::NoSuchView { .. } | Error::NoSuchJob { .. } => Code::NotFound,
+        Error::NoSuchAgent { .. } | Error::NoSuchWorker { .. } => Code::NotFound,
+        Error::AgentLives { .. } => Code::FailedPrecondition,
         Error::ResultsGone { .. } | Error::NoSuchToken { .. } => Code::NotFound,
         Error::AlreadyEnded { .. } | Error::NoResult { .. } | Error::NotEnded { .. } => {
             Code::FailedPrecondition

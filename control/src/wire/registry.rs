@@ -2,7 +2,7 @@
 
 use api::v1;
 
-use crate::{Candidate, Status, Worker};
+use crate::{Agent, Candidate, Status, Worker};
 
 /// A mill at a glance.
 pub fn status_message(status: &Status) -> v1::StatusReply {
@@ -42,5 +42,33 @@ pub fn worker_message(worker: &Worker) -> v1::WorkerInfo {
         entries: worker.entries as u64,
         cpu: worker.cpu,
         memory_bytes: worker.memory_bytes,
+    }
+}
+
+/// An agent.
+pub fn agent_message(agent: &Agent) -> v1::AgentInfo {
+    v1::AgentInfo {
+        name: agent.name.to_string(),
+        state: agent.state.as_str().to_string(),
+        paused: agent.paused,
+        worker: agent.worker.clone().unwrap_or_default(),
+        node: agent.node.clone().unwrap_or_default(),
+        host: agent.host.clone(),
+        version: agent.version.clone(),
+        protocol: agent.protocol,
+        seen_ms: agent.seen_ms,
+        report: agent.load.map(|load| v1::AgentReport {
+            lag_bytes: load.lag_bytes,
+            lag_ms: load.lag_ms,
+            spool_bytes: load.spool_bytes,
+            spool_full: load.spool_full,
+            files: load.files,
+            rate: load.rate,
+        }),
+        blocks: agent.total.blocks,
+        lines: agent.total.lines,
+        raw_bytes: agent.total.raw_bytes,
+        // Texts and numbers, which JSON always takes.
+        document_json: serde_json::to_string(agent).unwrap_or_default(),
     }
 }
