@@ -8,8 +8,9 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::{
     feed::{Answers, Feed, Feeds},
-    queue::{chunks, told},
+    queue::{MOST_LISTED, chunks, told},
     refuse,
+    room::Room,
 };
 
 /// Lines of a dataset that are shown where nobody says how many, and at most.
@@ -20,11 +21,12 @@ const MOST_HEAD_LINES: u32 = 10_000;
 pub(crate) struct Service {
     control: Control,
     feeds: Feeds,
+    room: Room,
 }
 
 impl Service {
-    pub(crate) fn new(control: Control, feeds: Feeds) -> Self {
-        Self { control, feeds }
+    pub(crate) fn new(control: Control, feeds: Feeds, room: Room) -> Self {
+        Self { control, feeds, room }
     }
 
     /// Writes down a change that was made.
@@ -98,7 +100,10 @@ impl Catalog for Service {
             .dataset(&named(&request.dataset)?)
             .await
             .map_err(told)?;
-        let blocks = self.control.first_blocks(&dataset, request.limit).await;
+        let blocks = self
+            .control
+            .first_blocks(&dataset, request.limit.min(MOST_LISTED))
+            .await;
         Ok(self.list(blocks.map_err(told)?.iter().map(v1::Block::from).collect()))
     }
 
@@ -108,6 +113,7 @@ impl Catalog for Service {
     ) -> Result<Response<v1::AddFilesReply>, Status> {
         let peer = refuse::change(&request)?;
         let adding = understood(wire::adding(request.into_inner()))?;
+        let _taken = self.room.take().await;
         let added = self.control.add_files(&adding).await.map_err(told)?;
         let places: Vec<&str> = adding.sources.iter().map(control::Source::as_str).collect();
         self.log(&peer, "dataset.add", &adding.dataset, places.join(" "))
@@ -151,13 +157,15 @@ impl Catalog for Service {
             let why = format!("it is not within 1 to {MOST_HEAD_LINES}");
             return Err(wire::malformed(&api::Malformed::new("lines", why)));
         }
+        let taken = self.room.take().await;
         let answer = self.control.head(&named(&request.dataset)?, lines).await;
-        Ok(Response::new(chunks(&self.feeds, answer.map_err(told)?)))
+        Ok(Response::new(chunks(&self.feeds, answer.map_err(told)?, taken)))
     }
 
     async fn ask(&self, request: Request<v1::Question>) -> Result<Response<v1::Asked>, Status> {
         refuse::change(&request)?;
         let question = question(Some(request.into_inner()))?;
+        let _taken = self.room.take().await;
         let asked = self.control.ask(&question).await.map_err(told)?;
         Ok(Response::new(wire::asked_message(&asked)))
     }
@@ -165,6 +173,7 @@ impl Catalog for Service {
     async fn explain(&self, request: Request<v1::Question>) -> Result<Response<v1::Explanation>, Status> {
         refuse::look(&request)?;
         let question = question(Some(request.into_inner()))?;
+        let _taken = self.room.take().await;
         let explanation = self.control.explain(&question).await.map_err(told)?;
         Ok(Response::new(v1::Explanation {
             document_json: document(&explanation)?,
@@ -179,6 +188,7 @@ impl Catalog for Service {
         let request = request.into_inner();
         let name = named(&request.name)?;
         let question = question(request.question)?;
+        let _taken = self.room.take().await;
         let made = self.control.create_view(&name, &question, request.every_ms).await;
         let database = made.map_err(told)?;
         self.log(&peer, "view.create", &name, question.sql).await;
@@ -224,8 +234,9 @@ impl Catalog for Service {
         request: Request<v1::ViewReference>,
     ) -> Result<Response<Self::ViewAnswerStream>, Status> {
         refuse::look(&request)?;
+        let taken = self.room.take().await;
         let answer = self.control.view_answer(&named(&request.get_ref().name)?).await;
-        Ok(Response::new(chunks(&self.feeds, answer.map_err(told)?)))
+        Ok(Response::new(chunks(&self.feeds, answer.map_err(told)?, taken)))
     }
 }
 

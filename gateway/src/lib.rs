@@ -15,6 +15,7 @@ mod queue;
 mod rate;
 mod refuse;
 mod registry;
+mod room;
 mod session;
 mod tokens;
 mod worker;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use feed::Feeds;
 use rate::PerIdentity;
+use room::Room;
 use session::Session;
 use tokens::Tokens;
 
@@ -156,8 +158,9 @@ impl Gateway {
             .build_v1()?;
         let feeds = Feeds::new(stop.clone(), limits.slow_reader);
         let (zookeeper, store) = (control.zookeeper()?.clone(), control.store()?.clone());
-        let queue = queue::Service::new(control.clone(), feeds.clone());
-        let catalog = catalog::Service::new(control.clone(), feeds.clone());
+        let room = Room::default();
+        let queue = queue::Service::new(control.clone(), feeds.clone(), room.clone());
+        let catalog = catalog::Service::new(control.clone(), feeds.clone(), room);
         let registry = registry::Service::new(
             control.clone(),
             session.clone(),

@@ -6,27 +6,32 @@ use api::v1::{self, queue_server::Queue};
 use control::{Control, wire};
 use futures::TryStreamExt as _;
 use model::Job;
-use storage::Progress;
+use storage::{JobFilter, Progress};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     feed::{Answers, Feed, Feeds},
     refuse,
+    room::{Room, Taken},
 };
 
 /// Most failures that are listed at once: they are told to people.
 const MOST_FAILURES: u32 = 1000;
 
+/// Jobs, blocks and the like that are listed at once at most: they are in memory until the client has taken them.
+pub(crate) const MOST_LISTED: u32 = 100_000;
+
 /// The service.
 pub(crate) struct Service {
     control: Control,
     feeds: Feeds,
+    room: Room,
 }
 
 impl Service {
-    pub(crate) fn new(control: Control, feeds: Feeds) -> Self {
-        Self { control, feeds }
+    pub(crate) fn new(control: Control, feeds: Feeds, room: Room) -> Self {
+        Self { control, feeds, room }
     }
 
     async fn job(&self, request: &v1::JobReference) -> Result<Job, Status> {
@@ -76,6 +81,10 @@ impl Queue for Service {
     ) -> Result<Response<Self::ListJobsStream>, Status> {
         refuse::look(&request)?;
         let filter = wire::filter(request.get_ref()).map_err(|error| wire::malformed(&error))?;
+        let filter = JobFilter {
+            limit: filter.limit.map(|limit| limit.min(MOST_LISTED)),
+            ..filter
+        };
         let jobs = self.control.jobs(&filter).await.map_err(told)?;
         Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {
             for job in &jobs {
@@ -118,8 +127,9 @@ impl Queue for Service {
         let request = request.into_inner();
         let job = self.control.job(&request.reference).await.map_err(told)?;
         if request.answer && is_refresh(&job) {
+            let taken = self.room.take().await;
             let answer = self.control.answer(&job).await.map_err(told)?;
-            return Ok(Response::new(chunks(&self.feeds, answer)));
+            return Ok(Response::new(chunks(&self.feeds, answer, taken)));
         }
         let mut output = self.control.output(&job).await.map_err(told)?;
         Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {
@@ -212,7 +222,11 @@ async fn put_chunks(feed: &Feed<v1::Chunk>, mut bytes: bytes::Bytes) -> Result<(
     Ok(())
 }
 
-/// What is in memory, as a stream.
-pub(crate) fn chunks(feeds: &Feeds, bytes: Vec<u8>) -> Answers<v1::Chunk> {
-    feeds.stream(async move |feed: Feed<_>| put_chunks(&feed, bytes.into()).await)
+/// What is in memory, as a stream; the place that it takes is free again when all of it is taken.
+pub(crate) fn chunks(feeds: &Feeds, bytes: Vec<u8>, taken: Taken) -> Answers<v1::Chunk> {
+    feeds.stream(async move |feed: Feed<_>| {
+        let put = put_chunks(&feed, bytes.into()).await;
+        drop(taken);
+        put
+    })
 }

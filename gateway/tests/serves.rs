@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use api::{
     transport::{self, Security},
-    v1::{self, queue_client::QueueClient},
+    v1::{self, JobReference, catalog_client::CatalogClient, job_spec::Processor, queue_client::QueueClient},
 };
 use control::Control;
 use futures::{StreamExt as _, stream};
 use gateway::{Config, Gateway, Limits, Parts};
+use model::Name;
+use pki::{Peer, Rights, Role};
 use testkit::{Space, wait};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, transport::Channel};
+use tonic::{Code, Request, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -26,7 +28,8 @@ const SOON: Duration = Duration::from_secs(30);
 
 struct Served {
     _space: Space,
-    _files: tempfile::TempDir,
+    files: tempfile::TempDir,
+    control: Control,
     channel: Channel,
     stop: CancellationToken,
     running: JoinHandle<Result<(), gateway::Error>>,
@@ -55,11 +58,15 @@ async fn serve(limits: Limits) -> Served {
     let gateway = Gateway::bind(config).await.unwrap();
     let channel = gateway.address();
     let stop = CancellationToken::new();
-    let running = tokio::spawn(gateway.run(Parts { control }, stop.clone()));
+    let parts = Parts {
+        control: control.clone(),
+    };
+    let running = tokio::spawn(gateway.run(parts, stop.clone()));
     let channel = transport::connect(&channel, &Security::Plain).await.unwrap();
     Served {
         _space: space,
-        _files: files,
+        files,
+        control,
         channel,
         stop,
         running,
@@ -125,5 +132,214 @@ async fn who_asks_too_often_is_refused_with_a_reason() {
     assert_eq!(codes[0].code(), Code::NotFound);
     assert_eq!(codes[3].code(), Code::ResourceExhausted);
     assert_eq!(api::reason(&codes[3]).as_deref(), Some("TOO_MANY_REQUESTS"));
+    served.stop().await;
+}
+
+impl Served {
+    fn queue(&self) -> QueueClient<Channel> {
+        QueueClient::new(self.channel.clone())
+    }
+
+    fn catalog(&self) -> CatalogClient<Channel> {
+        CatalogClient::new(self.channel.clone())
+    }
+
+    /// A file of two lines.
+    fn file(&self) -> String {
+        let path = self.files.path().join("log");
+        std::fs::write(&path, "a\nb\n").unwrap();
+        path.display().to_string()
+    }
+
+    /// `authorization` of a user with these rights.
+    async fn token(&self, name: &str, rights: Rights) -> String {
+        let peer = Peer {
+            role: Role::User,
+            name: Name::new(name).unwrap(),
+            rights,
+        };
+        let day = Duration::from_secs(24 * 3600);
+        let (token, _) = self.control.create_token(&peer, day, "test").await.unwrap();
+        format!("Bearer {}", token.expose())
+    }
+}
+
+fn adding(dataset: &str, place: String) -> v1::AddFilesRequest {
+    v1::AddFilesRequest {
+        dataset: dataset.into(),
+        places: vec![place],
+        ..Default::default()
+    }
+}
+
+fn over(dataset: &str, processor: Processor) -> v1::SubmitRequest {
+    v1::SubmitRequest {
+        spec: Some(v1::JobSpec {
+            dataset: dataset.into(),
+            processor: Some(processor),
+            ..Default::default()
+        }),
+    }
+}
+
+fn noop() -> Processor {
+    Processor::Noop(v1::Noop {})
+}
+
+fn command() -> Processor {
+    Processor::Command(v1::Command {
+        map: "wc -l".into(),
+        ..Default::default()
+    })
+}
+
+fn of(reference: &str) -> JobReference {
+    JobReference {
+        reference: reference.into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_of_a_stream_are_acknowledged_in_order_up_to_the_first_that_is_refused() {
+    let served = serve(Limits::default()).await;
+    served
+        .catalog()
+        .add_files(adding("log", served.file()))
+        .await
+        .unwrap();
+    let wrong = over("nothing", noop());
+    let mut asked: Vec<_> = (0..700).map(|_| over("log", noop())).collect();
+    asked.push(wrong);
+    asked.push(over("log", noop()));
+    let acknowledged = served.queue().submit_stream(stream::iter(asked)).await.unwrap();
+    let acknowledged: Vec<_> = acknowledged.into_inner().collect().await;
+    let (last, jobs) = acknowledged.split_last().unwrap();
+    let refused = last.as_ref().unwrap_err();
+    assert_eq!(api::reason(refused).as_deref(), Some("NO_SUCH_DATASET"));
+    let ids: Vec<String> = jobs.iter().map(|job| job.as_ref().unwrap().job.clone()).collect();
+    assert_eq!(ids.len(), 700);
+    assert!(ids.is_sorted(), "later jobs have later ids");
+    let list = v1::ListJobsRequest {
+        limit: Some(u32::MAX),
+        ..Default::default()
+    };
+    let listed = served.queue().list_jobs(list).await.unwrap().into_inner();
+    assert_eq!(listed.count().await, 700, "what followed was not submitted");
+
+    // A job is watched from where it stands.
+    let mut watched = served.queue().watch_job(of("last")).await.unwrap().into_inner();
+    let progress = watched.next().await.unwrap().unwrap();
+    assert_eq!(progress.state(), v1::JobState::Pending);
+    assert_eq!(progress.subtasks, 1);
+    let no_output = v1::JobOutputRequest {
+        reference: "last".into(),
+        answer: false,
+    };
+    let refused = served.queue().job_output(no_output).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), api::reason(&refused).as_deref()),
+        (Code::FailedPrecondition, Some("NO_RESULT"))
+    );
+    served.stop().await;
+    let told = loop {
+        match watched.next().await {
+            Some(Ok(_)) => {}
+            Some(Err(status)) => break Some(status),
+            None => break None,
+        }
+    };
+    assert!(told.is_some(), "a stream that ends with its gateway says so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_are_asked_for_by_every_method() {
+    let served = serve(Limits::default()).await;
+    served
+        .catalog()
+        .add_files(adding("log", served.file()))
+        .await
+        .unwrap();
+    let queues = Rights {
+        queues: vec!["default".into()],
+        ..Rights::default()
+    };
+    let exec = Rights {
+        may_exec: true,
+        ..queues.clone()
+    };
+    // Whether it may look, submit, submit a command, change a dataset.
+    for (name, rights, may) in [
+        ("looker", Rights::default(), [true, false, false, false]),
+        ("user", queues, [true, true, false, true]),
+        ("runner", exec, [true, true, true, true]),
+    ] {
+        let token = served.token(name, rights).await;
+        let add = |mut request: Request<()>| {
+            request
+                .metadata_mut()
+                .insert("authorization", token.parse().unwrap());
+            Ok(request)
+        };
+        let mut queue = QueueClient::with_interceptor(served.channel.clone(), add);
+        let mut catalog = CatalogClient::with_interceptor(served.channel.clone(), add);
+        let listed = queue.list_jobs(v1::ListJobsRequest::default()).await.map(drop);
+        let submitted = queue.submit(over("log", noop())).await.map(drop);
+        let ran = queue.submit(over("log", command())).await.map(drop);
+        let changed = catalog.add_files(adding("log", served.file())).await.map(drop);
+        for (result, may) in [listed, submitted, ran, changed].into_iter().zip(may) {
+            match result {
+                Ok(()) => assert!(may, "{name}"),
+                Err(refused) => {
+                    assert!(!may, "{name}: {refused}");
+                    assert_eq!(refused.code(), Code::PermissionDenied, "{name}");
+                }
+            }
+        }
+    }
+    let filter = storage::ChangeFilter {
+        limit: 100,
+        ..Default::default()
+    };
+    let changes = served.control.changes(&filter).await.unwrap();
+    let by_user = changes.iter().find(|change| change.who == "user user").unwrap();
+    assert_eq!(
+        (by_user.what.as_str(), by_user.subject.as_str()),
+        ("dataset.add", "log")
+    );
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_named_and_nothing_is_believed() {
+    let served = serve(Limits::default()).await;
+    let (mut queue, mut catalog) = (served.queue(), served.catalog());
+    let relative = catalog
+        .add_files(adding("log", "../etc/passwd".into()))
+        .await
+        .unwrap_err();
+    let named = catalog
+        .add_files(adding("a/b", "/var/log/x".into()))
+        .await
+        .unwrap_err();
+    let empty = queue.submit(v1::SubmitRequest::default()).await.unwrap_err();
+    let none = queue
+        .submit(v1::SubmitRequest {
+            spec: Some(v1::JobSpec::default()),
+        })
+        .await
+        .unwrap_err();
+    let query = Processor::Query(v1::Query {
+        document_json: "{".repeat(1000),
+        ..Default::default()
+    });
+    let query = queue.submit(over("log", query)).await.unwrap_err();
+    for refused in [relative, named, empty, none, query] {
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert_eq!(api::reason(&refused).as_deref(), Some("MALFORMED"), "{refused}");
+    }
+    let long = queue.get_job(of(&"x".repeat(5 << 20))).await.unwrap_err();
+    assert_eq!(long.code(), Code::OutOfRange, "{long}");
+    let missing = queue.get_job(of("nothing")).await.unwrap_err();
+    assert_eq!(api::reason(&missing).as_deref(), Some("NO_SUCH_JOB"));
     served.stop().await;
 }

@@ -226,6 +226,9 @@ impl Told<'_> {
                 "  export SAWMILL_ZOOKEEPER='{zookeeper}' SAWMILL_MONGODB='{mongodb}'"
             ))?;
         }
+        output::line(format_args!(
+            "  export SAWMILL_SERVER='{server}'  # or so: by the gateway, without the stores"
+        ))?;
         output::line(NEXT)
     }
 }
