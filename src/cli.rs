@@ -85,6 +85,10 @@ enum Command {
     Watcher,
     /// Make the three roots in ZooKeeper and the indexes in MongoDB; harmless when they are there
     Init,
+    /// Follow log files on this machine as they grow, and ship their lines to a worker
+    Agent(Box<commands::agent::AgentArgs>),
+    /// Ship files once, and know when they are safe
+    Ship(Box<commands::ship::ShipArgs>),
     /// Name log files, so that jobs can run over them
     #[command(subcommand)]
     Dataset(commands::dataset::Command),
@@ -210,9 +214,9 @@ impl Cli {
         };
         add("zookeeper", "--zookeeper", zookeeper);
         add("mongodb", "--mongodb", mongodb);
+        add("server", "--server", server);
         add("store", "--store", store);
         add("identity", "--identity", identity);
-        add("server", "--server", server);
         match &self.command {
             Command::Dev(args) => {
                 add("slots", "--slots", &args.slots);
@@ -234,6 +238,8 @@ impl Cli {
                     &args.allow_exec.then(|| "true".to_string()),
                 );
             }
+            Command::Agent(args) => add("zone", "--zone", args.zone()),
+            Command::Ship(args) => add("zone", "--zone", args.zone()),
             _ => {}
         }
         flags
@@ -242,7 +248,11 @@ impl Cli {
     fn is_role(&self) -> bool {
         matches!(
             self.command,
-            Command::Dev(_) | Command::Dispatcher(_) | Command::Compute(_) | Command::Watcher
+            Command::Agent(_)
+                | Command::Dev(_)
+                | Command::Dispatcher(_)
+                | Command::Compute(_)
+                | Command::Watcher
         )
     }
 }
@@ -303,6 +313,7 @@ pub(crate) fn told(error: &anyhow::Error) -> String {
             || cause.is::<storage::Error>()
             || cause.is::<coordination::Error>()
             || cause.is::<servers::Error>()
+            || cause.is::<agent::Error>()
             || cause.is::<api::transport::Error>()
             || cause.is::<pki::Error>()
             || cause.is::<config::Error>();
@@ -339,6 +350,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dispatcher(_) => commands::dispatcher::run(&context).await?,
         Command::Compute(_) => commands::compute::run(&context).await?,
         Command::Watcher => commands::watcher::run(&context).await?,
+        Command::Agent(args) => commands::agent::run(*args, &context).await?,
+        Command::Ship(args) => commands::ship::run(*args, &context).await?,
         Command::Init => commands::init::run(&context).await?,
         Command::Dataset(command) => commands::dataset::run(command, &context).await?,
         Command::Run(args) => commands::run::run(args, &context).await?,

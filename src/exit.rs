@@ -47,6 +47,9 @@ impl Exit {
                     Some(gateway::Error::Transport(error)) if error.is_usage()
                 )
                 || cause
+                    .downcast_ref::<agent::Error>()
+                    .is_some_and(agent::Error::is_usage)
+                || cause
                     .downcast_ref::<pki::Error>()
                     .is_some_and(pki::Error::is_usage)
                 || matches!(cause.downcast_ref(), Some(coordination::Error::BadAddress { .. }))

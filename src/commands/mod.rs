@@ -1,5 +1,6 @@
 //! One file per command; each has its `Args` and a `run`.
 
+pub mod agent;
 pub mod audit;
 pub mod bench;
 pub mod completions;
@@ -17,6 +18,7 @@ mod prompt;
 #[cfg(feature = "sql")]
 pub mod query;
 pub mod run;
+pub mod ship;
 pub mod status;
 pub mod task;
 pub mod token;

@@ -1,0 +1,169 @@
+//! Files that are shipped once, as they are: which of them are done.
+
+use std::path::PathBuf;
+
+use super::{Follower, Now, after::is_registered_whole};
+use crate::{content::End, paths::Found, service::Mode, stream::Stream};
+
+/// A file that is shipped once.
+#[derive(Clone, Debug)]
+pub(super) struct File {
+    /// As stored.
+    size: u64,
+    stream: Option<u64>,
+    /// Where its stream was when it was found.
+    begun: u64,
+}
+
+/// How far files are that are shipped once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) files: u64,
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+    /// Bytes of lines to ship, as far as is known.
+    pub(crate) bytes: u64,
+    /// Bytes of lines that are registered.
+    pub(crate) registered_bytes: u64,
+}
+
+/// What became of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// All of its blocks are acknowledged and were read back.
+    Shipped {
+        /// Bytes of lines that were shipped now.
+        bytes: u64,
+    },
+    /// All of it was shipped before.
+    Already,
+    /// It stays.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Follower {
+    pub(crate) fn is_once(&self) -> bool {
+        self.once
+    }
+
+    /// Whether files are shipped that were shipped before.
+    pub(crate) fn raise_again(&mut self, mode: &Mode) {
+        self.again = matches!(mode, Mode::Once { again: true });
+    }
+
+    /// Takes down which streams the files are; looks again at once for those that wait for others.
+    pub(super) fn note_once(&mut self, found: &[Found], now: Now) {
+        let mut waits = false;
+        for found in found {
+            let file = self.shipped_once.entry(found.path.clone()).or_insert(File {
+                size: found.metadata.len(),
+                stream: None,
+                begun: 0,
+            });
+            if file.stream.is_none()
+                && let Some(number) = self.by_key.get(&found.key)
+            {
+                file.stream = Some(*number);
+                file.begun = self.streams.get(number).map_or(0, |stream| stream.offset);
+            }
+            waits |= file.stream.is_none() && file.size > 0 && self.paths.why(&found.path).is_none();
+        }
+        // What is followed needs no second stream.
+        self.again = self.again && waits;
+        if waits {
+            self.next_scan = now.at;
+        }
+    }
+
+    /// Whether all files are read as far as they can be.
+    pub(crate) fn is_read(&self) -> bool {
+        self.shipped_once.iter().all(|(path, file)| {
+            let stream = file.stream.and_then(|number| self.streams.get(&number));
+            let stopped = stream.and_then(|stream| stream.file.as_ref());
+            match stopped {
+                Some(file) => file.end != End::More && (file.rest == 0 || file.end != End::Here),
+                None => file.size == 0 || self.paths.why(path).is_some() || stream.is_some(),
+            }
+        })
+    }
+
+    /// How far the files are.
+    pub(super) fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        for (path, file) in &self.shipped_once {
+            tally.files += 1;
+            if let Some(stream) = file.stream.and_then(|number| self.streams.get(&number)) {
+                let is_compressed = stream.file.as_ref().is_some_and(|file| file.is_compressed);
+                let end = if is_compressed {
+                    stream.offset
+                } else {
+                    file.size.max(stream.offset)
+                };
+                tally.bytes += end - file.begun;
+                tally.registered_bytes += stream.registered_offset().saturating_sub(file.begun);
+            }
+            match self.fate(path, file) {
+                Some(Fate::Failed { .. }) => tally.failed += 1,
+                Some(_) => tally.done += 1,
+                None => {}
+            }
+        }
+        tally
+    }
+
+    /// What became of each file, when all is over; files that are shipped whole are removed or moved where that is asked for.
+    pub(crate) fn fates(&mut self, why_not: &str, now: Now) -> Vec<(PathBuf, Fate)> {
+        let files: Vec<_> = self.shipped_once.clone().into_iter().collect();
+        let mut fates = Vec::with_capacity(files.len());
+        for (path, file) in files {
+            let mut fate = self.fate(&path, &file).unwrap_or_else(|| Fate::Failed {
+                why: why_not.to_string(),
+            });
+            let whole = file
+                .stream
+                .filter(|number| self.streams.get(number).is_some_and(is_registered_whole));
+            if let (Some(number), Fate::Shipped { .. } | Fate::Already) = (whole, &fate)
+                && !self.settle(number, now)
+            {
+                let why = self
+                    .paths
+                    .why(&path)
+                    .unwrap_or("it has changed since it was shipped");
+                fate = Fate::Failed {
+                    why: format!("shipped, but it stays: {why}"),
+                };
+            }
+            fates.push((path, fate));
+        }
+        fates
+    }
+
+    fn fate(&self, path: &std::path::Path, file: &File) -> Option<Fate> {
+        let stream = file.stream.and_then(|number| self.streams.get(&number));
+        let Some(stream) = stream else {
+            let told = self
+                .paths
+                .why(path)
+                .map(|why| Fate::Failed { why: why.to_string() });
+            return told.or((file.size == 0).then_some(Fate::Shipped { bytes: 0 }));
+        };
+        let why = match stream.file.as_ref().map(|file| &file.end) {
+            Some(End::Midst) => Some("it ends in the midst of compressed data".to_string()),
+            Some(End::Broken(why)) => Some(why.clone()),
+            _ => None,
+        };
+        if let Some(why) = why {
+            return Some(Fate::Failed { why });
+        }
+        let is_copy = |stream: &Stream| stream.registered.is_none() && stream.is_at_end();
+        if stream.offset == file.begun && file.begun > 0 && (is_registered_whole(stream) || is_copy(stream)) {
+            return Some(Fate::Already);
+        }
+        is_registered_whole(stream).then_some(Fate::Shipped {
+            bytes: stream.offset - file.begun,
+        })
+    }
+}

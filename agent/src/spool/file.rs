@@ -1,0 +1,129 @@
+//! One block on disk: a line of JSON that describes it, a line with the BLAKE3 of that, the data.
+
+use std::{
+    fs::File,
+    io::{self, BufRead as _, BufReader, Read as _},
+    path::Path,
+};
+
+use model::Name;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    block::{CutBlock, Position},
+    disk::Disk,
+    object::Object,
+    state::FORMAT,
+};
+
+/// Longest header, in bytes: more than the most runs of a block can need.
+const HEADER_BYTES: u64 = 32 << 20;
+const ENDING: &str = "block";
+
+/// What is known of a block without its data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Header {
+    v: u32,
+    pub(crate) dataset: Name,
+    pub(crate) sequence: u64,
+    pub(crate) stored_bytes: u64,
+    pub(crate) raw_bytes: u64,
+    pub(crate) lines: u64,
+    stored_checksum: String,
+    raw_checksum: String,
+    /// When its first line was read, in milliseconds since 1970 UTC.
+    pub(crate) read_ms: i64,
+    /// Where its files are behind it.
+    pub(crate) positions: Vec<Position>,
+}
+
+impl Header {
+    pub(super) fn new(block: &CutBlock, object: &Object, sequence: u64) -> Self {
+        Self {
+            v: FORMAT,
+            dataset: block.dataset.clone(),
+            sequence,
+            stored_bytes: object.data.len() as u64,
+            raw_bytes: block.raw.len() as u64,
+            lines: block.lines,
+            stored_checksum: object.stored_checksum.to_hex().to_string(),
+            raw_checksum: object.raw_checksum.to_hex().to_string(),
+            read_ms: block.read_ms,
+            positions: block.positions.clone(),
+        }
+    }
+
+    /// BLAKE3 of the data and of the lines.
+    pub(crate) fn checksums(&self) -> [Vec<u8>; 2] {
+        [&self.stored_checksum, &self.raw_checksum].map(|text| {
+            blake3::Hash::from_hex(text).map_or_else(|_| Vec::new(), |hash| hash.as_bytes().to_vec())
+        })
+    }
+}
+
+pub(super) fn name(sequence: u64) -> String {
+    format!("{sequence:012}.{ENDING}")
+}
+
+/// The number of the block in a file of this name.
+pub(super) fn sequence(path: &Path) -> Option<u64> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_suffix(ENDING)?.strip_suffix('.')?.parse().ok()
+}
+
+pub(super) fn write(disk: &Disk, path: &Path, header: &Header, data: &[u8]) -> io::Result<()> {
+    let mut json = serde_json::to_vec(header)?;
+    let checksum = format!("\n{}\n", blake3::hash(&json).to_hex());
+    json.extend_from_slice(checksum.as_bytes());
+    disk.put(path, &[&json, data])
+}
+
+/// The header of a file, if file and header are whole; `all` compares the data with its checksum too.
+pub(super) fn header(path: &Path, dataset: &Name, sequence: u64, all: bool) -> Result<Header, String> {
+    let told = |error: io::Error| error.to_string();
+    let file = File::open(path).map_err(told)?;
+    let length = file.metadata().map_err(told)?.len();
+    let mut reader = BufReader::new(file);
+    let (header, header_length) = read_header(&mut reader).map_err(told)?;
+    if header.v > FORMAT {
+        return Err(format!("format {} is newer than {FORMAT}", header.v));
+    }
+    if (&header.dataset, header.sequence) != (dataset, sequence) {
+        return Err("it is not the block that its name says".to_string());
+    }
+    if header_length + header.stored_bytes != length {
+        return Err("it is not as long as it says".to_string());
+    }
+    if all {
+        let mut hasher = blake3::Hasher::new();
+        io::copy(&mut reader, &mut hasher).map_err(told)?;
+        if hasher.finalize().to_hex().as_str() != header.stored_checksum {
+            return Err("its data is not what its checksum says".to_string());
+        }
+    }
+    Ok(header)
+}
+
+fn read_header(reader: &mut BufReader<File>) -> io::Result<(Header, u64)> {
+    let bad = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_string());
+    let mut json = Vec::new();
+    reader.by_ref().take(HEADER_BYTES).read_until(b'\n', &mut json)?;
+    let mut checksum = Vec::new();
+    reader.by_ref().take(65).read_until(b'\n', &mut checksum)?;
+    let length = (json.len() + checksum.len()) as u64;
+    json.pop();
+    if checksum.strip_suffix(b"\n") != Some(blake3::hash(&json).to_hex().as_bytes()) {
+        return Err(bad("its header is not what its checksum says"));
+    }
+    let header = serde_json::from_slice(&json).map_err(|error| bad(&error.to_string()))?;
+    Ok((header, length))
+}
+
+/// The data of the block in a file.
+pub(super) fn data(path: &Path, header: &Header) -> io::Result<Vec<u8>> {
+    let mut reader = BufReader::new(File::open(path)?);
+    read_header(&mut reader)?;
+    let mut data = Vec::with_capacity(usize::try_from(header.stored_bytes).unwrap_or_default());
+    reader.take(header.stored_bytes).read_to_end(&mut data)?;
+    Ok(data)
+}

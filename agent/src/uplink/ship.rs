@@ -1,0 +1,326 @@
+//! Sending blocks to a worker.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use api::{
+    transport,
+    v1::{
+        AgentHello, BlockHeader, BlockRefusal, LeaveReason, ShipHello, ShipReply, ShipRequest, Welcome,
+        WorkerOffer, ingest_client::IngestClient, ship_reply, ship_request,
+    },
+};
+use model::Name;
+use tokio::{
+    sync::mpsc,
+    time::{interval, sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::bytes::Bytes;
+use tonic::Streaming;
+use tracing::{error, info, warn};
+
+use super::{
+    Over, Rate, Uplink,
+    lanes::{CORRUPT_TRIES, Consequence, Lanes},
+};
+use crate::spool::Header;
+
+/// Bytes of a message: small enough that others share the connection.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Messages between this task and the connection.
+const QUEUE: usize = 8;
+/// Longest wait without looking whether an answer is due.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A stream to a worker that has taken this agent.
+pub(super) struct Shipping {
+    worker: u64,
+    requests: mpsc::Sender<ShipRequest>,
+    replies: Streaming<ShipReply>,
+    window: u64,
+    lanes: Lanes,
+    begin: Instant,
+    /// What of a block is not sent yet.
+    outbox: VecDeque<ShipRequest>,
+}
+
+impl Shipping {
+    fn now(&self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    fn lost(&self, why: impl Into<String>) -> Over {
+        Over::Worker {
+            worker: self.worker,
+            why: format!("worker {}: {}", self.worker, why.into()),
+        }
+    }
+}
+
+impl Uplink {
+    /// Goes to the worker that was offered, and learns what it has.
+    pub(super) async fn welcome(&self, hello: &AgentHello, offer: &WorkerOffer) -> Result<Shipping, Over> {
+        let timing = &self.config.timing;
+        let worker = offer.worker;
+        let failed = |why: String| Over::Worker {
+            worker,
+            why: format!("worker {worker} ({}) at {}: {why}", offer.node, offer.endpoint),
+        };
+        let late = |_| failed(format!("no answer within {:?}", timing.connect));
+        let connecting = transport::connect(&offer.endpoint, &self.config.security);
+        let channel = timeout(timing.connect, connecting)
+            .await
+            .map_err(late)?
+            .map_err(|error| failed(error.to_string()))?;
+        let (requests, outgoing) = mpsc::channel(QUEUE);
+        let hello = ShipHello {
+            agent: Some(hello.clone()),
+            worker,
+            once: self.once,
+        };
+        // The queue is empty.
+        requests
+            .try_send(request(ship_request::Message::Hello(hello)))
+            .unwrap_or_default();
+        let mut client = IngestClient::new(channel);
+        let opening = async {
+            let mut replies = client.ship(ReceiverStream::new(outgoing)).await?.into_inner();
+            let first = replies.message().await?;
+            Ok::<_, tonic::Status>((replies, first.and_then(|reply| reply.message)))
+        };
+        let opened = timeout(timing.connect, opening).await.map_err(late)?;
+        let (replies, first) = opened.map_err(|status| failed(transport::why(&status)))?;
+        match first {
+            Some(ship_reply::Message::Welcome(welcome)) => {
+                info!(worker, node = welcome.node, "ships");
+                self.take_over(&welcome).map_err(Over::Fatal)?;
+                Ok(Shipping {
+                    worker,
+                    requests,
+                    replies,
+                    window: welcome.window,
+                    lanes: Lanes::default(),
+                    begin: Instant::now(),
+                    outbox: VecDeque::new(),
+                })
+            }
+            Some(ship_reply::Message::Leave(leave)) => Err(Over::Left {
+                worker,
+                why: leave.why(),
+            }),
+            _ => Err(failed("it did not say welcome".to_string())),
+        }
+    }
+
+    /// Lets go of what the mill has already.
+    fn take_over(&self, welcome: &Welcome) -> Result<(), crate::Error> {
+        for registered in &welcome.registered {
+            // Another agent of this instance may have shipped to others; a name that is none is nobody's.
+            if let Ok(dataset) = Name::new(registered.dataset.as_str()) {
+                let bytes = self.shared.spool.acknowledge(&dataset, registered.sequence)?;
+                self.shared.registered(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends and listens until it is over.
+    pub(super) async fn ship(&self, mut shipping: Shipping) -> Over {
+        let timing = &self.config.timing;
+        let mut rate = Rate::new(&self.shared);
+        let mut reports = interval(timing.report.max(Duration::from_millis(1)));
+        let requests = shipping.requests.clone();
+        loop {
+            if shipping.outbox.is_empty()
+                && let Err(over) = self.fill(&mut shipping).await
+            {
+                return over;
+            }
+            if shipping.lanes.longest_wait(shipping.now()) > timing.answer {
+                return shipping.lost(format!("no answer to a block within {:?}", timing.answer));
+            }
+            let resume = shipping.lanes.next_resume(shipping.now());
+            let pause = resume.map_or(LOOK_EVERY, |at| at.saturating_sub(shipping.now()).min(LOOK_EVERY));
+            tokio::select! {
+                reply = shipping.replies.message() => match reply {
+                    Ok(Some(reply)) => if let Err(over) = self.answered(&mut shipping, reply) {
+                        return over;
+                    },
+                    Ok(None) => return shipping.lost("it ended the stream"),
+                    Err(status) => return shipping.lost(transport::why(&status)),
+                },
+                permit = requests.reserve(), if !shipping.outbox.is_empty() => match permit {
+                    Ok(permit) => if let Some(next) = shipping.outbox.pop_front() {
+                        permit.send(next);
+                    },
+                    Err(_) => return shipping.lost("the stream is closed"),
+                },
+                _ = reports.tick() => {
+                    let report = rate.report(&self.shared, timing.report.as_secs_f64());
+                    // Between the chunks of a block there may be others.
+                    requests.try_send(request(ship_request::Message::Report(report))).unwrap_or_default();
+                }
+                () = self.shared.spool.filled(), if shipping.outbox.is_empty() => {}
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Puts the next block into the outbox, where there is one and the window has room for it.
+    async fn fill(&self, shipping: &mut Shipping) -> Result<(), Over> {
+        if self.shared.is_paused() {
+            return Ok(());
+        }
+        for dataset in self.shared.spool.datasets() {
+            let Some(cursor) = shipping.lanes.cursor(&dataset, shipping.now()) else {
+                continue;
+            };
+            let Some(header) = self.shared.spool.next(&dataset, cursor) else {
+                continue;
+            };
+            let in_flight = shipping.lanes.in_flight_bytes();
+            if in_flight > 0 && in_flight + header.stored_bytes > shipping.window {
+                continue;
+            }
+            let (spool, wanted) = (Arc::clone(&self.shared.spool), Arc::clone(&header));
+            let read = tokio::task::spawn_blocking(move || spool.data(&wanted)).await;
+            let data = match read {
+                Ok(Ok(data)) => Bytes::from(data),
+                // Acknowledged meanwhile, or a disk that fails: looked at again with the next turn.
+                Ok(Err(error)) => {
+                    warn!(
+                        dataset = dataset.as_str(),
+                        sequence = header.sequence,
+                        "can't read a block: {error}"
+                    );
+                    continue;
+                }
+                Err(error) => return Err(Over::Fatal(crate::Error::Panicked(error.to_string()))),
+            };
+            shipping
+                .outbox
+                .push_back(request(ship_request::Message::Block(self.header(&header))));
+            shipping.outbox.extend(chunks(&data));
+            let now = shipping.now();
+            shipping
+                .lanes
+                .sent(&dataset, header.sequence, header.stored_bytes, now);
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    fn header(&self, header: &Header) -> BlockHeader {
+        let [stored_checksum, raw_checksum] = header.checksums();
+        BlockHeader {
+            dataset: header.dataset.to_string(),
+            sequence: header.sequence,
+            stored_bytes: header.stored_bytes,
+            raw_bytes: header.raw_bytes,
+            lines: header.lines,
+            stored_checksum: stored_checksum.into(),
+            raw_checksum: raw_checksum.into(),
+            read_ms: header.read_ms,
+            verify: self.once || self.config.after != crate::After::Keep,
+        }
+    }
+
+    fn answered(&self, shipping: &mut Shipping, reply: ShipReply) -> Result<(), Over> {
+        match reply.message {
+            Some(ship_reply::Message::Stored(stored)) => {
+                let Ok(dataset) = Name::new(stored.dataset.as_str()) else {
+                    return Err(shipping.lost("it speaks of a dataset that is none"));
+                };
+                let acknowledged = self.shared.spool.acknowledge(&dataset, stored.sequence);
+                let bytes = acknowledged.map_err(Over::Fatal)?;
+                shipping.lanes.stored(&dataset, stored.sequence);
+                self.shared.registered(bytes);
+                Ok(())
+            }
+            Some(ship_reply::Message::Refused(refused)) => {
+                let Ok(dataset) = Name::new(refused.dataset.as_str()) else {
+                    return Err(shipping.lost("it speaks of a dataset that is none"));
+                };
+                self.refused(
+                    shipping,
+                    &dataset,
+                    refused.sequence,
+                    refused.why(),
+                    &refused.message,
+                )
+            }
+            Some(ship_reply::Message::Orders(orders)) => {
+                self.shared.pause(orders.paused);
+                Ok(())
+            }
+            Some(ship_reply::Message::Leave(leave)) => Err(Over::Left {
+                worker: shipping.worker,
+                why: match leave.why() {
+                    LeaveReason::Unspecified => LeaveReason::Stopping,
+                    why => why,
+                },
+            }),
+            Some(ship_reply::Message::Welcome(welcome)) => {
+                shipping.window = welcome.window;
+                self.take_over(&welcome).map_err(Over::Fatal)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn refused(
+        &self,
+        shipping: &mut Shipping,
+        dataset: &Name,
+        sequence: u64,
+        why: BlockRefusal,
+        message: &str,
+    ) -> Result<(), Over> {
+        let now = shipping.now();
+        let told = format!(
+            "block {sequence} of dataset {dataset} is refused ({}): {message}",
+            why.as_str_name()
+        );
+        let consequence = shipping.lanes.refused(dataset, sequence, why, now);
+        let is_permanent = why == BlockRefusal::NotAllowed;
+        match consequence {
+            Consequence::Again if is_permanent && self.once => Err(Over::Refused {
+                worker: shipping.worker,
+                why: told,
+            }),
+            Consequence::Again if why == BlockRefusal::Order => Ok(()),
+            Consequence::Again => {
+                warn!("{told}; it is sent again");
+                Ok(())
+            }
+            Consequence::GiveUp => {
+                if why != BlockRefusal::Order {
+                    error!("{told}, {CORRUPT_TRIES} times: it stays in the spool");
+                }
+                Err(Over::Refused {
+                    worker: shipping.worker,
+                    why: told,
+                })
+            }
+        }
+    }
+}
+
+fn chunks(data: &Bytes) -> impl Iterator<Item = ShipRequest> + use<> {
+    let data = data.clone();
+    let starts = (0..data.len()).step_by(CHUNK_BYTES);
+    starts.map(move |start| {
+        let end = (start + CHUNK_BYTES).min(data.len());
+        request(ship_request::Message::Chunk(data.slice(start..end)))
+    })
+}
+
+fn request(message: ship_request::Message) -> ShipRequest {
+    ShipRequest {
+        message: Some(message),
+    }
+}

@@ -1,0 +1,313 @@
+//! Agents and shipments against a dispatcher and a worker that break the rules when told to.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod mill;
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use agent::{After, Config, Error, Fate, Source, Timing};
+use api::transport::Security;
+use mill::{Fault, Mill};
+use model::Name;
+use testkit::wait;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const SOON: Duration = Duration::from_secs(20);
+
+struct Place {
+    dir: tempfile::TempDir,
+    mill: Mill,
+}
+
+struct Running {
+    cancel: CancellationToken,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Running {
+    async fn stop(self) {
+        self.cancel.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+impl Place {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("logs")).unwrap();
+        Self {
+            dir,
+            mill: Mill::start().await,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("logs").join(name)
+    }
+
+    fn config(&self, patterns: &[&str]) -> Config {
+        let patterns = patterns
+            .iter()
+            .map(|pattern| self.path(pattern).display().to_string());
+        let ms = Duration::from_millis;
+        Config {
+            name: Name::new("web7").unwrap(),
+            host: "web7".to_string(),
+            zone: String::new(),
+            servers: vec!["127.0.0.1:1".to_string(), self.mill.address.clone()],
+            security: Security::Plain,
+            state: self.dir.path().join("state"),
+            spool_bytes: 4 << 20,
+            block_bytes: 64 << 10,
+            age: ms(20),
+            multiline_start: None,
+            sources: vec![Source {
+                dataset: Name::new("access").unwrap(),
+                patterns: patterns.collect(),
+            }],
+            after: After::Keep,
+            stop_grace: SOON,
+            timing: Timing {
+                poll: ms(50),
+                scan: ms(50),
+                quiet: ms(100),
+                report: ms(20),
+                connect: Duration::from_secs(5),
+                answer: Duration::from_secs(2),
+                offer: ms(500),
+                retry: (ms(10), ms(50)),
+                ..Timing::default()
+            },
+        }
+    }
+
+    fn start(&self, config: Config) -> Running {
+        let cancel = CancellationToken::new();
+        Running {
+            cancel: cancel.clone(),
+            task: tokio::spawn(agent::run(config, cancel)),
+        }
+    }
+
+    async fn arrives(&self, text: &str) {
+        wait::until_ok("all lines", SOON, async || {
+            let seen = self.mill.text("access");
+            match seen == text {
+                true => Ok(()),
+                false => Err(format!("{} of {} bytes", seen.len(), text.len())),
+            }
+        })
+        .await;
+    }
+
+    async fn ship(&self, config: Config, again: bool) -> Vec<(PathBuf, Fate)> {
+        agent::ship(config, again, CancellationToken::new(), |_| {})
+            .await
+            .unwrap()
+    }
+}
+
+fn append(path: &Path, text: &str) {
+    let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+/// Lines that do not compress to nothing.
+fn lines(first: u32, count: u32) -> String {
+    (first..first + count)
+        .map(|line| {
+            format!(
+                "line {line} {:x}\n",
+                blake3::hash(&line.to_le_bytes()).as_bytes()[0]
+            )
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_arrive_once_whatever_the_worker_does() {
+    let place = Place::new().await;
+    let log = place.path("a.log");
+    let running = place.start(place.config(&["a.log*"]));
+    let mut all = String::new();
+    let faults = [
+        Fault::Corrupt,
+        Fault::LoseAnswer,
+        Fault::Disconnect,
+        Fault::Corrupt,
+        Fault::Leave,
+        Fault::Store,
+        Fault::Hang,
+    ];
+    for (round, fault) in faults.into_iter().enumerate() {
+        place.mill.break_next(&[fault]);
+        let text = lines(all.lines().count() as u32, 20_000);
+        append(&log, &text);
+        all += &text;
+        if round == 2 {
+            fs::rename(&log, place.path("a.log.1")).unwrap();
+        }
+        place.arrives(&all).await;
+    }
+    assert!(place.mill.look(|state| state.faults.is_empty()));
+    wait::until_true("reports", SOON, async || {
+        place.mill.look(|state| state.reports > 3)
+    })
+    .await;
+    running.stop().await;
+    let (hellos, verified) = place.mill.look(|state| (state.hellos.clone(), state.verified));
+    // Sent on by the worker, it avoids that one.
+    assert!(hellos.iter().any(|(avoid, _)| avoid.contains(&1)), "{hellos:?}");
+    assert!(hellos.windows(2).all(|two| two[0].1 < two[1].1), "{hellos:?}");
+    assert_eq!(verified, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_shipped_waits_in_the_spool_for_the_next_start() {
+    let place = Place::new().await;
+    let log = place.path("a.log");
+    place.mill.look(|state| state.paused = true);
+    let text = lines(0, 5000);
+    append(&log, &text[..100]);
+    let config = Config {
+        stop_grace: Duration::ZERO,
+        ..place.config(&["a.log"])
+    };
+    let running = place.start(config.clone());
+    wait::until_true("the agent", SOON, async || {
+        place.mill.look(|state| state.connections > 0)
+    })
+    .await;
+    running.stop().await;
+    append(&log, &text[100..]);
+    place.mill.look(|state| state.paused = false);
+    let second = agent::run(config.clone(), CancellationToken::new());
+    let running = place.start(config);
+    place.arrives(&text).await;
+    // The directory has one process at a time.
+    assert!(matches!(second.await, Err(Error::InUse { .. })));
+    append(&log, "no line feed yet");
+    append(&log, ", but now\n");
+    place.arrives(&format!("{text}no line feed yet, but now\n")).await;
+    running.stop().await;
+    assert_eq!(
+        fs::read_dir(place.dir.path().join("state/spool/access"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_spool_stops_reading_and_loses_nothing() {
+    let place = Place::new().await;
+    let log = place.path("a.log");
+    place.mill.look(|state| state.bad_offers = u32::MAX);
+    // Nothing compresses these.
+    let text: String = (0..30_000_u32)
+        .map(|line| format!("{}\n", blake3::hash(&line.to_le_bytes()).to_hex()))
+        .collect();
+    append(&log, &text);
+    let config = Config {
+        spool_bytes: 256 << 10,
+        ..place.config(&["a.log"])
+    };
+    let running = place.start(config);
+    let spool = place.dir.path().join("state/spool/access");
+    let spooled = || -> u64 {
+        let files = fs::read_dir(&spool).into_iter().flatten().flatten();
+        files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+    };
+    wait::until_true("the spool to fill", SOON, async || spooled() > 128 << 10).await;
+    // What it was found too full for is in none of its files.
+    assert!(spooled() < 512 << 10, "{}", spooled());
+    place.mill.look(|state| state.bad_offers = 0);
+    place.arrives(&text).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotated_files_are_removed_once_they_are_registered() {
+    let place = Place::new().await;
+    let log = place.path("a.log");
+    let config = Config {
+        after: After::MoveTo(place.dir.path().join("done")),
+        ..place.config(&["a.log*"])
+    };
+    let running = place.start(config);
+    append(&log, "one\n");
+    place.arrives("one\n").await;
+    fs::rename(&log, place.path("a.log.1")).unwrap();
+    append(&log, "two\n");
+    place.arrives("one\ntwo\n").await;
+    wait::until_true("the old one to move", SOON, async || {
+        place.dir.path().join("done/a.log.1").exists()
+    })
+    .await;
+    assert!(log.exists() && !place.path("a.log.1").exists());
+    running.stop().await;
+    assert!(log.exists());
+    assert!(place.mill.look(|state| state.verified) >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shipment_knows_what_it_has_shipped() {
+    let place = Place::new().await;
+    let text = lines(0, 9000);
+    fs::write(place.path("a.log"), &text).unwrap();
+    fs::write(place.path("empty.log"), "").unwrap();
+    let mut config = place.config(&["a.log", "empty.log"]);
+    place.mill.break_next(&[Fault::Corrupt, Fault::LoseAnswer]);
+    let bytes = text.len() as u64;
+    let [a, empty] = ["a.log", "empty.log"].map(|name| place.path(name));
+    let expected = vec![
+        (a.clone(), Fate::Shipped { bytes }),
+        (empty, Fate::Shipped { bytes: 0 }),
+    ];
+    assert_eq!(place.ship(config.clone(), false).await, expected);
+    assert_eq!(place.mill.text("access"), text);
+    assert!(place.mill.look(|state| state.verified > 0));
+
+    config.sources[0].patterns.truncate(1);
+    assert_eq!(
+        place.ship(config.clone(), false).await,
+        [(a.clone(), Fate::Already)]
+    );
+    // Only what is new of it.
+    append(&a, "more");
+    assert_eq!(
+        place.ship(config.clone(), false).await,
+        [(a.clone(), Fate::Shipped { bytes: 4 })]
+    );
+    assert_eq!(place.mill.text("access"), format!("{text}more"));
+    let again = place.ship(config.clone(), true).await;
+    assert_eq!(again, [(a.clone(), Fate::Shipped { bytes: bytes + 4 })]);
+    assert_eq!(place.mill.text("access"), format!("{text}more{text}more"));
+
+    // Broken three times, it stays, and is shipped the next time.
+    config.after = After::Delete;
+    append(&a, "\nlast\n");
+    place.mill.break_next(&[Fault::Corrupt; 3]);
+    let fates = place.ship(config.clone(), false).await;
+    assert!(
+        matches!(&fates[..], [(_, Fate::Failed { why })] if why.contains("CORRUPT")),
+        "{fates:?}"
+    );
+    assert!(a.exists());
+    let fates = place.ship(config.clone(), false).await;
+    assert!(
+        matches!(&fates[..], [(_, Fate::Shipped { .. } | Fate::Already)]),
+        "{fates:?}"
+    );
+    assert!(!a.exists() && place.mill.text("access").ends_with("more\nlast\n"));
+
+    config.sources[0].patterns = vec![place.path("missing").display().to_string()];
+    let missing = agent::ship(config, false, CancellationToken::new(), |_| {}).await;
+    assert!(matches!(missing, Err(Error::BadFile { .. })));
+}
