@@ -134,7 +134,16 @@ impl Uplink {
         let mut rate = Rate::new(&self.shared);
         let mut reports = interval(timing.report.max(Duration::from_millis(1)));
         let requests = shipping.requests.clone();
+        let mut is_report_due = false;
         loop {
+            // Never between the chunks of a block.
+            if is_report_due && shipping.outbox.is_empty() {
+                is_report_due = false;
+                let report = rate.report(&self.shared, timing.report.as_secs_f64());
+                shipping
+                    .outbox
+                    .push_back(request(ship_request::Message::Report(report)));
+            }
             if shipping.outbox.is_empty()
                 && let Err(over) = self.fill(&mut shipping).await
             {
@@ -159,11 +168,7 @@ impl Uplink {
                     },
                     Err(_) => return shipping.lost("the stream is closed"),
                 },
-                _ = reports.tick() => {
-                    let report = rate.report(&self.shared, timing.report.as_secs_f64());
-                    // Between the chunks of a block there may be others.
-                    requests.try_send(request(ship_request::Message::Report(report))).unwrap_or_default();
-                }
+                _ = reports.tick() => is_report_due = true,
                 () = self.shared.spool.filled(), if shipping.outbox.is_empty() => {}
                 () = sleep(pause) => {}
             }

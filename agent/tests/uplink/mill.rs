@@ -277,7 +277,10 @@ impl Service {
                         }
                     }
                 }
-                Some(ship_request::Message::Report(_)) => self.state.lock().unwrap().reports += 1,
+                Some(ship_request::Message::Report(_)) => {
+                    assert!(arriving.is_none(), "a report within a block");
+                    self.state.lock().unwrap().reports += 1;
+                }
                 None => {}
             }
             if self.away.load(Ordering::SeqCst) {
