@@ -246,14 +246,11 @@ impl Cli {
     }
 
     fn is_role(&self) -> bool {
-        matches!(
-            self.command,
-            Command::Agent(_)
-                | Command::Dev(_)
-                | Command::Dispatcher(_)
-                | Command::Compute(_)
-                | Command::Watcher
-        )
+        match &self.command {
+            Command::Agent(args) => args.follows(),
+            Command::Dev(_) | Command::Dispatcher(_) | Command::Compute(_) | Command::Watcher => true,
+            _ => false,
+        }
     }
 }
 

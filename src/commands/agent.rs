@@ -9,7 +9,7 @@ use model::Name;
 use regex::bytes::Regex;
 use tokio_util::sync::CancellationToken;
 
-use super::Context;
+use super::{Context, agents};
 use crate::{
     cli::{size, span},
     config::Settings,
@@ -46,6 +46,9 @@ pub enum Command {
     /// Follow files and ship them until SIGTERM; `run` may be left out
     #[command(after_help = EXAMPLES)]
     Run(RunArgs),
+    /// Those of a mill, from anywhere.
+    #[command(flatten)]
+    Mill(agents::Command),
 }
 
 /// `sawmill agent run`.
@@ -103,11 +106,16 @@ pub struct ShippingArgs {
 }
 
 impl AgentArgs {
+    /// Whether it follows files, for as long as it is let.
+    pub fn follows(&self) -> bool {
+        !matches!(self.command, Some(Command::Mill(_)))
+    }
+
     /// Where this machine stands, as a flag says.
     pub fn zone(&self) -> &Option<String> {
         match &self.command {
             Some(Command::Run(args)) => &args.shipping.zone,
-            None => &self.run.shipping.zone,
+            Some(Command::Mill(_)) | None => &self.run.shipping.zone,
         }
     }
 }
@@ -166,6 +174,7 @@ impl ShippingArgs {
 pub async fn run(args: AgentArgs, context: &Context) -> anyhow::Result<Exit> {
     let args = match args.command {
         Some(Command::Run(args)) => args,
+        Some(Command::Mill(command)) => return agents::run(command, context).await,
         None => args.run,
     };
     let sources = sources(&args)?;

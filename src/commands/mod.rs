@@ -1,6 +1,7 @@
 //! One file per command; each has its `Args` and a `run`.
 
 pub mod agent;
+pub mod agents;
 pub mod audit;
 pub mod bench;
 pub mod completions;
