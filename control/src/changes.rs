@@ -15,15 +15,17 @@ impl Control {
             details,
         };
         tracing::info!(target: "audit", who, what, subject, details = change.details);
+        self.log_changes(std::slice::from_ref(&change)).await;
+    }
+
+    /// Writes down changes that were made, as [`Control::log`].
+    pub async fn log_changes(&self, changes: &[Change]) {
         let written = match self.store() {
-            Ok(store) => store
-                .log_changes(std::slice::from_ref(&change))
-                .await
-                .map_err(Error::from),
+            Ok(store) => store.log_changes(changes).await.map_err(Error::from),
             Err(error) => Err(error),
         };
         if let Err(error) = written {
-            tracing::error!("a change is not in the audit log: {error}");
+            tracing::error!("{} changes are not in the audit log: {error}", changes.len());
         }
     }
 

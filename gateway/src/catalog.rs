@@ -8,6 +8,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::{
     feed::{Answers, Feed, Feeds},
+    journal::Journal,
     queue::{MOST_LISTED, chunks, told},
     refuse,
     room::Room,
@@ -22,11 +23,17 @@ pub(crate) struct Service {
     control: Control,
     feeds: Feeds,
     room: Room,
+    journal: Journal,
 }
 
 impl Service {
-    pub(crate) fn new(control: Control, feeds: Feeds, room: Room) -> Self {
-        Self { control, feeds, room }
+    pub(crate) fn new(control: Control, feeds: Feeds, room: Room, journal: Journal) -> Self {
+        Self {
+            control,
+            feeds,
+            room,
+            journal,
+        }
     }
 
     /// Writes down a change that was made.
@@ -163,10 +170,11 @@ impl Catalog for Service {
     }
 
     async fn ask(&self, request: Request<v1::Question>) -> Result<Response<v1::Asked>, Status> {
-        refuse::change(&request)?;
+        let peer = refuse::change(&request)?;
         let question = question(Some(request.into_inner()))?;
         let _taken = self.room.take().await;
         let asked = self.control.ask(&question).await.map_err(told)?;
+        self.journal.asked(&peer, &asked.answer, &question.sql).await;
         Ok(Response::new(wire::asked_message(&asked)))
     }
 

@@ -11,6 +11,7 @@
 mod catalog;
 mod feed;
 mod health;
+mod journal;
 mod queue;
 mod rate;
 mod refuse;
@@ -159,8 +160,9 @@ impl Gateway {
         let feeds = Feeds::new(stop.clone(), limits.slow_reader);
         let (zookeeper, store) = (control.zookeeper()?.clone(), control.store()?.clone());
         let room = Room::default();
-        let queue = queue::Service::new(control.clone(), feeds.clone(), room.clone());
-        let catalog = catalog::Service::new(control.clone(), feeds.clone(), room);
+        let (journal, writer) = journal::open(control.clone());
+        let queue = queue::Service::new(control.clone(), feeds.clone(), room.clone(), journal.clone());
+        let catalog = catalog::Service::new(control.clone(), feeds.clone(), room, journal);
         let registry = registry::Service::new(
             control.clone(),
             session.clone(),
@@ -181,16 +183,19 @@ impl Gateway {
             .add_service(RegistryServer::new(registry).max_decoding_message_size(limits.message_bytes))
             .serve_with_incoming_shutdown(listener.taking_tokens().incoming(), stop.cancelled());
         tracing::info!(%address, "gateway listening");
-        tokio::select! {
+        let ended = tokio::select! {
             served = served => served.map_err(|source| Error::Serving { address, source }),
             held = session.hold(&zookeeper, &stop) => Ok(held?),
             never = health::watch(&store, &session, &health) => match never {},
             never = rate.forget_the_idle() => match never {},
             () = stopped(&stop) => Ok(()),
-        }?;
+        };
         // What is left of them has a short time to tell its client.
-        tokio::time::timeout(STOP_GRACE, feeds.ended()).await.ok();
-        Ok(())
+        if ended.is_ok() {
+            tokio::time::timeout(STOP_GRACE, feeds.ended()).await.ok();
+        }
+        writer.close().await;
+        ended
     }
 }
 

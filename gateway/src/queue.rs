@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     feed::{Answers, Feed, Feeds},
+    journal::Journal,
     refuse,
     room::{Room, Taken},
 };
@@ -27,11 +28,17 @@ pub(crate) struct Service {
     control: Control,
     feeds: Feeds,
     room: Room,
+    journal: Journal,
 }
 
 impl Service {
-    pub(crate) fn new(control: Control, feeds: Feeds, room: Room) -> Self {
-        Self { control, feeds, room }
+    pub(crate) fn new(control: Control, feeds: Feeds, room: Room, journal: Journal) -> Self {
+        Self {
+            control,
+            feeds,
+            room,
+            journal,
+        }
     }
 
     async fn job(&self, request: &v1::JobReference) -> Result<Job, Status> {
@@ -49,7 +56,8 @@ impl Queue for Service {
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitReply>, Status> {
         let peer = refuse::change(&request)?;
         let spec = submit::spec(&peer, request.into_inner())?;
-        let job = self.control.submit(spec).await.map_err(told)?;
+        let job = self.control.submit(spec.clone()).await.map_err(told)?;
+        self.journal.submitted(&peer, &[job], &spec).await;
         Ok(Response::new(submit::reply(job)))
     }
 
@@ -60,10 +68,14 @@ impl Queue for Service {
         request: Request<Streaming<v1::SubmitRequest>>,
     ) -> Result<Response<Self::SubmitStreamStream>, Status> {
         let peer = refuse::change(&request)?;
-        let control = self.control.clone();
+        let submitter = submit::Submitter {
+            control: self.control.clone(),
+            journal: self.journal.clone(),
+            peer,
+        };
         let answers = self
             .feeds
-            .stream(|feed| submit::stream(control, peer, request.into_inner(), feed));
+            .stream(|feed| submitter.stream(request.into_inner(), feed));
         Ok(Response::new(answers))
     }
 

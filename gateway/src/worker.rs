@@ -23,6 +23,9 @@ pub(crate) struct Service {
     channels: Arc<Mutex<HashMap<String, Channel>>>,
 }
 
+/// Most characters of a command in the audit log.
+const COMMAND_CHARS: usize = 500;
+
 /// A live worker that can be asked.
 struct Place {
     node: String,
@@ -36,6 +39,12 @@ impl Service {
             security,
             channels: Arc::default(),
         }
+    }
+
+    /// Writes down what was started or stopped.
+    async fn log(&self, peer: &Peer, what: &str, task: &str, details: String) {
+        let details = details.chars().take(COMMAND_CHARS).collect();
+        self.control.log(&peer.to_string(), what, task, details).await;
     }
 
     /// Live workers that take connections.
@@ -126,18 +135,24 @@ impl Worker for Service {
 
     async fn start_task(&self, request: Request<v1::StartTaskRequest>) -> Result<Response<v1::Task>, Status> {
         let peer = asker(&request)?;
-        let mut client = self.client_of(&request.get_ref().worker).await?;
-        client
-            .start_task(behalf::pass_on(request.into_inner(), &peer)?)
-            .await
+        let request = request.into_inner();
+        let (worker, command) = (request.worker.clone(), request.command.clone());
+        let mut client = self.client_of(&worker).await?;
+        let started = client.start_task(behalf::pass_on(request, &peer)?).await?;
+        self.log(&peer, "task.start", &started.get_ref().name, command)
+            .await;
+        Ok(started)
     }
 
     async fn stop_task(&self, request: Request<v1::TaskRequest>) -> Result<Response<v1::Task>, Status> {
         let peer = asker(&request)?;
         let mut client = self.client_of(node_of(&request.get_ref().task)?).await?;
-        client
+        let stopped = client
             .stop_task(behalf::pass_on(request.into_inner(), &peer)?)
-            .await
+            .await?;
+        self.log(&peer, "task.stop", &stopped.get_ref().name, String::new())
+            .await;
+        Ok(stopped)
     }
 
     async fn get_task(&self, request: Request<v1::TaskRequest>) -> Result<Response<v1::Task>, Status> {

@@ -8,7 +8,7 @@ use pki::Peer;
 use tonic::{Code, Status, Streaming};
 
 use super::told;
-use crate::{feed::Feed, refuse};
+use crate::{feed::Feed, journal::Journal, refuse};
 
 /// Jobs of a stream that are written at once, where so many are there.
 const TOGETHER: usize = 500;
@@ -42,51 +42,64 @@ pub(super) fn reply(job: JobId) -> v1::SubmitReply {
     v1::SubmitReply { job: job.to_string() }
 }
 
-/// Submits what comes, as much at once as is there, and acknowledges it in its order.
-pub(super) async fn stream(
-    control: Control,
-    peer: Peer,
-    requests: Streaming<v1::SubmitRequest>,
-    feed: Feed<v1::SubmitReply>,
-) -> Result<(), Status> {
-    let mut batches = requests.ready_chunks(TOGETHER);
-    while let Some(batch) = batches.next().await {
-        let (mut specs, mut refused) = (Vec::with_capacity(batch.len()), None);
-        for request in batch {
-            match request.and_then(|request| spec(&peer, request)) {
-                Ok(spec) => specs.push(spec),
-                Err(status) => {
-                    refused = Some(status);
-                    break;
-                }
-            }
-        }
-        submit(&control, specs, &feed).await?;
-        if let Some(status) = refused {
-            return Err(status);
-        }
-    }
-    Ok(())
+/// Who submits a stream of jobs, and where.
+pub(super) struct Submitter {
+    pub(super) control: Control,
+    pub(super) journal: Journal,
+    pub(super) peer: Peer,
 }
 
-/// Submits jobs together or, where one of them is refused, those before it.
-async fn submit(control: &Control, specs: Vec<JobSpec>, feed: &Feed<v1::SubmitReply>) -> Result<(), Status> {
-    match control.submit_many(specs.clone()).await {
-        Ok(ids) => {
-            for id in ids {
-                feed.put(reply(id)).await?;
+impl Submitter {
+    /// Submits what comes, as much at once as is there, and acknowledges it in its order.
+    pub(super) async fn stream(
+        self,
+        requests: Streaming<v1::SubmitRequest>,
+        feed: Feed<v1::SubmitReply>,
+    ) -> Result<(), Status> {
+        let mut batches = requests.ready_chunks(TOGETHER);
+        while let Some(batch) = batches.next().await {
+            let (mut specs, mut refused) = (Vec::with_capacity(batch.len()), None);
+            for request in batch {
+                match request.and_then(|request| spec(&self.peer, request)) {
+                    Ok(spec) => specs.push(spec),
+                    Err(status) => {
+                        refused = Some(status);
+                        break;
+                    }
+                }
             }
-            Ok(())
+            self.submit(specs, &feed).await?;
+            if let Some(status) = refused {
+                return Err(status);
+            }
         }
-        // Some may be there; nobody knows which.
-        Err(error @ control::Error::Storage(_)) => Err(told(error)),
-        // Nothing was written.
-        Err(_) => {
-            for spec in specs {
-                let id = control.submit(spec).await.map_err(told)?;
-                feed.put(reply(id)).await?;
+        Ok(())
+    }
+
+    /// Submits jobs together or, where one of them is refused, those before it.
+    async fn submit(&self, specs: Vec<JobSpec>, feed: &Feed<v1::SubmitReply>) -> Result<(), Status> {
+        let Some(first) = specs.first().cloned() else {
+            return Ok(());
+        };
+        match self.control.submit_many(specs.clone()).await {
+            Ok(ids) => {
+                self.journal.submitted(&self.peer, &ids, &first).await;
+                for id in ids {
+                    feed.put(reply(id)).await?;
+                }
+                Ok(())
             }
-            Ok(())
+            // Some may be there; nobody knows which.
+            Err(error @ control::Error::Storage(_)) => Err(told(error)),
+            // Nothing was written.
+            Err(_) => {
+                for spec in specs {
+                    let id = self.control.submit(spec.clone()).await.map_err(told)?;
+                    self.journal.submitted(&self.peer, &[id], &spec).await;
+                    feed.put(reply(id)).await?;
+                }
+                Ok(())
+            }
         }
     }
 }
