@@ -124,13 +124,16 @@ async fn tokens_are_shown_once_listed_and_revoked() {
     let _ = token(&["create", "x", "--queue", "a/b"]).await.code(2);
     let _ = token(&["revoke", id]).await.code(0);
     let _ = token(&["revoke", id]).await.code(1);
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let added = Process::sawmill(&space).args(["dataset", "add", "d", file]);
+    let _ = added.output(SOON).await.code(0);
     let log = Process::sawmill(&space).args(["audit", "list", "--output", "json"]);
     let log: Value = serde_json::from_str(&log.output(SOON).await.code(0).stdout).unwrap();
     let changes = log.as_array().unwrap().iter();
     let what: Vec<_> = changes.map(|change| (&change["what"], &change["who"])).collect();
-    assert_eq!(what.len(), 2, "{log}");
+    assert_eq!(what.len(), 3, "{log}");
     assert!(
-        what[0].0 == "token.revoke" && what[1].0 == "token.create",
+        what[0].0 == "dataset.add" && what[1].0 == "token.revoke" && what[2].0 == "token.create",
         "{log}"
     );
     assert!(

@@ -169,6 +169,9 @@ fn typed(text: &str) -> Result<(String, ColumnType), String> {
 async fn remove(args: RemoveArgs, context: &Context) -> anyhow::Result<()> {
     let control = context.control().await?;
     let dataset = control.remove_dataset(&args.name).await?;
+    context
+        .log("dataset.remove", args.name.as_str(), dataset.id.to_string())
+        .await?;
     if context.json() {
         return output::json(&serde_json::json!({ "removed": View::from(&dataset) }));
     }

@@ -337,6 +337,9 @@ async fn cancel(args: Jobs, control: &Control, context: &Context) -> anyhow::Res
     let mut cancelled = Vec::new();
     for reference in &args.jobs {
         let job = control.cancel(reference).await?;
+        context
+            .log("job.cancel", &job.id.to_string(), String::new())
+            .await?;
         if !context.json() {
             output::line(format_args!("job {} is asked to end", job.id))?;
         }

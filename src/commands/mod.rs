@@ -90,6 +90,23 @@ impl Context {
         self.control.get_or_try_init(open).await.cloned()
     }
 
+    /// Writes a change that was made on the stores themselves into the audit log; a gateway writes down what it is asked.
+    ///
+    /// # Errors
+    /// As [`Context::control`], which has been asked already.
+    pub async fn log(&self, what: &str, subject: &str, details: String) -> anyhow::Result<()> {
+        let control = self.control().await?;
+        if !control.is_remote() {
+            control.log(&Self::local(), what, subject, details).await;
+        }
+        Ok(())
+    }
+
+    /// Who works on the stores themselves.
+    pub(crate) fn local() -> String {
+        format!("local {}", crate::machine::user())
+    }
+
     /// For what works on the stores alone.
     ///
     /// # Errors

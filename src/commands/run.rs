@@ -149,7 +149,9 @@ pub async fn run(args: RunArgs, context: &Context) -> anyhow::Result<Exit> {
     let control = context.control().await?;
     // Before the job exists: from then on Ctrl-C means the job.
     let mut ctrl_c = signal(SignalKind::interrupt()).context("can't take over Ctrl-C")?;
+    let details = format!("over {}: {}", spec.dataset, args.map);
     let id = control.submit(spec).await?;
+    context.log("job.submit", &id.to_string(), details).await?;
     if args.no_wait {
         if context.json() {
             output::json(&serde_json::json!({ "job": id.to_string(), "state": JobState::Pending }))?;

@@ -112,7 +112,9 @@ async fn create(args: CreateArgs, context: &Context) -> anyhow::Result<()> {
     };
     let peer = Peer::new(Role::User, args.name, rights).map_err(|error| usage(error.to_string()))?;
     let control = context.control().await?;
-    let (token, record) = control.create_token(&peer, args.valid.0, &local()).await?;
+    let (token, record) = control
+        .create_token(&peer, args.valid.0, &Context::local())
+        .await?;
     let shown = Shown::from(&record);
     if context.json() {
         let token = Some(token.expose());
@@ -123,11 +125,6 @@ async fn create(args: CreateArgs, context: &Context) -> anyhow::Result<()> {
         shown.id, shown.name, shown.expires_at
     ));
     output::line(token.expose())
-}
-
-/// Who works on the stores themselves.
-fn local() -> String {
-    format!("local {}", crate::machine::user())
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {
@@ -155,7 +152,11 @@ async fn list(context: &Context) -> anyhow::Result<()> {
 }
 
 async fn revoke(args: &RevokeArgs, context: &Context) -> anyhow::Result<()> {
-    let revoked = context.control().await?.revoke_token(&args.who, &local()).await?;
+    let revoked = context
+        .control()
+        .await?
+        .revoke_token(&args.who, &Context::local())
+        .await?;
     let shown: Vec<Shown> = revoked.iter().map(Shown::from).collect();
     if context.json() {
         return output::json(&shown);

@@ -95,6 +95,9 @@ async fn change(
     context: &Context,
 ) -> anyhow::Result<()> {
     let view = control.set_view_state(name, to).await?;
+    context
+        .log("view.set", name.as_str(), view.state.as_str().into())
+        .await?;
     if view.state == ViewState::Removed {
         anyhow::bail!("view {name} is being removed");
     }
@@ -106,6 +109,9 @@ async fn change(
 
 async fn remove(name: &Name, control: &Control, context: &Context) -> anyhow::Result<Exit> {
     let view = control.set_view_state(name, ViewState::Removed).await?;
+    context
+        .log("view.set", name.as_str(), view.state.as_str().into())
+        .await?;
     let gone = control.view_is_gone(&view, REMOVAL).await?;
     if context.json() {
         output::json(&serde_json::json!({ "view": name, "removed": gone }))?;

@@ -85,6 +85,10 @@ pub(super) async fn run(args: AddArgs, context: &Context) -> anyhow::Result<()> 
         types: Vec::new(),
     };
     let added = control.add_files(&adding).await?;
+    let places: Vec<&str> = adding.sources.iter().map(control::Source::as_str).collect();
+    context
+        .log("dataset.add", args.name.as_str(), places.join(" "))
+        .await?;
     for url in &added.repeated {
         output::note(format_args!(
             "dataset {}: {url} is in it already, its lines count once more now",

@@ -94,6 +94,9 @@ pub(super) async fn run(args: SetArgs, context: &Context) -> anyhow::Result<()> 
         return Err(usage("nothing to set: see `sawmill dataset set --help`"));
     }
     let dataset = control.set_dataset(&args.name, &changes).await?;
+    context
+        .log("dataset.set", args.name.as_str(), format!("{changes:?}"))
+        .await?;
     if context.json() {
         return output::json(&serde_json::json!({ "dataset": View::from(&dataset) }));
     }

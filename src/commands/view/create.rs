@@ -77,6 +77,9 @@ pub(super) async fn run(args: CreateArgs, control: &Control, context: &Context) 
     };
     let every_ms = u64::try_from(args.every.as_millis()).unwrap_or(u64::MAX);
     let database = control.create_view(name, &question, every_ms).await?;
+    context
+        .log("view.create", name.as_str(), args.sql.clone())
+        .await?;
     if context.json() {
         return output::json(&serde_json::json!({ "view": name, "database": database }));
     }
