@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{
-    Space,
+    Mill, Space,
     process::{Output, Process},
     wait,
 };
@@ -99,7 +99,10 @@ impl Cluster {
             return Vec::new();
         }
         let told = told.code(0);
-        told.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        told.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// How many lines are registered by now.
@@ -109,7 +112,10 @@ impl Cluster {
     }
 
     async fn until_registered(&self, lines: u64) {
-        wait::until_true("lines to be registered", DEADLINE, async || self.registered().await >= lines).await;
+        wait::until_true("lines to be registered", DEADLINE, async || {
+            self.registered().await >= lines
+        })
+        .await;
     }
 
     /// The dispatcher that leads, by its process.
@@ -119,7 +125,10 @@ impl Cluster {
             let status = self.command(&["status", "--output", "json"]).await.code(0);
             let status: Value = serde_json::from_str(&status.stdout).unwrap();
             let pid = status["leader"]["pid"].as_u64();
-            let ours = self.dispatchers.iter().map(|one| one.as_ref().map(|one| u64::from(one.pid())));
+            let ours = self
+                .dispatchers
+                .iter()
+                .map(|one| one.as_ref().map(|one| u64::from(one.pid())));
             leads = ours.into_iter().position(|one| one.is_some() && one == pid);
             leads.is_some()
         })
@@ -143,7 +152,11 @@ impl Writer {
     /// Adds some lines to each file.
     fn grow(&mut self, by: u64) {
         for file in 0..FILES {
-            let mut to = OpenOptions::new().create(true).append(true).open(self.path(file)).unwrap();
+            let mut to = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(self.path(file))
+                .unwrap();
             let from = self.lines[file];
             let text: String = (from..from + by)
                 .map(|seq| format!("{{\"file\":{file},\"seq\":{seq}}}\n"))
@@ -163,7 +176,12 @@ impl Writer {
                 0 => fs::rename(&path, old).unwrap(),
                 1 => {
                     fs::copy(&path, old).unwrap();
-                    File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+                    File::options()
+                        .write(true)
+                        .open(&path)
+                        .unwrap()
+                        .set_len(0)
+                        .unwrap();
                 }
                 _ => {}
             }
@@ -227,7 +245,10 @@ async fn every_line_is_registered_once_whoever_is_killed() {
     assert_eq!(cluster.registered().await, writer.total());
     let files = "SELECT count(DISTINCT file) AS files, count(DISTINCT _host) AS hosts FROM grown";
     let files = cluster.rows(files).await;
-    assert_eq!((files[0]["files"].as_u64(), files[0]["hosts"].as_u64()), (Some(FILES as u64), Some(1)));
+    assert_eq!(
+        (files[0]["files"].as_u64(), files[0]["hosts"].as_u64()),
+        (Some(FILES as u64), Some(1))
+    );
 }
 
 /// Which worker holds the agent.
@@ -235,7 +256,9 @@ async fn holder(cluster: &Cluster) -> usize {
     let mut found = None;
     wait::until_true("a worker to hold the agent", DEADLINE, async || {
         let tree = cluster.space.tree().await;
-        let held = tree.keys().find(|path| path.starts_with("/owned/") && path.ends_with("/client-web7"));
+        let held = tree
+            .keys()
+            .find(|path| path.starts_with("/owned/") && path.ends_with("/client-web7"));
         let folder = held.map(|path| path.trim_end_matches("/client-web7").to_string());
         let data = folder.and_then(|folder| tree.get(&folder).cloned());
         found = data.and_then(|data| {
@@ -246,4 +269,34 @@ async fn holder(cluster: &Cluster) -> usize {
     })
     .await;
     found.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_come_later_become_columns() {
+    let mill = Mill::start().await;
+    let log = mill.file("app.log", b"{\"a\":1}\n");
+    let _agent = Process::binary("sawmill")
+        .env("SAWMILL_SERVER", &mill.server)
+        .args(["agent", "--dataset", "app", "--name", "web7", "--age", "100ms"])
+        .args(["--state", mill.files.path().join("agent").to_str().unwrap(), &log])
+        .start();
+    let asked = async |sql: &str| mill.command(&["query", sql, "--output", "csv"]).await.stdout;
+    wait::until_equal("the first line", DEADLINE, "a\n1\n".to_string(), async || {
+        asked("SELECT a FROM app").await
+    })
+    .await;
+    let mut to = OpenOptions::new().append(true).open(&log).unwrap();
+    to.write_all(b"{\"a\":2,\"b\":\"late\"}\n").unwrap();
+    let late = "SELECT a, b FROM app WHERE b IS NOT NULL";
+    wait::until_equal(
+        "the new column",
+        DEADLINE,
+        "a,b\n2,late\n".to_string(),
+        async || asked(late).await,
+    )
+    .await;
+    assert_eq!(
+        asked("SELECT a, b FROM app ORDER BY a").await,
+        "a,b\n1,\n2,late\n"
+    );
 }

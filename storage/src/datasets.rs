@@ -55,6 +55,8 @@ pub struct Dataset {
     pub table_why: Option<String>,
     /// How often that has changed.
     pub table_revision: u64,
+    /// One past the number of the last block that was there when its lines were last looked at for that.
+    pub looked_at: u32,
 }
 
 impl Dataset {
@@ -220,12 +222,25 @@ impl Store {
         filter.insert("table_revision", revision);
         let change = doc! { "$set": {
             "table": encoded, "table_why": why, "table_revision": signed(dataset.table_revision + 1),
+            "looked_at": i64::from(dataset.blocks),
         } };
         let datasets = self.documents(DATASETS);
         let keeping = datasets.update_one(filter, change);
         let kept = self.patiently(keeping.into_future()).await;
         let kept = kept.map_err(self.failed(format!("keeping the table of dataset {name}")))?;
         Ok(kept.matched_count > 0)
+    }
+
+    /// Keeps that the blocks of a dataset, as it was read, were looked at and changed nothing of its table.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`].
+    pub async fn note_look(&self, dataset: &Dataset) -> Result<(), Error> {
+        let filter = doc! { "_id": dataset.name.as_str(), "id": bson::Uuid::from_uuid_1(dataset.id) };
+        let seen = doc! { "$max": { "looked_at": i64::from(dataset.blocks) } };
+        let noted = self.documents(DATASETS).update_one(filter, seen).await;
+        noted.map_err(self.failed(format!("noting a look at dataset {}", dataset.name)))?;
+        Ok(())
     }
 
     /// All datasets by name.
@@ -430,6 +445,7 @@ pub(crate) fn decode(document: &RawDocument) -> Result<Dataset, Error> {
         table: table(document).map_err(|why| bad(&why))?,
         table_why: document.get_str("table_why").ok().map(str::to_owned),
         table_revision: count(document, "table_revision"),
+        looked_at: narrow(document, "looked_at").unwrap_or(0),
     })
 }
 

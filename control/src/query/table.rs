@@ -18,6 +18,8 @@ use crate::{
 const SAMPLE_BYTES: u64 = 256 * 1024;
 /// How much of each file that is added later.
 const LATER_SAMPLE_BYTES: u64 = 64 * 1024;
+/// Of how many of the blocks that agents have shipped since the last look.
+const LATER_BLOCKS: u32 = 8;
 /// How often two who add to a dataset at once look again at what the other made of its table.
 const TRIES: u32 = 20;
 
@@ -224,19 +226,28 @@ impl Lesson {
     }
 }
 
-/// How the lines of a dataset become rows: what is kept of it, else what its first lines look like, which is kept then.
+/// How the lines of a dataset become rows: what is kept of it, with the members that the latest shipped blocks have beside,
+/// else what its first lines look like, which is kept then. Nothing is kept of an empty dataset: its lines are yet to come.
 ///
 /// # Errors
 /// A dataset that is gone; a first block that can't be read.
 pub(crate) async fn of(control: &Control, dataset: &Dataset) -> Result<Table, Error> {
     let mut dataset = Cow::Borrowed(dataset);
     for _ in 0..TRIES {
-        if let Some(table) = &dataset.table {
-            return Ok(table.clone());
-        }
-        let sample = first_lines(control, &dataset).await?.unwrap_or_default();
-        let detected = sql::detect(&sample);
         let store = control.store()?;
+        if let Some(table) = &dataset.table {
+            let grown = with_later(control, &dataset, table).await?;
+            let why = dataset.table_why.as_deref().unwrap_or_default();
+            if grown == *table || store.set_table(&dataset, &grown, why).await? {
+                return Ok(grown);
+            }
+            dataset = Cow::Owned(control.dataset(&dataset.name).await?);
+            continue;
+        }
+        let Some(sample) = first_lines(control, &dataset).await? else {
+            return Ok(sql::detect(b"").table);
+        };
+        let detected = sql::detect(&sample);
         if store.set_table(&dataset, &detected.table, &detected.why).await? {
             return Ok(detected.table);
         }
@@ -246,6 +257,32 @@ pub(crate) async fn of(control: &Control, dataset: &Dataset) -> Result<Table, Er
         "others change dataset {} all the time",
         dataset.name
     )))
+}
+
+/// A table with the members that the latest blocks have beside, which agents have shipped since the last look: nobody looked
+/// at those when they came.
+async fn with_later(control: &Control, dataset: &Dataset, table: &Table) -> Result<Table, Error> {
+    let grows = table.format.finds_by_name() && table.format != Format::Parquet;
+    let first = dataset.looked_at.max(dataset.first);
+    if !grows || first >= dataset.blocks {
+        return Ok(table.clone());
+    }
+    let store = control.store()?;
+    let latest = first.max(dataset.blocks.saturating_sub(LATER_BLOCKS))..dataset.blocks;
+    let mut grown = table.clone();
+    let blocks = store.blocks(dataset.id, latest).await?;
+    // The checksum of what was added as a file is not known yet.
+    for block in blocks.iter().filter(|block| block.checksum.is_some()) {
+        // One that can't be read is told when it is asked for.
+        let Ok(lines) = sample(control, block, LATER_SAMPLE_BYTES).await else {
+            continue;
+        };
+        grown = sql::grow(&grown, &lines).map_err(wrong)?.table;
+    }
+    if grown == *table {
+        store.note_look(dataset).await?;
+    }
+    Ok(grown)
 }
 
 /// Gives columns of a dataset other types.

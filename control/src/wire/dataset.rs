@@ -50,6 +50,8 @@ pub fn dataset(message: v1::Dataset) -> Result<Dataset, Malformed> {
         table: message.table.map(TryInto::try_into).transpose()?,
         table_why: message.table_why,
         table_revision: message.table_revision,
+        // Who asks over the network plans nothing.
+        looked_at: message.blocks,
     })
 }
 
@@ -195,6 +197,7 @@ mod tests {
             }),
             table_why: Some("so".into()),
             table_revision: 10,
+            looked_at: 2,
         };
         assert_eq!(dataset(dataset_message(&whole)).unwrap(), whole);
         let forever = Changes {
