@@ -8,13 +8,14 @@ use std::io::{IsTerminal as _, stderr};
 use tracing_subscriber::EnvFilter;
 
 /// The crates of Sawmill, and the audit log: what `-v` is about.
-const OURS: [&str; 15] = [
+const OURS: [&str; 16] = [
     "sawmill",
     "agent",
     "api",
     "audit",
     "gateway",
     "ingest",
+    "tasks",
     "pki",
     "control",
     "coordination",

@@ -38,8 +38,12 @@ pub fn settled(recipe: Recipe, dir: &Path) -> Recipe {
 impl Mill {
     /// Starts it and waits until it is ready.
     pub async fn start() -> Self {
-        let space = Space::new().await;
         let files = tempfile::tempdir().expect("a folder for the mill");
+        Self::start_again(Space::new().await, files).await
+    }
+
+    /// Starts it where one has been before, see [`Mill::stop`].
+    pub async fn start_again(space: Space, files: TempDir) -> Self {
         let mut process = settled(Process::sawmill(&space), files.path())
             .args(["dev", "--slots", "2", "--data-dir"])
             .arg(files.path().join("data"))
@@ -138,10 +142,11 @@ impl Mill {
         .await;
     }
 
-    /// SIGTERM, and a clean end.
-    pub async fn stop(mut self) {
+    /// SIGTERM, and a clean end; gives what it leaves.
+    pub async fn stop(mut self) -> (Space, TempDir) {
         self.process.terminate();
         let ended = self.process.wait_exit(DEADLINE).await;
         assert!(ended.success(), "{}", self.process.stderr());
+        (self.space, self.files)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::servers::{self, Addresses, Servers};
 use ::servers::{MongoOptions, ZooKeeperOptions};
+use mongodb::bson::Document;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use zookeeper_client::{Acls, Client, CreateMode};
@@ -139,6 +140,41 @@ impl Space {
             .await
             .expect("a connection string");
         client.database(&self.name)
+    }
+
+    /// Takes all documents out of the database, by collection, as `mongodump` takes them; nothing is left of it.
+    ///
+    /// # Panics
+    /// When MongoDB does not answer.
+    pub async fn take_documents(&self) -> BTreeMap<String, Vec<Document>> {
+        let database = self.mongo().await;
+        let mut all = BTreeMap::new();
+        for name in database.list_collection_names().await.expect("the collections") {
+            let found = database.collection::<Document>(&name).find(Document::new()).await;
+            let mut found = found.expect("MongoDB finds");
+            let mut documents = Vec::new();
+            while found.advance().await.expect("MongoDB goes on") {
+                documents.push(found.deserialize_current().expect("a document"));
+            }
+            all.insert(name, documents);
+        }
+        database.drop().await.expect("dropping the database");
+        all
+    }
+
+    /// Puts documents into the database.
+    ///
+    /// # Panics
+    /// When MongoDB does not answer, or has some of them.
+    pub async fn put_documents(&self, all: BTreeMap<String, Vec<Document>>) {
+        let database = self.mongo().await;
+        for (name, documents) in all.into_iter().filter(|(_, documents)| !documents.is_empty()) {
+            let put = database
+                .collection::<Document>(&name)
+                .insert_many(documents)
+                .await;
+            put.expect("inserting documents");
+        }
     }
 
     /// All nodes under the chroot with their data, by path: `/owned/dispatcher/candidate-0000000001` → its data as text.
