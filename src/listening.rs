@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use anyhow::Context as _;
 use api::transport::{self, Security};
 use gateway::Gateway;
-use pki::Identity;
+use model::Name;
+use pki::{Identity, Role};
 
 use crate::{config::Settings, machine};
 
@@ -62,6 +63,20 @@ pub(crate) async fn gateway(settings: &Settings, or_free: bool) -> anyhow::Resul
     }
 }
 
+/// The name of a compute node: unless it is given, that of its certificate.
+fn node(settings: &Settings, security: &Security) -> Name {
+    match security {
+        Security::Tls(identity) if settings.origin("node") == "default" => {
+            let peer = identity.peer();
+            match peer.role {
+                Role::Worker => peer.name,
+                _ => settings.node.clone(),
+            }
+        }
+        _ => settings.node.clone(),
+    }
+}
+
 /// How a compute node takes what agents ship.
 ///
 /// # Errors
@@ -73,7 +88,7 @@ pub(crate) fn ingest(settings: &Settings) -> anyhow::Result<ingest::Config> {
         listen: settings.worker_listen.clone(),
         advertise: settings.advertise.clone(),
         host: machine::host(),
-        node: settings.node.clone(),
+        node: node(settings, &security),
         security,
         limits: ingest::Limits::default(),
     })

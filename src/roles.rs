@@ -126,9 +126,11 @@ impl Role {
     /// # Errors
     /// An address that may not be listened on without TLS; an identity that can't be used.
     pub fn receiving_compute(settings: &Settings) -> anyhow::Result<Self> {
+        let ingest = listening::ingest(settings)?;
         let mut compute = Self::compute(settings);
         if let Self::Compute(config) = &mut compute {
-            config.ingest = Some(listening::ingest(settings)?);
+            config.node = ingest.node.clone();
+            config.ingest = Some(ingest);
         }
         Ok(compute)
     }

@@ -1,9 +1,9 @@
 //! Who leads, who works, what waits.
 
-use coordination::{CandidateView, Snapshot, WorkerView};
+use coordination::{CandidateView, ClientView, Place, Snapshot, WorkerView};
 use model::{Job, JobState, Requirement};
 use serde::{Deserialize, Serialize};
-use storage::{JobFilter, NodeReport};
+use storage::{AgentRecord, JobFilter, NodeReport};
 
 use crate::{Control, Error, submit::now_ms};
 
@@ -18,6 +18,9 @@ pub struct Status {
     pub watchers: Vec<Candidate>,
     /// Compute nodes; dead ones whose entries have not been recovered yet too.
     pub workers: Vec<Worker>,
+    /// How many agents there are.
+    #[serde(default)]
+    pub agents: AgentCounts,
     /// Entries in the three places.
     pub entries: Places,
     /// Who runs another version than the leader.
@@ -48,13 +51,13 @@ pub struct Candidate {
 /// Somebody who runs another version than the leader. Queries are answered by compute nodes of one version alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutOfStep {
-    /// `dispatcher`, `compute` or `watcher`.
+    /// `dispatcher`, `compute`, `watcher` or `agent`.
     pub role: String,
     /// Name of the node of a compute node, of others that of their znode.
     pub name: String,
     /// Host name of its machine.
     pub host: String,
-    /// Process id.
+    /// Process id; 0 of an agent.
     pub pid: u32,
     /// Its version.
     pub version: String,
@@ -95,6 +98,17 @@ pub struct Worker {
     pub cache_bytes: Option<u64>,
     /// Part of the columns that queries found there, 0.0 to 1.0, since it started; none when nothing was looked for.
     pub cache_hit_rate: Option<f64>,
+}
+
+/// Agents by what they do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentCounts {
+    /// Ship to a worker.
+    pub shipping: usize,
+    /// Wait for one.
+    pub waiting: usize,
+    /// Are not there.
+    pub away: usize,
 }
 
 /// Entries by place.
@@ -166,6 +180,9 @@ impl Control {
         jobs.truncate(MOST_JOBS);
         let usage = self.store()?.usage().await.ok();
         let mut status = of_snapshot(&snapshot, &reports, now_ms());
+        let agents = self.store()?.agents().await?;
+        status.agents = AgentCounts::of(&snapshot.clients, &agents);
+        status.out_of_step.extend(agents_out_of_step(&agents, now_ms()));
         status.jobs = jobs.iter().map(UnfinishedJob::from).collect();
         status.storage = usage.map(|usage| StorageUse {
             documents: usage.documents,
@@ -203,6 +220,7 @@ fn of_snapshot(snapshot: &Snapshot, reports: &[NodeReport], now_ms: i64) -> Stat
         standby,
         watchers,
         workers,
+        agents: AgentCounts::default(),
         entries: Places {
             unowned: census.unowned.len(),
             owned: census.workers.iter().map(|worker| worker.entries.len()).sum(),
@@ -255,6 +273,37 @@ fn out_of_step(
         .chain(watchers.iter().map(candidate("watcher")));
     all.filter(|one| !one.version.is_empty() && one.version != leader.version)
         .collect()
+}
+
+impl AgentCounts {
+    fn of(held: &[ClientView], known: &[AgentRecord]) -> Self {
+        let waiting = held
+            .iter()
+            .filter(|client| client.place == Place::Unowned)
+            .count();
+        let is_held = |record: &&AgentRecord| held.iter().any(|client| client.name == record.seen.agent);
+        Self {
+            shipping: held.len() - waiting,
+            waiting,
+            away: known.len() - known.iter().filter(is_held).count(),
+        }
+    }
+}
+
+/// Agents that speak another protocol and still try: they are told so and get no worker.
+fn agents_out_of_step(agents: &[AgentRecord], now_ms: i64) -> impl Iterator<Item = OutOfStep> {
+    let lately = move |agent: &&AgentRecord| now_ms - agent.seen_ms < FRESH_MS;
+    let others = agents
+        .iter()
+        .filter(lately)
+        .filter(|agent| agent.seen.protocol != api::PROTOCOL);
+    others.map(|agent| OutOfStep {
+        role: "agent".to_string(),
+        name: agent.seen.agent.to_string(),
+        host: agent.seen.host.clone(),
+        pid: 0,
+        version: format!("{} (protocol {})", agent.seen.version, agent.seen.protocol),
+    })
 }
 
 impl From<&CandidateView> for Candidate {

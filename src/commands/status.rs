@@ -1,6 +1,6 @@
 //! `sawmill status`: who leads, who works, what waits.
 
-use control::{Candidate, Status, Worker};
+use control::{AgentCounts, Candidate, Status, Worker};
 
 use super::Context;
 use crate::{exit::Exit, output};
@@ -38,6 +38,7 @@ fn tell(status: &Status) -> anyhow::Result<()> {
         ("leader", leader),
         ("standby", list(&status.standby)),
         ("watchers", list(&status.watchers)),
+        ("agents", agents(status)),
         (
             "entries",
             format!(
@@ -111,12 +112,28 @@ fn out_of_step(status: &Status) -> anyhow::Result<()> {
         leader.version
     ))?;
     for one in &status.out_of_step {
+        let process = match one.pid {
+            0 => String::new(),
+            pid => format!(", pid {pid}"),
+        };
         output::line(format_args!(
-            "  {} {} (host {}, pid {}) runs {}",
-            one.role, one.name, one.host, one.pid, one.version
+            "  {} {} (host {}{process}) runs {}",
+            one.role, one.name, one.host, one.version
         ))?;
     }
     Ok(())
+}
+
+fn agents(status: &Status) -> String {
+    let AgentCounts {
+        shipping,
+        waiting,
+        away,
+    } = status.agents;
+    match (shipping, waiting, away) {
+        (0, 0, 0) => "none".to_string(),
+        _ => format!("{shipping} shipping, {waiting} waiting, {away} away"),
+    }
 }
 
 fn storage_line(status: &Status) -> String {
