@@ -285,6 +285,11 @@ async fn members_that_come_later_become_columns() {
         asked("SELECT a FROM app").await
     })
     .await;
+    let agents = &mill.json(&["status"]).await["agents"];
+    assert_eq!(
+        *agents,
+        serde_json::json!({ "shipping": 1, "waiting": 0, "away": 0 })
+    );
     let mut to = OpenOptions::new().append(true).open(&log).unwrap();
     to.write_all(b"{\"a\":2,\"b\":\"late\"}\n").unwrap();
     let late = "SELECT a, b FROM app WHERE b IS NOT NULL";
