@@ -14,10 +14,11 @@ use tokio::{
     time::{Instant, interval, sleep_until, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Code, Status, Streaming};
 use tracing::debug;
 
 use super::{Over, Rate, Uplink};
+use crate::Error;
 
 /// The stream to a dispatcher, which holds the agent while this lives.
 pub(super) struct Attached {
@@ -49,7 +50,7 @@ impl Uplink {
         let mut replies = timeout(timing.connect, client.attach(ReceiverStream::new(outgoing)))
             .await
             .map_err(late)?
-            .map_err(|status| failed(transport::why(&status)))?
+            .map_err(|status| self.unattached(&status, |why| format!("dispatcher {server}: {why}")))?
             .into_inner();
         debug!(server, "asks for a worker");
         let offer = self
@@ -64,6 +65,19 @@ impl Uplink {
             _replies: replies,
         };
         Ok((attached, offer))
+    }
+
+    /// What a refusal means: who ships once does not wait until somebody grants it the right.
+    fn unattached(&self, status: &Status, place: impl FnOnce(String) -> String) -> Over {
+        let why = place(transport::why(status));
+        let is_final = matches!(
+            status.code(),
+            Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument
+        );
+        if self.once && is_final {
+            return Over::Fatal(Error::NotTaken { why });
+        }
+        Over::Unattached(why)
     }
 
     async fn offered(
@@ -88,7 +102,7 @@ impl Uplink {
                         None => {}
                     },
                     Ok(None) => return Err(Over::Unattached("it ended the stream".to_string())),
-                    Err(status) => return Err(Over::Unattached(transport::why(&status))),
+                    Err(status) => return Err(self.unattached(&status, |why| why)),
                 },
                 _ = reports.tick() => {
                     let report = rate.report(&self.shared, timing.report.as_secs_f64());
