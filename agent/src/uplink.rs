@@ -9,7 +9,10 @@ mod lanes;
 mod route;
 mod ship;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use api::v1::{AgentHello, AgentReport, LeaveReason};
 use tracing::{info, warn};
@@ -88,8 +91,11 @@ impl Uplink {
         let mut told = String::new();
         loop {
             self.incarnation += 1;
+            let (begun, before) = (Instant::now(), self.shared.registered_bytes());
             let Ended { over, was_welcome } = self.connect_once(&mut route).await;
-            if was_welcome {
+            // A worker that welcomes and then refuses all is no success.
+            let was_of_use = self.shared.registered_bytes() > before || begun.elapsed() >= LASTING;
+            if was_welcome && was_of_use {
                 route.succeeded();
                 told.clear();
             }
@@ -181,6 +187,8 @@ impl Uplink {
     }
 }
 
+/// A connection that lasted so long was a good one, also when there was nothing to ship.
+const LASTING: Duration = Duration::from_secs(10);
 /// Failed tries in a row after which files that are to be shipped once are given up: about half a minute.
 const ONCE_FAILURES: u32 = 8;
 

@@ -21,19 +21,20 @@ pub fn pass_on<T>(message: T, peer: &Peer) -> Result<Request<T>, Status> {
     Ok(request)
 }
 
-/// Who asks: the peer itself, or the one whom a dispatcher (or an administrator) names.
+/// Who asks: the one whom a dispatcher (or an administrator) names, or an administrator. Others ask a dispatcher, which
+/// counts and writes down what they ask.
 ///
 /// # Errors
-/// PERMISSION_DENIED when somebody else names one; INVALID_ARGUMENT for a name that is none.
+/// PERMISSION_DENIED for everybody else; INVALID_ARGUMENT for a name that is none.
 pub fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
     let peer = transport::peer(request);
+    if !matches!(peer.role, Role::Dispatcher | Role::Admin) {
+        let message = format!("{peer} may not ask a worker: ask a dispatcher");
+        return Err(refusal(Code::PermissionDenied, "PERMISSION_DENIED", message, []));
+    }
     let Some(named) = request.metadata().get(HEADER) else {
         return Ok(peer);
     };
-    if !matches!(peer.role, Role::Dispatcher | Role::Admin) {
-        let message = format!("{peer} may not ask for others");
-        return Err(refusal(Code::PermissionDenied, "PERMISSION_DENIED", message, []));
-    }
     let bad = |why: String| {
         refusal(
             Code::InvalidArgument,

@@ -119,6 +119,8 @@ impl Catalog for Service {
         request: Request<v1::AddFilesRequest>,
     ) -> Result<Response<v1::AddFilesReply>, Status> {
         let peer = refuse::change(&request)?;
+        // Whatever the mill can read is shown to whoever may add it.
+        refuse::may_read_files(&peer)?;
         let adding = understood(wire::adding(request.into_inner()))?;
         let _taken = self.room.take().await;
         let added = self.control.add_files(&adding).await.map_err(told)?;

@@ -60,6 +60,20 @@ pub(crate) fn may_exec(peer: &Peer) -> Result<(), Status> {
     ))
 }
 
+/// Naming files that the mill is to read is for those who could read them by a command as well.
+///
+/// # Errors
+/// PERMISSION_DENIED.
+pub(crate) fn may_read_files(peer: &Peer) -> Result<(), Status> {
+    if peer.may_exec() {
+        return Ok(());
+    }
+    Err(denied(
+        peer,
+        "name files that the mill is to read: its certificate was issued without --may-exec",
+    ))
+}
+
 /// Telling agents what to do is for administrators.
 ///
 /// # Errors

@@ -267,11 +267,11 @@ async fn rights_are_asked_for_by_every_method() {
         may_exec: true,
         ..queues.clone()
     };
-    // Whether it may look, submit, submit a command, change a dataset.
+    // Whether it may look, submit, submit a command, name files to be read, change a dataset.
     for (name, rights, may) in [
-        ("looker", Rights::default(), [true, false, false, false]),
-        ("user", queues, [true, true, false, true]),
-        ("runner", exec, [true, true, true, true]),
+        ("looker", Rights::default(), [true, false, false, false, false]),
+        ("user", queues, [true, true, false, false, true]),
+        ("runner", exec, [true, true, true, true, true]),
     ] {
         let token = served.token(name, rights).await;
         let add = |mut request: Request<()>| {
@@ -285,8 +285,13 @@ async fn rights_are_asked_for_by_every_method() {
         let listed = queue.list_jobs(v1::ListJobsRequest::default()).await.map(drop);
         let submitted = queue.submit(over("log", noop())).await.map(drop);
         let ran = queue.submit(over("log", command())).await.map(drop);
-        let changed = catalog.add_files(adding("log", served.file())).await.map(drop);
-        for (result, may) in [listed, submitted, ran, changed].into_iter().zip(may) {
+        let added = catalog.add_files(adding("log", served.file())).await.map(drop);
+        let setting = v1::SetDatasetRequest {
+            name: "log".into(),
+            ..v1::SetDatasetRequest::default()
+        };
+        let changed = catalog.set_dataset(setting).await.map(drop);
+        for (result, may) in [listed, submitted, ran, added, changed].into_iter().zip(may) {
             match result {
                 Ok(()) => assert!(may, "{name}"),
                 Err(refused) => {
@@ -304,7 +309,7 @@ async fn rights_are_asked_for_by_every_method() {
     let by_user = changes.iter().find(|change| change.who == "user user").unwrap();
     assert_eq!(
         (by_user.what.as_str(), by_user.subject.as_str()),
-        ("dataset.add", "log")
+        ("dataset.set", "log")
     );
     served.stop().await;
 }

@@ -25,6 +25,7 @@ use api::{
     },
 };
 use model::Name;
+use pki::Role;
 use storage::Store;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -218,6 +219,10 @@ impl Ingest for Service {
         request: Request<Streaming<ShipRequest>>,
     ) -> Result<Response<Self::ShipStream>, Status> {
         let peer = peer(&request);
+        if !matches!(peer.role, Role::Agent | Role::Admin) {
+            let message = format!("{peer} may not ship: that takes an agent");
+            return Err(refusal(Code::PermissionDenied, "PERMISSION_DENIED", message, []));
+        }
         let mut stream = request.into_inner();
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             let message = format!("this worker has {} agents already", self.shared.limits.agents);

@@ -4,7 +4,7 @@
 //! reached, the bytes that were read there. While the first file still is there too, one of them is a copy: it is
 //! compared once it is still, and goes on behind what they have in common.
 
-use std::{io, os::unix::fs::MetadataExt as _, time::Duration};
+use std::{io, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use tracing::{debug, info};
 
@@ -216,6 +216,10 @@ impl Follower {
             if stream.left == Some(key) {
                 continue;
             }
+            // Programs begin their logs alike: what has no name of a rotated file is one of its own.
+            if stream.key != key && !names_are_related(Path::new(&*stream.path), &candidate.found.path) {
+                continue;
+            }
             let is_free = match &stream.file {
                 None => true,
                 Some(file) => file.place == Place::Nowhere && stream.is_at_end(),
@@ -224,7 +228,15 @@ impl Follower {
                 match stream.look(&mut candidate.content, &mut self.buffer) {
                     Ok(Look::Same) => return Verdict::Stream(number),
                     // A copy that is still being written, or was left half.
-                    Ok(Look::Short) if still < self.timing.unended && !self.once => waits = true,
+                    Ok(Look::Short)
+                        if still < self.timing.unended
+                            && !self.once
+                            && Path::new(&*stream.path) != candidate.found.path =>
+                    {
+                        waits = true;
+                    }
+                    // Under the very same name it was written anew.
+                    Ok(Look::Short) if Path::new(&*stream.path) == candidate.found.path => {}
                     Ok(Look::Short) => return self.copy_of_all(candidate),
                     Ok(Look::Other) | Err(_) => {}
                 }
@@ -339,6 +351,35 @@ impl Follower {
     }
 }
 
+/// Whether one may be the rotated form of the other by their names: `access.log` and `access.log.1.gz`,
+/// `access-20261123.log` or `2026-access.log`, but not `access2.log`.
+fn names_are_related(one: &Path, other: &Path) -> bool {
+    let name = |path: &Path| path.file_name().map(|name| name.as_encoded_bytes().to_vec());
+    let is_elsewhere = one.parent() != other.parent();
+    let (Some(one), Some(other)) = (name(one), name(other)) else {
+        return false;
+    };
+    // Two services log under one name, each in its own folder.
+    if is_elsewhere && one == other {
+        return false;
+    }
+    let stands_in = |stem: &[u8], name: &[u8]| {
+        let is_border = |byte: Option<&u8>| byte.is_none_or(|byte| !byte.is_ascii_alphanumeric());
+        (0..=name.len().saturating_sub(stem.len())).any(|at| {
+            let end = at + stem.len();
+            name[at..].starts_with(stem)
+                && is_border(at.checked_sub(1).and_then(|before| name.get(before)))
+                && is_border(name.get(end))
+        })
+    };
+    // Of a hidden file the first part is behind its dot.
+    let stem = |name: &[u8]| {
+        let dot = name.iter().skip(1).position(|&byte| byte == b'.');
+        dot.map_or(name.len(), |dot| dot + 1)
+    };
+    stands_in(&one[..stem(&one)], &other) || stands_in(&other[..stem(&other)], &one)
+}
+
 /// Whether the file of a stream of which nothing is read begins as `head` does.
 fn begins_like(stream: &mut Stream, head: &[u8], buffer: &mut Vec<u8>) -> bool {
     let content = stream.file.as_mut().and_then(|file| file.content.as_mut());
@@ -346,4 +387,37 @@ fn begins_like(stream: &mut Stream, head: &[u8], buffer: &mut Vec<u8>) -> bool {
         let read = content.read_at(0, head.len(), buffer);
         read.is_ok() && !buffer.is_empty() && head.starts_with(buffer)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rotated_forms_are_told_by_their_names() {
+        let related = |one: &str, other: &str| names_are_related(Path::new(one), Path::new(other));
+        for other in [
+            "access.log.1",
+            "access.log.2.gz",
+            "access.log-20261123",
+            "access-2026-11-23.log",
+            "2026-11-23-access.log.zst",
+            "old/access.log.1.gz",
+        ] {
+            assert!(
+                related("access.log", other) && related(other, "access.log"),
+                "{other}"
+            );
+        }
+        for other in [
+            "other/access.log",
+            "access2.log",
+            "error.log",
+            "w2.log",
+            "myaccess.log",
+        ] {
+            assert!(!related("access.log", other), "{other}");
+        }
+        assert!(!related("w1.log", "w2.log") && related(".hidden", ".hidden.1"));
+    }
 }

@@ -13,8 +13,9 @@ use tonic::codegen::Bytes;
 
 use super::{End, Session};
 
-/// The first bytes of a zstd frame, and the last three of those of a skippable one (RFC 8878).
-const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Most bytes of lines of one block: sixteen times what agents cut.
+const RAW_BYTES_MAX: u64 = 1 << 30;
+/// The last three of the first four bytes of a skippable frame of zstd (RFC 8878).
 const SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
 
 /// A block to be stored.
@@ -68,17 +69,18 @@ impl Block {
         } = self;
         let corrupt = |message: String| (BlockRefusal::Corrupt, message);
         let _turn = puts.acquire().await;
+        let raw_bytes = header.raw_bytes;
         let checked = tokio::task::spawn_blocking(move || {
-            let checksum = checksum(&bytes);
-            (bytes, checksum)
+            let (checksum, frames) = (checksum(&bytes), check_frames(&bytes, raw_bytes));
+            (bytes, checksum, frames)
         });
-        let (bytes, checksum) = checked.await.map_err(|error| corrupt(error.to_string()))?;
+        let (bytes, checksum, frames) = checked.await.map_err(|error| corrupt(error.to_string()))?;
         if header.stored_checksum != checksum.as_bytes()[..] {
             let message = format!("block {} has other bytes than its checksum says", header.sequence);
             return Err(corrupt(message));
         }
-        if !is_zstd(&bytes) {
-            return Err(corrupt(format!("block {} is no zstd", header.sequence)));
+        if let Err(why) = frames {
+            return Err(corrupt(format!("block {}: {why}", header.sequence)));
         }
         let put = store.put_block(&shipment, header.sequence, bytes, checksum, header.verify);
         let block = put.await.map_err(|failure| {
@@ -106,10 +108,39 @@ fn checksum(bytes: &[Bytes]) -> blake3::Hash {
     hasher.finalize()
 }
 
-/// Whether it begins as a zstd frame does: what is stored under this name is read as such.
-fn is_zstd(bytes: &[Bytes]) -> bool {
-    let head: Vec<u8> = bytes.iter().flatten().copied().take(4).collect();
-    head == FRAME || (head.len() == 4 && head[0] & 0xf0 == 0x50 && head[1..] == SKIPPABLE)
+/// Whether it is what it says: skippable frames, then one frame of zstd that tells its content, of as many bytes as the
+/// header says. Whoever reads it never gets more: a small block of nothing must not fill the memory of its readers.
+fn check_frames(bytes: &[Bytes], raw_bytes: u64) -> Result<(), String> {
+    if raw_bytes > RAW_BYTES_MAX {
+        return Err(format!(
+            "it has {raw_bytes} bytes of lines, more than {RAW_BYTES_MAX}"
+        ));
+    }
+    let joined;
+    let mut rest: &[u8] = match bytes {
+        [one] => one,
+        several => {
+            joined = several.concat();
+            &joined
+        }
+    };
+    loop {
+        let length = zstd::zstd_safe::find_frame_compressed_size(rest)
+            .map_err(|code| format!("it is no zstd: {}", zstd::zstd_safe::get_error_name(code)))?;
+        let is_skippable = rest.len() >= 4 && rest[0] & 0xf0 == 0x50 && rest[1..4] == SKIPPABLE;
+        let frame;
+        (frame, rest) = rest.split_at(length.min(rest.len()));
+        if is_skippable && !rest.is_empty() {
+            continue;
+        }
+        return match zstd::zstd_safe::get_frame_content_size(frame) {
+            Ok(Some(content)) if content == raw_bytes && rest.is_empty() => Ok(()),
+            Ok(Some(content)) if rest.is_empty() => Err(format!(
+                "its frame has {content} bytes, and its header says {raw_bytes}"
+            )),
+            _ => Err("it is not one frame that tells its size".to_string()),
+        };
+    }
 }
 
 impl Session {

@@ -38,7 +38,10 @@ pub(crate) struct Agent {
 /// A block of one line, which has its number.
 pub(crate) fn block(dataset: &str, sequence: u64) -> (BlockHeader, Vec<u8>) {
     let text = format!("line {sequence}\n");
-    raw(dataset, sequence, &zstd::encode_all(text.as_bytes(), 1).unwrap())
+    let packed = zstd::bulk::compress(text.as_bytes(), 1).unwrap();
+    let (mut header, packed) = raw(dataset, sequence, &packed);
+    header.raw_bytes = text.len() as u64;
+    (header, packed)
 }
 
 /// A block of these bytes.

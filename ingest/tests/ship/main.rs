@@ -179,6 +179,11 @@ async fn blocks_are_stored_in_order_and_once() {
     assert_eq!(agent.hear().await, Heard::Refused(11, BlockRefusal::Corrupt));
     agent.send(agent::raw("access", 11, b"no zstd")).await;
     assert_eq!(agent.hear().await, Heard::Refused(11, BlockRefusal::Corrupt));
+    // Small as stored, and more than it says for whoever reads it.
+    let (mut header, bytes) = block("access", 11);
+    header.raw_bytes += 1;
+    agent.send((header, bytes)).await;
+    assert_eq!(agent.hear().await, Heard::Refused(11, BlockRefusal::Corrupt));
     agent.send(block("access", 11)).await;
     agent.send(block("errors.log", 1)).await;
     agent.until_stored("access", 11).await;
