@@ -76,10 +76,11 @@ pub struct RunArgs {
 /// What agents and shipments have in common.
 #[derive(Clone, Debug, Args)]
 pub struct ShippingArgs {
-    /// Its name, unique in the mill [default: that of the certificate, or of this host]
+    /// Its name, unique in the mill [default: that of the certificate, or of this host, with -ship behind for a shipment]
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<Name>,
-    /// Where it remembers what is shipped, and spools [default: ~/.local/state/sawmill/agent-NAME]
+    /// Where it remembers what is shipped, and spools; one for each mill [default: agent-NAME, or ship-NAME of a shipment, in
+    /// ~/.local/state/sawmill]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// Bytes of blocks that may wait on disk; when they are reached, reading stops until some are shipped
