@@ -84,7 +84,7 @@ enum Command {
     /// Run a watcher: it records how subtasks ended
     Watcher,
     /// Make the three roots in ZooKeeper and the indexes in MongoDB; harmless when they are there
-    Init,
+    Init(commands::init::InitArgs),
     /// Follow log files on this machine as they grow, and ship their lines to a worker
     Agent(Box<commands::agent::AgentArgs>),
     /// Ship files once, and know when they are safe
@@ -349,7 +349,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Watcher => commands::watcher::run(&context).await?,
         Command::Agent(args) => commands::agent::run(*args, &context).await?,
         Command::Ship(args) => commands::ship::run(*args, &context).await?,
-        Command::Init => commands::init::run(&context).await?,
+        Command::Init(args) => commands::init::run(args, &context).await?,
         Command::Dataset(command) => commands::dataset::run(command, &context).await?,
         Command::Run(args) => commands::run::run(args, &context).await?,
         #[cfg(feature = "sql")]

@@ -1,4 +1,5 @@
-//! A mill of separate processes with TLS everywhere: who has a certificate does what it says, and nothing else.
+//! A mill of separate processes with TLS everywhere and a user of ZooKeeper for each role: who has a certificate does what
+//! it says, and nothing else; who is no role sees nothing of ZooKeeper.
 #![cfg(feature = "sql")]
 #![allow(clippy::unwrap_used)]
 
@@ -39,22 +40,31 @@ impl Mill {
         mill.issue(&["user", "anna"], &["--queue", "default", "--may-exec"])
             .await;
         mill.issue(&["user", "ben"], &["--queue", "default"]).await;
-        let role = |identity: &str, args: &[&str]| {
-            settled(Process::sawmill(&mill.space), mill.files.path())
+        let users = mill.path("users").display().to_string();
+        let told = mill.on_stores(None, &["init", "--acl", &users]).output(DEADLINE);
+        assert!(told.await.code(0).stdout.contains("7 znodes are open to"));
+        let role = |identity: &str, user: &str, args: &[&str]| {
+            mill.on_stores(Some(user), args)
                 .env("SAWMILL_IDENTITY", mill.path(identity))
                 .env("SAWMILL_LISTEN", &mill.server)
-                .args(args)
                 .start()
         };
         let roles = vec![
-            role("d1", &["dispatcher"]),
-            role("node1", &["compute", "--allow-exec"]),
-            settled(Process::sawmill(&mill.space), mill.files.path())
-                .arg("watcher")
-                .start(),
+            role("d1", "dispatcher", &["dispatcher"]),
+            role("node1", "worker", &["compute", "--allow-exec"]),
+            mill.on_stores(Some("watcher"), &["watcher"]).start(),
         ];
         mill._roles = roles;
         mill
+    }
+
+    /// What works on the stores, as a user of ZooKeeper.
+    fn on_stores(&self, user: Option<&str>, args: &[&str]) -> Recipe {
+        let recipe = settled(Process::sawmill(&self.space), self.files.path()).args(args);
+        match user {
+            Some(user) => recipe.env("SAWMILL_ZOOKEEPER_AUTH_FILE", self.path("users").join(user)),
+            None => recipe,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -154,6 +164,27 @@ async fn certificates_say_who_does_what() {
 
     let listed = mill.told("anna", &["dataset", "list"]).await.code(0).stdout;
     assert!(!listed.contains("secrets"), "{listed}");
+
+    let whole = mill.on_stores(Some("admin"), &["doctor"]).output(DEADLINE).await;
+    let whole = whole.code(0).stdout;
+    assert!(whole.contains("each role has its own"), "{whole}");
+    let audit = mill
+        .on_stores(Some("watcher"), &["doctor", "--audit"])
+        .output(DEADLINE);
+    let _ = audit.await.code(0);
+    let changes = mill
+        .on_stores(None, &["audit", "list"])
+        .output(DEADLINE)
+        .await
+        .code(0);
+    assert!(changes.stdout.contains("zookeeper.acl"), "{}", changes.stdout);
+    for (user, args) in [
+        (None, &["status"][..]),
+        (Some("worker"), &["dispatcher", "--listen", "127.0.0.1:0"]),
+    ] {
+        let refused = mill.on_stores(user, args).output(DEADLINE).await.code(1);
+        assert!(refused.stderr.contains("no right to /"), "{}", refused.stderr);
+    }
 
     let plain = Process::binary("sawmill")
         .env("SAWMILL_SERVER", &mill.server)

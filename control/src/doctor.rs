@@ -115,10 +115,13 @@ async fn examine_zookeeper(config: &coordination::Config, checks: &mut Vec<Check
             ),
         });
     }
-    checks.push(match probe_rights(&term).await {
-        Ok(()) => Check::ok("zookeeper rights", "znodes can be made and deleted"),
+    checks.push(match probe_rights(&term, config).await {
+        Ok(found) => Check::ok("zookeeper rights", found),
         Err(error) => Check::failed("zookeeper rights", error.to_string(), zookeeper_advice(&error)),
     });
+    if config.auth.is_some() {
+        checks.push(examine_openness(&term).await);
+    }
     match Snapshot::take(&term).await {
         Ok(snapshot) => examine_roots(&snapshot, checks),
         Err(error) => checks.push(Check::failed(
@@ -132,8 +135,14 @@ async fn examine_zookeeper(config: &coordination::Config, checks: &mut Vec<Check
 
 /// Stands for the office of the dispatcher for a moment: makes an ephemeral below `/owned` and deletes it.
 ///
-/// It never takes office, and stands last in the line.
-async fn probe_rights(term: &Term) -> Result<(), coordination::Error> {
+/// It never takes office, and stands last in the line. The users of workers and watchers may not, and need not.
+async fn probe_rights(term: &Term, config: &coordination::Config) -> Result<String, coordination::Error> {
+    let auth = config.auth.as_deref().unwrap_or_default();
+    if let Some(users) = term.users()
+        && let Some(role @ ("worker" | "watcher")) = users.role_of(auth)
+    {
+        return Ok(format!("znodes can be read, as the user of the role {role}"));
+    }
     let data = CandidateData {
         v: model::FORMAT,
         host: "doctor".to_string(),
@@ -145,7 +154,38 @@ async fn probe_rights(term: &Term) -> Result<(), coordination::Error> {
         .await?
         .withdraw()
         .await;
-    Ok(())
+    Ok("znodes can be made and deleted".to_string())
+}
+
+/// Whether anybody but the users of this mill may use its znodes.
+async fn examine_openness(term: &Term) -> Check {
+    const NAME: &str = "zookeeper users";
+    let loose = match coordination::rights::loose(term).await {
+        Ok(loose) => loose,
+        Err(error) => return Check::failed(NAME, error.to_string(), zookeeper_advice(&error)),
+    };
+    let Some(first) = loose.first() else {
+        return Check::ok(
+            NAME,
+            match term.users() {
+                Some(_) => "each role has its own, with the rights that it needs",
+                None => "all roles have the same; `sawmill init --acl` gives each its own",
+            },
+        );
+    };
+    let found = match first.found.as_slice() {
+        [] => format!("{} is another user's", first.path),
+        found => format!("{} is open to: {}", first.path, found.join(", ")),
+    };
+    let more = match loose.len() {
+        1 => found,
+        count => format!("{found}; and so are {} others", count - 1),
+    };
+    Check::failed(
+        NAME,
+        more,
+        "stop the roles, run `sawmill init --acl`, and start them again",
+    )
 }
 
 fn examine_roots(snapshot: &Snapshot, checks: &mut Vec<Check>) {

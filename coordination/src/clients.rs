@@ -26,6 +26,7 @@ use crate::{
     error::{Error, is_lost_reply},
     layout::{OWNED, Place, WorkerNumber},
     listing::{self, ReadSize},
+    rights::Kind,
     roots,
     term::Term,
     watch::Kept,
@@ -227,7 +228,7 @@ async fn replace(
                 .add_delete(path, Some(*version))
                 .map_err(|failure| Error::refused(path, failure))?;
         }
-        let ephemeral = CreateMode::Ephemeral.with_acls(term.acls());
+        let ephemeral = CreateMode::Ephemeral.with_acls(term.acls(Kind::of(path)));
         writer
             .add_create(path, data, &ephemeral)
             .map_err(|failure| Error::refused(path, failure))?;

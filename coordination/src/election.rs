@@ -16,6 +16,7 @@ use crate::{
     error::{Error, is_lost_reply},
     layout::{Office, candidate, candidate_prefix, candidate_sequence},
     listing::{self, ReadSize},
+    rights::Kind,
     roots,
     term::Term,
 };
@@ -50,7 +51,7 @@ impl Candidacy {
     pub async fn enter(term: &Term, office: Office, data: &CandidateData) -> Result<Self, Error> {
         let data = znode::encode(data);
         let prefix = candidate_prefix(office);
-        let options = CreateMode::EphemeralSequential.with_acls(term.acls());
+        let options = CreateMode::EphemeralSequential.with_acls(term.acls(Kind::Leaf));
         let mut losses = 0;
         loop {
             let answer = {

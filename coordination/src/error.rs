@@ -36,7 +36,7 @@ pub enum Error {
         why: String,
     },
     /// The znode belongs to somebody else.
-    #[error("no right to {path} in ZooKeeper: it was created under other credentials")]
+    #[error("no right to {path} in ZooKeeper: it belongs to others than the user of zookeeper_auth")]
     NoAuth {
         /// The znode.
         path: String,
@@ -172,7 +172,7 @@ mod tests {
         let stranger = Error::refused("/owned", zk::Error::NoAuth);
         assert_eq!(
             stranger.to_string(),
-            "no right to /owned in ZooKeeper: it was created under other credentials"
+            "no right to /owned in ZooKeeper: it belongs to others than the user of zookeeper_auth"
         );
         assert!(!stranger.session_lost() && !stranger.outcome_unknown() && !stranger.is_retryable());
         let deposed = Error::Deposed {

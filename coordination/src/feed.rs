@@ -15,6 +15,7 @@ use crate::{
     error::{Error, is_lost_reply},
     layout::{Place, UNOWNED, WorkerNumber, parent},
     leader::Leader,
+    rights::Kind,
     roots::{self, Counter},
 };
 
@@ -245,7 +246,7 @@ impl Leader {
         version: i32,
     ) -> Result<impl Future<Output = Result<Vec<MultiWriteResult>, MultiWriteError>> + Send + use<'c>, Error>
     {
-        let options = self.term.persistent();
+        let options = self.term.persistent(Kind::Leaf);
         let mut writer = client.new_multi_writer();
         let mut add = || {
             writer.add_check_version(&self.guard, ANY_VERSION)?;

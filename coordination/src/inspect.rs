@@ -194,7 +194,7 @@ pub async fn recreate(term: &Term, force: bool) -> Result<(), Error> {
 }
 
 /// Adds a znode and all below it to `paths`, parents before children.
-async fn below(term: &Term, top: &str, paths: &mut Vec<String>) -> Result<(), Error> {
+pub(crate) async fn below(term: &Term, top: &str, paths: &mut Vec<String>) -> Result<(), Error> {
     let mut level = vec![top.to_string()];
     while !level.is_empty() {
         let listed = term

@@ -9,6 +9,7 @@
 //! /owned/worker-0000000004/entry-100-nginx:42-0000000017
 //! /owned/worker-0000000004/client-web8
 //! /done/entry-100-nginx:42-0000000017
+//! /rights
 //! ```
 //!
 //! Paths are relative to the chroot of the connection string.
@@ -23,6 +24,8 @@ pub const UNOWNED: &str = "/unowned";
 pub const OWNED: &str = "/owned";
 /// Ends that no watcher has recorded.
 pub const DONE: &str = "/done";
+/// Whose users each role has, where `sawmill init --acl` has given each its own.
+pub const RIGHTS: &str = "/rights";
 /// The three roots.
 pub const ROOTS: [&str; 3] = [UNOWNED, OWNED, DONE];
 

@@ -16,15 +16,16 @@ use model::{
     znode::{self, WorkerData},
 };
 use zookeeper_client as zk;
-use zookeeper_client::{CreateMode, EventType, MultiWriteError};
+use zookeeper_client::{Acl, CreateMode, EventType, MultiWriteError};
 
 use crate::{
     batch::check_size,
     error::{Error, is_lost_reply},
     layout::{OWNED, Place, UNOWNED, WorkerNumber, alive, folder},
     listing::{self, Listing, ReadSize},
+    rights::{Kind, incarnation},
     roots::{self, Counter},
-    term::Term,
+    term::{Access, Term},
     watch::Kept,
 };
 
@@ -76,6 +77,7 @@ impl Worker {
     pub async fn register(term: &Term, data: WorkerData) -> Result<Self, Error> {
         let encoded = znode::encode(&data);
         check_size(OWNED, &encoded)?;
+        let rights = folder_rights(term).await?;
         let mut least = 0;
         for round in 1..=REGISTER_TRIES {
             let counter = match roots::read(term, OWNED).await {
@@ -86,7 +88,7 @@ impl Worker {
                 counter => counter?,
             };
             let number = WorkerNumber(counter.next.max(least));
-            match attempt(term, number, counter, &encoded).await? {
+            match attempt(term, number, counter, (&encoded, &rights)).await? {
                 Attempt::In => return Ok(Self::at(term, number)),
                 Attempt::Raced => {}
                 Attempt::Taken => least = roots::behind_highest(term, OWNED).await?.max(number.0 + 1),
@@ -273,16 +275,40 @@ impl Worker {
     }
 }
 
-/// Tries to register under `number`.
-async fn attempt(term: &Term, number: WorkerNumber, counter: Counter, data: &[u8]) -> Result<Attempt, Error> {
+/// The rights of the folder to be made. Where roles have their own users, the session becomes one more, which no other
+/// worker is.
+async fn folder_rights(term: &Term) -> Result<Vec<Acl>, Error> {
+    Ok(match term.access() {
+        Access::Open | Access::Own => term.acls(Kind::Worker).to_vec(),
+        Access::Roles(granted) => {
+            let (credentials, own) = incarnation();
+            term.authenticate(&credentials).await?;
+            granted.folder(&own)
+        }
+    })
+}
+
+/// Tries to register under `number`, with the data and the rights of the folder.
+async fn attempt(
+    term: &Term,
+    number: WorkerNumber,
+    counter: Counter,
+    (data, rights): (&[u8], &[Acl]),
+) -> Result<Attempt, Error> {
     let (folder, alive) = (folder(number), alive(number));
     let reply = {
         let client = term.client()?;
         let mut writer = client.new_multi_writer();
         let built = writer
             .add_set_data(OWNED, &roots::data(number.0 + 1), Some(counter.version))
-            .and_then(|()| writer.add_create(&folder, data, &term.persistent()))
-            .and_then(|()| writer.add_create(&alive, b"", &CreateMode::Ephemeral.with_acls(term.acls())));
+            .and_then(|()| {
+                let options = CreateMode::Persistent.with_acls(rights.into());
+                writer.add_create(&folder, data, &options)
+            })
+            .and_then(|()| {
+                let options = CreateMode::Ephemeral.with_acls(term.acls(Kind::Leaf));
+                writer.add_create(&alive, b"", &options)
+            });
         built.map_err(|failure| Error::refused(&folder, failure))?;
         term.wait(writer.commit()).await?
     };

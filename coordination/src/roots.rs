@@ -2,6 +2,8 @@
 //!
 //! Creating is safe to repeat: what exists is left as it is.
 
+use std::time::Duration;
+
 use model::{
     FORMAT,
     entry::EntryName,
@@ -10,10 +12,48 @@ use model::{
 use zookeeper_client as zk;
 
 use crate::{
-    error::Error,
-    layout::{DONE, OWNED, Office, ROOTS, UNOWNED, WorkerNumber},
-    term::Term,
+    error::{Error, is_lost_reply},
+    layout::{DONE, OWNED, Office, RIGHTS, ROOTS, UNOWNED, WorkerNumber},
+    rights::{Granted, Kind, Users, bad_users},
+    term::{Access, Term},
 };
+
+/// How often `/rights` is asked for while replies are lost.
+const TRIES: u32 = 5;
+
+/// To whom what this session creates is open, as `/rights` says; where that is missing, as it was `known` before.
+///
+/// # Errors
+/// [`Error::NoAuth`] for a stranger; [`Error::BadData`], [`Error::Unreachable`].
+pub(crate) async fn access(
+    client: &zk::Client,
+    timeout: Duration,
+    known: Option<&Users>,
+) -> Result<Access, Error> {
+    let mut tries = 0;
+    let users = loop {
+        let answer = tokio::time::timeout(timeout, client.get_data(RIGHTS)).await;
+        match answer.unwrap_or(Err(zk::Error::Timeout)) {
+            Ok((data, _)) => {
+                let users: Users = znode::decode(&data).map_err(bad_users)?;
+                if !users.are_valid() {
+                    return Err(bad_users("it holds no users of the digest scheme"));
+                }
+                break Some(users);
+            }
+            Err(zk::Error::NoNode) => break known.cloned(),
+            Err(failure) if is_lost_reply(&failure) && tries < TRIES => tries += 1,
+            Err(failure) if is_lost_reply(&failure) => {
+                return Err(Error::Disconnected {
+                    path: RIGHTS.to_string(),
+                    losses: tries,
+                });
+            }
+            Err(failure) => return Err(Error::refused(RIGHTS, failure)),
+        }
+    };
+    Ok(users.map_or(Access::Own, |users| Access::Roles(Box::new(Granted::to(&users)))))
+}
 
 /// What the counters of newly created roots begin with.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,6 +91,11 @@ pub(crate) async fn ensure(term: &Term, counters: Counters) -> Result<(), Error>
 
 /// Creates roots and offices at once; false when the chroot is missing.
 async fn create_all(term: &Term, counters: Counters) -> Result<bool, Error> {
+    if let Some(users) = term.users()
+        && !create(term, RIGHTS, &znode::encode(users)).await?
+    {
+        return Ok(false);
+    }
     let wanted = [
         (UNOWNED, data(counters.sequence)),
         (OWNED, data(counters.worker)),
@@ -75,7 +120,11 @@ async fn create_chroot(term: &Term) -> Result<(), Error> {
         .chain([chroot.len()]);
     for end in ends.filter(|&end| end > 1) {
         let part = &chroot[..end];
-        let options = term.persistent();
+        let options = term.persistent(if end < chroot.len() {
+            Kind::Above
+        } else {
+            Kind::Chroot
+        });
         let answer = term.ask(part, |client| {
             let options = options.clone();
             async move {
@@ -95,7 +144,7 @@ async fn create_chroot(term: &Term) -> Result<(), Error> {
 
 /// Creates one znode where it is missing; false when its parent is.
 async fn create(term: &Term, path: &str, data: &[u8]) -> Result<bool, Error> {
-    let options = term.persistent();
+    let options = term.persistent(Kind::of(path));
     let exists = term.ask(path, |client| client.check_stat(path)).await?;
     match exists {
         Ok(Some(_)) => return Ok(true),
@@ -109,6 +158,10 @@ async fn create(term: &Term, path: &str, data: &[u8]) -> Result<bool, Error> {
     match answer.await? {
         Ok(()) | Err(zk::Error::NodeExists) => Ok(true),
         Err(zk::Error::NoNode) => Ok(false),
+        // A dispatcher creates it soon.
+        Err(zk::Error::NoAuth) if term.users().is_some() => Err(Error::RootMissing {
+            path: path.to_string(),
+        }),
         Err(failure) => Err(Error::refused(path, failure)),
     }
 }

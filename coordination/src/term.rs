@@ -19,6 +19,7 @@ use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, SessionState, St
 use crate::{
     connect::{bad_address, connect},
     error::{Error, is_lost_reply},
+    rights::{DIGEST, Granted, Kind, Users},
     roots,
 };
 
@@ -29,7 +30,8 @@ pub struct Config {
     pub connect: String,
     /// How long ZooKeeper keeps a session it hears nothing from; the server may narrow it.
     pub session_timeout: Duration,
-    /// `user:password` for the digest scheme; what is created is then open to that user only.
+    /// `user:password` for the digest scheme; what is created is then open to that user only, or to the users of the roles
+    /// where [`crate::rights::protect`] has been.
     pub auth: Option<String>,
     /// Certificates, where the servers speak TLS.
     pub tls: Option<TlsConfig>,
@@ -126,6 +128,17 @@ struct Inner {
     _clock: AbortOnDropHandle<()>,
 }
 
+/// To whom new znodes are open.
+#[derive(Debug)]
+pub(crate) enum Access {
+    /// To everybody.
+    Open,
+    /// To the user of this session.
+    Own,
+    /// To the users of the roles, as their steps need it.
+    Roles(Box<Granted>),
+}
+
 /// What the clock shares with the term.
 struct Core {
     /// Taken out when the term ends: the session closes once nobody holds the client.
@@ -134,7 +147,7 @@ struct Core {
     session: i64,
     session_timeout: Duration,
     chroot: String,
-    guarded: bool,
+    access: Access,
     ended: CancellationToken,
     why: OnceLock<Ending>,
 }
@@ -156,24 +169,46 @@ const MOST_LOSSES: u32 = 6;
 impl Term {
     /// Connects, creates the chroot and the roots where they are missing, and starts the clock.
     ///
-    /// What it creates is open to its user only when `auth` is given, else to anybody. Safe to repeat, and to drop
-    /// half-way.
+    /// What it creates is open to the users that `/rights` names, else to its user only when `auth` is given, else to
+    /// anybody. Safe to repeat, and to drop half-way.
     ///
     /// # Errors
     /// [`Error::BadAddress`], [`Error::BadTls`]; [`Error::Unreachable`] after `connect_timeout`;
-    /// [`Error::NoAuth`] where the chroot or a root belongs to another user.
+    /// [`Error::NoAuth`] where the chroot or a root belongs to another user; [`Error::RootMissing`] where this role may not
+    /// create what is missing.
     pub async fn begin(config: &Config) -> Result<Self, Error> {
+        Self::begin_as(config, &[], None).await
+    }
+
+    /// As [`Term::begin`], as these users beside that of the configuration, and of a role that has `known` these users in an
+    /// earlier term: should `/rights` be gone with all the rest, it is created again.
+    ///
+    /// # Errors
+    /// As [`Term::begin`].
+    pub(crate) async fn begin_as(
+        config: &Config,
+        also: &[&str],
+        known: Option<&Users>,
+    ) -> Result<Self, Error> {
         let client = connect(config).await?;
+        for credentials in also {
+            // Sent before all that follows; a refusal ends the session.
+            drop(client.auth(DIGEST, credentials.as_bytes()));
+        }
         let (_, chroot) = config.split();
         let client = client
             .chroot(chroot)
             .map_err(|_| bad_address(config, "the chroot is no valid path"))?;
+        let access = match &config.auth {
+            Some(_) => roots::access(&client, config.connect_timeout, known).await?,
+            None => Access::Open,
+        };
         let core = Arc::new(Core {
             states: client.state_watcher(),
             session: client.session_id().0,
             session_timeout: client.session_timeout(),
             chroot: chroot.to_string(),
-            guarded: config.auth.is_some(),
+            access,
             ended: CancellationToken::new(),
             why: OnceLock::new(),
             client: RwLock::new(Some(Arc::new(client))),
@@ -244,18 +279,39 @@ impl Term {
         &self.core().chroot
     }
 
+    /// To whom new znodes are open.
+    pub(crate) fn access(&self) -> &Access {
+        &self.core().access
+    }
+
+    /// The users of the roles, where each has its own.
+    pub fn users(&self) -> Option<&Users> {
+        match self.access() {
+            Access::Open | Access::Own => None,
+            Access::Roles(granted) => Some(granted.users()),
+        }
+    }
+
     /// Who may do what with a new znode.
-    pub(crate) fn acls(&self) -> Acls<'static> {
-        if self.core().guarded {
-            Acls::creator_all()
-        } else {
-            Acls::anyone_all()
+    pub(crate) fn acls(&self, kind: Kind) -> Acls<'_> {
+        match self.access() {
+            Access::Open => Acls::anyone_all(),
+            Access::Own => Acls::creator_all(),
+            Access::Roles(granted) => granted.list(kind).into(),
         }
     }
 
     /// How a new persistent znode is created.
-    pub(crate) fn persistent(&self) -> CreateOptions<'static> {
-        CreateMode::Persistent.with_acls(self.acls())
+    pub(crate) fn persistent(&self, kind: Kind) -> CreateOptions<'_> {
+        CreateMode::Persistent.with_acls(self.acls(kind))
+    }
+
+    /// Makes the session another user too, from the next request on.
+    pub(crate) async fn authenticate(&self, credentials: &str) -> Result<(), Error> {
+        let answer = self.ask("/", |client| async move {
+            client.auth(DIGEST, credentials.as_bytes()).await
+        });
+        answer.await?.map_err(|failure| Error::refused("/", failure))
     }
 
     /// The client while the term lasts. Hold it no longer than one request: the session closes when nobody does.

@@ -54,15 +54,17 @@ where
 {
     let mut pause = SHORTEST_PAUSE;
     let mut first = true;
+    let mut users = None;
     while !stop.is_cancelled() {
         let begun = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            begun = Term::begin(config) => begun.map_err(E::from),
+            begun = Term::begin_as(config, &[], users.as_ref()) => begun.map_err(E::from),
         };
         let ended = match begun {
             Ok(term) => {
                 pause = SHORTEST_PAUSE;
                 let over = term.ended();
+                users = term.users().cloned();
                 let ended = tokio::select! {
                     ended = body(term.clone()) => ended,
                     () = over.cancelled() => {

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use coordination::{Config, Error, Term, TlsConfig};
+use coordination::{Candidacy, Config, Error, Office, Term, TlsConfig, UserId, Users, rights};
 use testkit::{Space, servers};
 
 use crate::*;
@@ -65,6 +65,10 @@ fn certificate(directory: &Path) -> (String, String, std::path::PathBuf) {
     (keys, trusted, ca)
 }
 
+async fn candidate_of(term: &Term) -> Result<Candidacy, Error> {
+    Candidacy::enter(term, Office::Dispatcher, &candidate_data()).await
+}
+
 #[tokio::test]
 async fn a_session_over_tls() {
     let port = std::net::TcpListener::bind("127.0.0.1:0")
@@ -110,6 +114,22 @@ async fn a_session_over_tls() {
     let term = Term::begin(&secure).await.unwrap();
     let mut leader = leader(&term).await;
     assert_eq!(leader.feed(new_entries(600), &[]).await.unwrap().len(), 600);
+
+    // The users of the roles, whose passwords nobody on the way reads.
+    let user = |role: &str| format!("{role}:secret");
+    let id = |role| UserId::of(&user(role)).unwrap();
+    let users = Users::new(id("admin"), id("dispatcher"), id("worker"), id("watcher")).unwrap();
+    let of = |role| Config {
+        auth: Some(user(role)),
+        connect: format!("{}/users", space.zookeeper_through(&address)),
+        ..secure.clone()
+    };
+    rights::protect(&of("admin"), &[], &users).await.unwrap();
+    let working = Term::begin(&of("worker")).await.unwrap();
+    let worker = worker(&working).await;
+    assert!(worker.held().await.unwrap().is_empty());
+    let failure = candidate_of(&Term::begin(&of("watcher")).await.unwrap()).await;
+    assert!(matches!(failure, Err(Error::NoAuth { .. })));
 
     // Not TLS on either side, and a certificate that is none.
     let quick = std::time::Duration::from_millis(700);
