@@ -4,7 +4,8 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
+    "proto/sawmill/v1/admin.proto",
     "proto/sawmill/v1/catalog.proto",
     "proto/sawmill/v1/ingest.proto",
     "proto/sawmill/v1/queue.proto",

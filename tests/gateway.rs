@@ -328,13 +328,7 @@ async fn everything_is_told_alike_over_a_gateway() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_needs_the_stores_says_so_and_who_is_not_there_is_named() {
     let mill = Mill::start().await;
-    for args in [
-        &["init"][..],
-        &["doctor"],
-        &["job", "prune"],
-        &["bench", "queue"],
-        &["query", "SELECT count(*) FROM access", "--live"],
-    ] {
+    for args in [&["init"][..], &["doctor"], &["job", "prune"], &["bench", "queue"]] {
         let refused = mill.recipe_by_gateway(args).output(DEADLINE).await.code(2);
         assert!(
             refused.stderr.contains("--server"),
@@ -342,6 +336,8 @@ async fn what_needs_the_stores_says_so_and_who_is_not_there_is_named() {
             refused.stderr
         );
     }
+    tokens_and_the_audit_log(&mill).await;
+    answers_so_far(&mill).await;
     let nobody = mill.recipe(&["status", "--server", "127.0.0.1:1"]);
     let refused = nobody.output(DEADLINE).await.code(1);
     assert!(refused.stderr.contains("127.0.0.1:1"), "{}", refused.stderr);
@@ -350,6 +346,78 @@ async fn what_needs_the_stores_says_so_and_who_is_not_there_is_named() {
     let first = mill.recipe_by_gateway(&["status"]).env("SAWMILL_SERVER", servers);
     let _ = first.output(DEADLINE).await.code(0);
     mill.stop().await;
+}
+
+/// Made, listed, revoked and written down as on the stores themselves.
+async fn tokens_and_the_audit_log(mill: &Mill) {
+    let ask = async |args: &[&str]| mill.recipe_by_gateway(args).output(DEADLINE).await;
+    let made = ask(&["token", "create", "nightly", "--queue", "night-*"]).await;
+    let token = made.code(0).stdout.trim().to_string();
+    assert!(token.starts_with("sawmill_"), "{token}");
+    let (there, here) = (
+        ask(&["token", "list", "--output", "json"]).await,
+        mill.json(&["token", "list"]).await,
+    );
+    let there: serde_json::Value = serde_json::from_str(&there.code(0).stdout).unwrap();
+    assert_eq!(there, here);
+    assert_eq!(there[0]["queues"][0], "night-*");
+    let long = ask(&["token", "create", "nightly", "--valid", "900d"]).await;
+    assert!(long.code(2).stderr.contains("a year at most"));
+    let id = there[0]["id"].as_str().unwrap();
+    let revoked = ask(&["token", "revoke", id]).await.code(0).stdout;
+    assert!(revoked.contains("nightly"), "{revoked}");
+    let nobody = ask(&["token", "revoke", "nightly"]).await.code(1).stderr;
+    assert!(nobody.contains("nightly"), "{nobody}");
+
+    let args = ["audit", "list", "--output", "json", "--limit", "2"];
+    let there = ask(&args).await.code(0).stdout;
+    assert_eq!(there, mill.told(&args).await);
+    let there: serde_json::Value = serde_json::from_str(&there).unwrap();
+    assert_eq!(
+        (&there[0]["what"], &there[0]["who"]),
+        (&"token.revoke".into(), &"admin local".into())
+    );
+    assert!(there[1]["details"].as_str().unwrap().starts_with(id));
+}
+
+/// What `query --live` shows: at last the whole answer.
+async fn answers_so_far(mill: &Mill) {
+    use api::v1::{JobReference, queue_client::QueueClient};
+    let lines: String = (0..500).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let added = mill.add("numbers", &lines, &[]).await;
+    let _ = added.code(0);
+    let csv = [
+        "query",
+        "SELECT sum(n) AS n FROM numbers",
+        "--live",
+        "--output",
+        "csv",
+    ];
+    let whole = mill.recipe_by_gateway(&csv).output(DEADLINE).await.code(0).stdout;
+    assert_eq!(whole, "n\n124750\n");
+
+    let security = api::transport::Security::Plain;
+    let channel = api::transport::connect(&mill.server, &security).await.unwrap();
+    let mut client = QueueClient::new(channel);
+    let reference = "last".to_string();
+    let told = client.watch_answer(JobReference { reference }).await.unwrap();
+    let (mut told, mut answers, mut answer) = (told.into_inner(), Vec::new(), Vec::new());
+    while let Some(chunk) = told.message().await.unwrap() {
+        answer.extend_from_slice(&chunk.data);
+        if chunk.end {
+            answers.push(std::mem::take(&mut answer));
+        }
+    }
+    assert!(answer.is_empty());
+    let mut text = Vec::new();
+    sql::render(answers.last().unwrap(), sql::Rendering::Csv, &mut text).unwrap();
+    assert_eq!(String::from_utf8(text).unwrap(), whole);
+
+    mill.told(&["run", "--dataset", "numbers", "--map", "wc -l"])
+        .await;
+    let reference = "last".to_string();
+    let refused = client.watch_answer(JobReference { reference }).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
 }
 
 #[tokio::test(flavor = "multi_thread")]

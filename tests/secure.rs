@@ -39,6 +39,7 @@ impl Mill {
         mill.issue(&["agent", "web7"], &["--dataset", "access"]).await;
         mill.issue(&["user", "anna"], &["--queue", "default", "--may-exec"])
             .await;
+        mill.issue(&["admin", "root"], &[]).await;
         mill.issue(&["user", "ben"], &["--queue", "default"]).await;
         let users = mill.path("users").display().to_string();
         let told = mill.on_stores(None, &["init", "--acl", &users]).output(DEADLINE);
@@ -172,12 +173,25 @@ async fn certificates_say_who_does_what() {
         .on_stores(Some("watcher"), &["doctor", "--audit"])
         .output(DEADLINE);
     let _ = audit.await.code(0);
+    let paused = mill.on_stores(Some("admin"), &["agent", "pause", "web7"]);
+    let _ = paused.output(DEADLINE).await.code(0);
+    for args in [
+        &["token", "create", "nightly"][..],
+        &["token", "list"],
+        &["audit", "list"],
+    ] {
+        let _ = mill.told("root", args).await.code(0);
+        let refused = mill.told("anna", args).await.code(1).stderr;
+        assert!(refused.contains("that takes an administrator"), "{refused}");
+    }
     let changes = mill
         .on_stores(None, &["audit", "list"])
         .output(DEADLINE)
         .await
         .code(0);
-    assert!(changes.stdout.contains("zookeeper.acl"), "{}", changes.stdout);
+    for change in ["zookeeper.acl", "agent.pause", "token.create", "task.start"] {
+        assert!(changes.stdout.contains(change), "{}", changes.stdout);
+    }
     for (user, args) in [
         (None, &["status"][..]),
         (Some("worker"), &["dispatcher", "--listen", "127.0.0.1:0"]),

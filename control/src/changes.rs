@@ -34,6 +34,9 @@ impl Control {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn changes(&self, filter: &ChangeFilter) -> Result<Vec<Change>, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.changes(filter).await;
+        }
         Ok(self.store()?.changes(filter).await?)
     }
 }

@@ -1,6 +1,7 @@
 //! Questions, views and the first lines of datasets, asked of the stores or of a gateway. A build without SQL can ask a gateway
 //! alone.
 
+use futures::stream::BoxStream;
 use model::{Job, Name};
 
 use crate::{Asked, Control, Error, Explanation, Question};
@@ -18,6 +19,24 @@ impl Control {
             Some(remote) => remote.ask(question).await,
             #[cfg(feature = "sql")]
             None => crate::query::ask(self, question).await,
+            #[cfg(not(feature = "sql"))]
+            None => Err(Error::NoSql),
+        }
+    }
+
+    /// The answers of a query so far, each as [`Control::answer`] gives it, whenever more of its results are recorded; it ends
+    /// when the job is final. At most 32 MiB of results are merged.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a job that is no query; in the stream [`Error::Storage`] that no waiting mends.
+    pub async fn answers_so_far(
+        &self,
+        job: &Job,
+    ) -> Result<BoxStream<'static, Result<Vec<u8>, Error>>, Error> {
+        match self.remote() {
+            Some(remote) => remote.answers_so_far(job.id).await,
+            #[cfg(feature = "sql")]
+            None => crate::query::answers(self, job).await,
             #[cfg(not(feature = "sql"))]
             None => Err(Error::NoSql),
         }

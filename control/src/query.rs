@@ -7,6 +7,7 @@ mod head;
 mod planned;
 mod pruning;
 mod refreshed;
+mod so_far;
 mod table;
 
 use std::ops::Range;
@@ -21,6 +22,7 @@ pub(crate) use explain::explain;
 pub(crate) use files::add;
 pub(crate) use head::head;
 pub(crate) use refreshed::{answer, create_view, lines_of, view_answer};
+pub(crate) use so_far::answers;
 pub(crate) use table::{of as table_of, retype};
 
 impl Question {
@@ -54,7 +56,6 @@ pub(crate) async fn ask(control: &Control, question: &Question) -> Result<Asked,
                 answer: Answer::Recorded(Box::new(job)),
                 changed,
                 database: control.store()?.database().to_string(),
-                runtime: None,
             });
         }
         _ => {}
@@ -75,7 +76,6 @@ pub(crate) async fn ask(control: &Control, question: &Question) -> Result<Asked,
         answer: Answer::Submitted { job, bytes },
         changed: told,
         database: control.store()?.database().to_string(),
-        runtime: Some(runtime),
     })
 }
 

@@ -62,9 +62,6 @@ pub struct Asked {
     pub changed: Option<String>,
     /// The database with the collection that the answer replaces.
     pub database: String,
-    /// What knows the small tables, for who merges partial results here; none over a gateway.
-    #[cfg(feature = "sql")]
-    pub runtime: Option<sql::Runtime>,
 }
 
 /// Who answers a question.

@@ -3,6 +3,7 @@
 //! Promise: what is only looked at is asked again, of whichever gateway answers, when the connection broke; what changes
 //! something is asked once, as nobody knows whether it was done.
 
+mod admin;
 mod catalog;
 mod queue;
 mod registry;

@@ -20,7 +20,8 @@ const ID_DIGITS_MIN: usize = 8;
 const ID_DIGITS: usize = 12;
 
 impl Control {
-    /// Makes a token that stands for `peer` for so long, at most [`TOKEN_VALID_MAX`]; its text is nowhere else.
+    /// Makes a token that stands for `peer` for so long, at most [`TOKEN_VALID_MAX`]; its text is nowhere else. A gateway knows
+    /// itself by whom it is made, as in [`Control::revoke_token`].
     ///
     /// # Errors
     /// [`Error::BadToken`] for another role than user, or another time; [`Error::Storage`].
@@ -30,6 +31,9 @@ impl Control {
         valid: Duration,
         created_by: &str,
     ) -> Result<(Token, TokenRecord), Error> {
+        if let Some(remote) = self.remote() {
+            return remote.create_token(peer, valid).await;
+        }
         let bad = |why: String| Error::BadToken { why };
         if peer.role != pki::Role::User {
             return Err(bad(format!("it stands for a user, not for {peer}")));
@@ -66,6 +70,9 @@ impl Control {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn tokens(&self) -> Result<Vec<TokenRecord>, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.tokens().await;
+        }
         Ok(self.store()?.tokens().await?)
     }
 
@@ -75,6 +82,9 @@ impl Control {
     /// # Errors
     /// [`Error::NoSuchToken`], [`Error::Storage`].
     pub async fn revoke_token(&self, who: &str, revoked_by: &str) -> Result<Vec<TokenRecord>, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.revoke_tokens(who).await;
+        }
         let mut tokens = self.tokens().await?;
         tokens.retain(|token| {
             let named = Peer::from_uri(&token.peer).is_ok_and(|peer| peer.name.as_str() == who);

@@ -3,6 +3,7 @@
 //! Promise: what one side tells is what the other side reads. Nothing that comes is trusted: what does not fit is
 //! [`Malformed`].
 
+mod admin;
 mod dataset;
 mod errors;
 mod job;
@@ -13,6 +14,7 @@ mod view;
 use api::Malformed;
 use model::Name;
 
+pub use admin::{change, change_message, token, token_message};
 pub use dataset::{
     added_message, adding, adding_message, changes, changes_message, dataset, dataset_message, read_added,
     types,

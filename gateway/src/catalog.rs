@@ -122,7 +122,7 @@ impl Catalog for Service {
         // Whatever the mill can read is shown to whoever may add it.
         refuse::may_read_files(&peer)?;
         let adding = understood(wire::adding(request.into_inner()))?;
-        let _taken = self.room.take().await;
+        let _taken = self.room.plan().await;
         let added = self.control.add_files(&adding).await.map_err(told)?;
         let places: Vec<&str> = adding.sources.iter().map(control::Source::as_str).collect();
         self.log(&peer, "dataset.add", &adding.dataset, places.join(" "))
@@ -166,15 +166,17 @@ impl Catalog for Service {
             let why = format!("it is not within 1 to {MOST_HEAD_LINES}");
             return Err(wire::malformed(&api::Malformed::new("lines", why)));
         }
-        let taken = self.room.take().await;
+        let taken = self.room.answer().await?;
+        let making = self.room.plan().await;
         let answer = self.control.head(&named(&request.dataset)?, lines).await;
+        drop(making);
         Ok(Response::new(chunks(&self.feeds, answer.map_err(told)?, taken)))
     }
 
     async fn ask(&self, request: Request<v1::Question>) -> Result<Response<v1::Asked>, Status> {
         let peer = refuse::change(&request)?;
         let question = question(Some(request.into_inner()))?;
-        let _taken = self.room.take().await;
+        let _taken = self.room.plan().await;
         let asked = self.control.ask(&question).await.map_err(told)?;
         self.journal.asked(&peer, &asked.answer, &question.sql).await;
         Ok(Response::new(wire::asked_message(&asked)))
@@ -183,7 +185,7 @@ impl Catalog for Service {
     async fn explain(&self, request: Request<v1::Question>) -> Result<Response<v1::Explanation>, Status> {
         refuse::look(&request)?;
         let question = question(Some(request.into_inner()))?;
-        let _taken = self.room.take().await;
+        let _taken = self.room.plan().await;
         let explanation = self.control.explain(&question).await.map_err(told)?;
         Ok(Response::new(v1::Explanation {
             document_json: document(&explanation)?,
@@ -198,7 +200,7 @@ impl Catalog for Service {
         let request = request.into_inner();
         let name = named(&request.name)?;
         let question = question(request.question)?;
-        let _taken = self.room.take().await;
+        let _taken = self.room.plan().await;
         let made = self.control.create_view(&name, &question, request.every_ms).await;
         let database = made.map_err(told)?;
         self.log(&peer, "view.create", &name, question.sql).await;
@@ -244,8 +246,10 @@ impl Catalog for Service {
         request: Request<v1::ViewReference>,
     ) -> Result<Response<Self::ViewAnswerStream>, Status> {
         refuse::look(&request)?;
-        let taken = self.room.take().await;
+        let taken = self.room.answer().await?;
+        let making = self.room.plan().await;
         let answer = self.control.view_answer(&named(&request.get_ref().name)?).await;
+        drop(making);
         Ok(Response::new(chunks(&self.feeds, answer.map_err(told)?, taken)))
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! Called by whoever starts a dispatcher.
 
+mod admin;
 mod catalog;
 mod feed;
 mod health;
@@ -26,8 +27,8 @@ use std::{net::SocketAddr, time::Duration};
 use api::{
     transport::{self, Listener, Security},
     v1::{
-        self, catalog_server::CatalogServer, queue_server::QueueServer, registry_server::RegistryServer,
-        worker_server::WorkerServer,
+        self, admin_server::AdminServer, catalog_server::CatalogServer, queue_server::QueueServer,
+        registry_server::RegistryServer, worker_server::WorkerServer,
     },
 };
 use control::Control;
@@ -171,6 +172,7 @@ impl Gateway {
             stop.clone(),
         );
         let worker = worker::Service::new(control.clone(), config.security.clone());
+        let admin = admin::Service::new(control.clone(), feeds.clone());
         let served = transport::server()
             .max_concurrent_streams(limits.streams)
             .layer(Tokens::new(control))
@@ -180,6 +182,7 @@ impl Gateway {
             .add_service(QueueServer::new(queue).max_decoding_message_size(limits.message_bytes))
             .add_service(CatalogServer::new(catalog).max_decoding_message_size(limits.question_bytes))
             .add_service(WorkerServer::new(worker).max_decoding_message_size(limits.message_bytes))
+            .add_service(AdminServer::new(admin).max_decoding_message_size(limits.message_bytes))
             .add_service(RegistryServer::new(registry).max_decoding_message_size(limits.message_bytes))
             .serve_with_incoming_shutdown(listener.taking_tokens().incoming(), stop.cancelled());
         tracing::info!(%address, "gateway listening");

@@ -139,8 +139,10 @@ impl Queue for Service {
         let request = request.into_inner();
         let job = self.control.job(&request.reference).await.map_err(told)?;
         if request.answer && is_refresh(&job) {
-            let taken = self.room.take().await;
+            let taken = self.room.answer().await?;
+            let making = self.room.plan().await;
             let answer = self.control.answer(&job).await.map_err(told)?;
+            drop(making);
             return Ok(Response::new(chunks(&self.feeds, answer, taken)));
         }
         let mut output = self.control.output(&job).await.map_err(told)?;
@@ -148,6 +150,25 @@ impl Queue for Service {
             while let Some(bytes) = output.try_next().await.map_err(told)? {
                 let bytes = bytes::Bytes::from(bytes);
                 put_chunks(&feed, bytes).await?;
+            }
+            Ok(())
+        })))
+    }
+
+    type WatchAnswerStream = Answers<v1::AnswerSoFar>;
+
+    async fn watch_answer(
+        &self,
+        request: Request<v1::JobReference>,
+    ) -> Result<Response<Self::WatchAnswerStream>, Status> {
+        refuse::look(&request)?;
+        let job = self.job(request.get_ref()).await?;
+        let taken = self.room.follow()?;
+        let mut answers = self.control.answers_so_far(&job).await.map_err(told)?;
+        Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {
+            let _taken = taken;
+            while let Some(answer) = answers.try_next().await.map_err(told)? {
+                put_answer(&feed, answer.into()).await?;
             }
             Ok(())
         })))
@@ -232,6 +253,18 @@ async fn put_chunks(feed: &Feed<v1::Chunk>, mut bytes: bytes::Bytes) -> Result<(
         feed.put(v1::Chunk { data }).await?;
     }
     Ok(())
+}
+
+/// Puts one answer of several into a feed.
+async fn put_answer(feed: &Feed<v1::AnswerSoFar>, mut bytes: bytes::Bytes) -> Result<(), Status> {
+    loop {
+        let data = bytes.split_to(bytes.len().min(CHUNK_BYTES));
+        let end = bytes.is_empty();
+        feed.put(v1::AnswerSoFar { data, end }).await?;
+        if end {
+            return Ok(());
+        }
+    }
 }
 
 /// What is in memory, as a stream; the place that it takes is free again when all of it is taken.

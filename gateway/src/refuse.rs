@@ -74,18 +74,15 @@ pub(crate) fn may_read_files(peer: &Peer) -> Result<(), Status> {
     ))
 }
 
-/// Telling agents what to do is for administrators.
+/// Telling agents what to do, and the like, is for administrators.
 ///
 /// # Errors
 /// PERMISSION_DENIED.
-pub(crate) fn administer<T>(request: &Request<T>) -> Result<Peer, Status> {
+pub(crate) fn administer<T>(request: &Request<T>, what: &str) -> Result<Peer, Status> {
     let peer = transport::peer(request);
     match peer.role {
         Role::Admin => Ok(peer),
-        _ => Err(denied(
-            &peer,
-            "tell agents what to do: that takes an administrator",
-        )),
+        _ => Err(denied(&peer, &format!("{what}: that takes an administrator"))),
     }
 }
 

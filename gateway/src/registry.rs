@@ -107,7 +107,7 @@ impl Registry for Service {
         &self,
         request: Request<v1::SetAgentRequest>,
     ) -> Result<Response<v1::AgentInfo>, Status> {
-        let peer = refuse::administer(&request)?;
+        let peer = refuse::administer(&request, "tell agents what to do")?;
         let request = request.into_inner();
         let name = named(&request.name)?;
         let mut agent = None;
@@ -137,7 +137,7 @@ impl Registry for Service {
         &self,
         request: Request<v1::AgentReference>,
     ) -> Result<Response<v1::AgentInfo>, Status> {
-        let peer = refuse::administer(&request)?;
+        let peer = refuse::administer(&request, "tell agents what to do")?;
         let name = named(&request.get_ref().name)?;
         let agent = self.control.remove_agent(&name).await.map_err(told)?;
         self.log(&peer, "agent.remove", &name, String::new()).await;

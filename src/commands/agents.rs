@@ -59,11 +59,25 @@ pub async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
             return Ok(Exit::Success);
         }
         Command::Show(Named { agent }) => control.agent(&agent).await?,
-        Command::Pause(Named { agent }) => control.pause_agent(&agent, true).await?,
-        Command::Resume(Named { agent }) => control.pause_agent(&agent, false).await?,
-        Command::Move(MoveArgs { agent, to, .. }) => control.move_agent(&agent, to.as_deref()).await?,
+        Command::Pause(Named { agent }) => {
+            let paused = control.pause_agent(&agent, true).await?;
+            context.log("agent.pause", agent.as_str(), String::new()).await?;
+            paused
+        }
+        Command::Resume(Named { agent }) => {
+            let resumed = control.pause_agent(&agent, false).await?;
+            context.log("agent.resume", agent.as_str(), String::new()).await?;
+            resumed
+        }
+        Command::Move(MoveArgs { agent, to, .. }) => {
+            let moved = control.move_agent(&agent, to.as_deref()).await?;
+            let to = to.unwrap_or_default();
+            context.log("agent.move", agent.as_str(), to).await?;
+            moved
+        }
         Command::Remove(Named { agent }) => {
             let removed = control.remove_agent(&agent).await?;
+            context.log("agent.remove", agent.as_str(), String::new()).await?;
             if context.json() {
                 output::json(&removed)?;
             } else {

@@ -364,6 +364,8 @@ async fn prune(args: PruneArgs, control: &Control, context: &Context) -> anyhow:
         },
     };
     let pruned = control.prune(retention).await?;
+    let details = format!("{} jobs, {} results", pruned.jobs, pruned.results);
+    context.log("job.prune", "", details).await?;
     if context.json() {
         output::json(&serde_json::json!({
             "jobs": pruned.jobs,

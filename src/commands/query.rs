@@ -120,11 +120,6 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
     let mut question = question_of(text, args)?;
     question.check()?;
     let control = context.control().await?;
-    if args.live && control.is_remote() {
-        return Err(usage(
-            "--live reads partial results from the stores: leave it out, or --server and SAWMILL_SERVER",
-        ));
-    }
     // Before the job exists: from then on Ctrl-C means the job.
     let mut ctrl_c = signal(SignalKind::interrupt()).context("can't take over Ctrl-C")?;
     let mut asked = control.ask(&question).await?;
@@ -146,8 +141,7 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
         return Ok(Exit::Success);
     }
     tracing::info!(job = %id, "submitted");
-    let runtime = asked.runtime.filter(|_| args.live);
-    let watch = Watch::new(&control, id, bytes, runtime).await?;
+    let watch = Watch::new(&control, id, bytes, args.live).await?;
     let waited = run::watch_or_cancel(&control, id, &mut ctrl_c, watch.bar(), watch.run()).await?;
     let Some(job) = waited else {
         return Ok(Exit::Interrupted);

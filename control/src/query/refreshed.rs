@@ -97,6 +97,12 @@ pub(crate) async fn answer(control: &Control, job: &Job) -> Result<Vec<u8>, Erro
 
 /// The answer that a merged state comes to; not of one that another version of Sawmill has made.
 async fn of_state(control: &Control, query: &Query, state: &[u8]) -> Result<Vec<u8>, Error> {
+    let runtime = runtime_of(control, query).await?;
+    Ok(sql::upper(&runtime, query, state).await?)
+}
+
+/// What merges a query that was planned before: it knows its small tables.
+pub(super) async fn runtime_of(control: &Control, query: &Query) -> Result<sql::Runtime, Error> {
     let runtime = sql::Runtime::for_planning();
     for table in &query.with {
         let stored = Partial {
@@ -106,7 +112,7 @@ async fn of_state(control: &Control, query: &Query, state: &[u8]) -> Result<Vec<
         };
         runtime.keep(table, &control.partial_bytes(stored).await?)?;
     }
-    Ok(sql::upper(&runtime, query, state).await?)
+    Ok(runtime)
 }
 
 /// How many of the first recorded blocks of a query were looked at, and how many lines these had.

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use api::v1::{self, queue_client::QueueClient};
-use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
 use model::{Job, JobId, JobSpec};
 use storage::{JobFilter, Progress};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -13,6 +16,9 @@ use crate::{Error, FailedAttempt, wait::not_ended, wire};
 
 /// Pause before a lost watch is begun anew.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// Most bytes of an answer so far: it is made of 32 MiB at most, and read by people.
+const ANSWER_BYTES: usize = 256 << 20;
 
 fn of(reference: impl ToString) -> v1::JobReference {
     v1::JobReference {
@@ -103,6 +109,31 @@ impl Remote {
 
     pub(crate) async fn answer(&self, job: &Job) -> Result<Vec<u8>, Error> {
         self.output(job.id, true).await?.try_concat().await
+    }
+
+    pub(crate) async fn answers_so_far(
+        &self,
+        job: JobId,
+    ) -> Result<BoxStream<'static, Result<Vec<u8>, Error>>, Error> {
+        let asked = self.look(of(job), async |channel, request| {
+            QueueClient::new(channel).watch_answer(request).await
+        });
+        let chunks = self.told(asked.await?).await;
+        let answers = stream::try_unfold(chunks, async |mut chunks| {
+            let mut answer = Vec::new();
+            while let Some(chunk) = chunks.try_next().await? {
+                if answer.len() + chunk.data.len() > ANSWER_BYTES {
+                    let why = format!("an answer so far is longer than {ANSWER_BYTES} bytes");
+                    return Err(api::Malformed::new("data", why).into());
+                }
+                answer.extend_from_slice(&chunk.data);
+                if chunk.end {
+                    return Ok(Some((answer, chunks)));
+                }
+            }
+            Ok::<_, Error>(None)
+        });
+        Ok(answers.boxed())
     }
 
     pub(crate) async fn wait(

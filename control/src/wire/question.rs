@@ -82,7 +82,5 @@ pub fn asked(message: v1::Asked) -> Result<Asked, Malformed> {
         answer,
         changed: message.changed,
         database: message.database,
-        #[cfg(feature = "sql")]
-        runtime: None,
     })
 }

@@ -29,8 +29,8 @@ pub(super) struct Watch<'a> {
     job: Job,
     bar: ProgressBar,
     lines_per_block: Arc<AtomicU64>,
-    /// What its answer so far is made with.
-    live: Option<sql::Runtime>,
+    /// Whether its answer so far is shown.
+    live: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -42,18 +42,13 @@ impl<'a> Watch<'a> {
         control: &'a Control,
         id: JobId,
         bytes: u64,
-        live: Option<sql::Runtime>,
+        live: bool,
     ) -> anyhow::Result<Watch<'a>> {
         let job = control.job(&id.to_string()).await?;
         let lines_per_block = Arc::new(AtomicU64::new(0));
         let bar = if stderr().is_terminal() {
             let bytes_per_block = bytes / u64::from(job.blocks.max(1));
-            shown(
-                job.subtasks(),
-                bytes_per_block,
-                lines_per_block.clone(),
-                live.is_some(),
-            )
+            shown(job.subtasks(), bytes_per_block, lines_per_block.clone(), live)
         } else {
             ProgressBar::hidden()
         };
@@ -96,10 +91,10 @@ impl<'a> Watch<'a> {
 
     /// Shows the answer so far, where that was asked for.
     async fn follow(&self) -> Infallible {
-        let live = self.live.as_ref();
-        let Some(mut live) = live.and_then(|runtime| Live::new(self.control, &self.job, runtime)) else {
+        if !self.live {
             return std::future::pending().await;
-        };
+        }
+        let mut live = Live::new(self.control, &self.job);
         loop {
             let frame = live.next().await;
             self.bar.set_message(frame);
