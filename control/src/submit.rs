@@ -118,9 +118,12 @@ impl Control {
     /// Submits jobs in batches, in this order; each dataset is looked up once.
     ///
     /// # Errors
-    /// As [`Control::submit`]: everything is checked before the first is written; after [`Error::Storage`] some of the
-    /// jobs may be there.
+    /// As [`Control::submit`]. On the stores everything is checked before the first is written, and after
+    /// [`Error::Storage`] some of the jobs may be there; over a gateway those before the one that is refused are.
     pub async fn submit_many(&self, specs: Vec<JobSpec>) -> Result<Vec<JobId>, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.submit_many(specs).await;
+        }
         let mut datasets: HashMap<Name, Dataset> = HashMap::new();
         for spec in &specs {
             spec.processor.check()?;

@@ -8,7 +8,9 @@
 mod access_log;
 mod alone;
 mod args;
+mod gateway;
 mod growth;
+mod ingest;
 mod latency;
 mod log;
 mod queue;
@@ -40,6 +42,8 @@ pub async fn run(command: Command, settings: &Settings, format: Format) -> anyho
             Command::Scan(args) => scan::run(args, settings, format).await,
             #[cfg(feature = "sql")]
             Command::Sql(args) => sql::run(args, settings, format).await,
+            Command::Ingest(args) => ingest::run(args, settings, format).await,
+            Command::Gateway(args) => gateway::run(args, settings, format).await,
             Command::Growth(args) => growth::run(args, settings, format).await,
             Command::Log(args) => log::run(args),
         }

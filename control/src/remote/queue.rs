@@ -64,6 +64,23 @@ impl Remote {
         job_id(&asked.await?.job)
     }
 
+    /// One stream; what follows a refused job is not submitted.
+    pub(crate) async fn submit_many(&self, specs: Vec<JobSpec>) -> Result<Vec<JobId>, Error> {
+        let count = specs.len();
+        let requests = stream::iter(specs).map(|spec| v1::SubmitRequest {
+            spec: Some((&spec).into()),
+        });
+        let asked = self.change(requests, async |channel, requests| {
+            QueueClient::new(channel).submit_stream(requests).await
+        });
+        let mut replies = self.told(asked.await?).await;
+        let mut ids = Vec::with_capacity(count);
+        while let Some(reply) = replies.try_next().await? {
+            ids.push(job_id(&reply.job)?);
+        }
+        Ok(ids)
+    }
+
     pub(crate) async fn failed_attempts(&self, job: JobId, limit: u32) -> Result<Vec<FailedAttempt>, Error> {
         let request = v1::ListFailuresRequest {
             reference: job.to_string(),

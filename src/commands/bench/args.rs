@@ -18,6 +18,10 @@ pub enum Command {
     /// Questions in SQL over an access log, beside awk, DuckDB and chDB
     #[cfg(feature = "sql")]
     Sql(SqlArgs),
+    /// Logs shipped by agents, beside rsync over loopback; an agent at rest; from a line to a view
+    Ingest(IngestArgs),
+    /// Jobs submitted over a gateway, beside MongoDB itself
+    Gateway(GatewayArgs),
     /// Whether a long job and many nodes keep the tree, the memory and the requests small
     Growth(GrowthArgs),
     /// Print a made-up access log
@@ -127,6 +131,46 @@ pub struct SqlArgs {
     /// A Python that has the packages duckdb and chdb; what it lacks is left out
     #[arg(long, value_name = "PROGRAM", default_value = "python3")]
     pub python: PathBuf,
+    /// Where to measure.
+    #[command(flatten)]
+    pub servers: ServerArgs,
+}
+
+/// What `bench ingest` may be told.
+#[derive(Clone, Debug, Args)]
+pub struct IngestArgs {
+    /// Size of the made-up access log
+    #[arg(long, value_name = "BYTES", default_value = "1GiB")]
+    pub bytes: Size,
+    /// How often each way is measured, in turns
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Files of the agent at rest
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub files: u32,
+    /// Lines written one at a time for a view
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub live: u32,
+    /// Slots of the compute node
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub slots: u32,
+    /// Where to measure.
+    #[command(flatten)]
+    pub servers: ServerArgs,
+}
+
+/// What `bench gateway` may be told.
+#[derive(Clone, Debug, Args)]
+pub struct GatewayArgs {
+    /// Jobs of a stream
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub jobs: u32,
+    /// Jobs submitted one at a time
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub singles: u32,
+    /// How often each is measured, in turns
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
     /// Where to measure.
     #[command(flatten)]
     pub servers: ServerArgs,

@@ -151,6 +151,38 @@ impl Rig {
         Mill::start(roles, &self.parts)
     }
 
+    /// Starts a mill that is reached by a gateway on a free port of loopback, and gives its address: a dispatcher, a watcher
+    /// and a compute node that takes what agents ship.
+    ///
+    /// # Errors
+    /// A port that can't be bound.
+    pub(super) async fn reachable_mill(&self, slots: u32) -> anyhow::Result<(Mill, String)> {
+        let mut settings = self.loopback();
+        (settings.node, settings.slots) = (Name::new("bench-1")?, slots);
+        let (mut roles, address) = Role::serving_dispatcher(&settings, true).await?;
+        roles.push(Role::watcher(&settings));
+        roles.push(Role::receiving_compute(&settings)?);
+        Ok((Mill::start(roles, &self.parts), address))
+    }
+
+    /// Starts a gateway on a free port of loopback, and nothing else of a mill; gives its address.
+    ///
+    /// # Errors
+    /// A port that can't be bound.
+    pub(super) async fn gateway_alone(&self) -> anyhow::Result<(Mill, String)> {
+        let (roles, address) = Role::serving_dispatcher(&self.loopback(), true).await?;
+        let gateway = roles.into_iter().filter(|role| matches!(role, Role::Gateway(..)));
+        Ok((Mill::start(gateway, &self.parts), address))
+    }
+
+    /// The settings of what is reached on free ports of loopback.
+    fn loopback(&self) -> Settings {
+        let mut settings = self.settings.clone();
+        (settings.listen, settings.worker_listen) = ("127.0.0.1:0".into(), "127.0.0.1:0".into());
+        (settings.identity, settings.advertise) = (None, None);
+        settings
+    }
+
     /// Ends the own servers, or empties what was used of the configured ones.
     ///
     /// # Errors
