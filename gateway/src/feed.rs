@@ -1,17 +1,17 @@
 //! Streams of answers: made by a task, taken by a client at its own pace.
 //!
-//! Promise: at most [`AHEAD`] messages wait for a client; one that leaves a message unread for too long, or goes away, ends the task
+//! Promise: what at most [`AHEAD`] calls have put in waits for a client; one that leaves a message unread for too long, or goes away, ends the task
 //! with all that it holds; when the gateway stops, each stream ends with UNAVAILABLE, so that its client asks another.
 
 use std::time::Duration;
 
-use futures::stream::{BoxStream, StreamExt as _};
+use futures::stream::{self, BoxStream, StreamExt as _};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Status};
 
-/// Messages that wait for a client.
+/// How often something may be put in that the client has not begun to take.
 const AHEAD: usize = 2;
 
 /// What a method of a stream gives.
@@ -27,7 +27,7 @@ pub(crate) struct Feeds {
 
 /// The end of a stream into which its task puts messages.
 pub(crate) struct Feed<T> {
-    sender: mpsc::Sender<Result<T, Status>>,
+    sender: mpsc::Sender<Result<Vec<T>, Status>>,
     patience: Duration,
 }
 
@@ -64,7 +64,7 @@ impl Feeds {
                 timeout(patience, sender.send(Err(status))).await.ok();
             }
         });
-        ReceiverStream::new(receiver).boxed()
+        ReceiverStream::new(receiver).flat_map(one_by_one).boxed()
     }
 
     /// Waits until all tasks have ended. To be called after the stop.
@@ -80,7 +80,15 @@ impl<T> Feed<T> {
     /// # Errors
     /// A client that is gone or takes too long: the task must end with this.
     pub(crate) async fn put(&self, message: T) -> Result<(), Status> {
-        match timeout(self.patience, self.sender.send(Ok(message))).await {
+        self.put_all(vec![message]).await
+    }
+
+    /// Puts several messages in at once, which costs the making task one wait instead of many.
+    ///
+    /// # Errors
+    /// As [`Feed::put`].
+    pub(crate) async fn put_all(&self, messages: Vec<T>) -> Result<(), Status> {
+        match timeout(self.patience, self.sender.send(Ok(messages))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Status::cancelled("the client is gone")),
             Err(_) => Err(api::refusal(
@@ -90,6 +98,13 @@ impl<T> Feed<T> {
                 [],
             )),
         }
+    }
+}
+
+fn one_by_one<T: Send + 'static>(messages: Result<Vec<T>, Status>) -> BoxStream<'static, Result<T, Status>> {
+    match messages {
+        Ok(messages) => stream::iter(messages.into_iter().map(Ok)).boxed(),
+        Err(status) => stream::iter([Err(status)]).boxed(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::told;
 use crate::{feed::Feed, journal::Journal, refuse};
 
 /// Jobs of a stream that are written at once, where so many are there.
-const TOGETHER: usize = 500;
+const TOGETHER: usize = 1000;
 
 /// The job that is asked for, where the peer may ask for it.
 ///
@@ -50,30 +50,39 @@ pub(super) struct Submitter {
 }
 
 impl Submitter {
-    /// Submits what comes, as much at once as is there, and acknowledges it in its order.
+    /// Submits what comes, as much at once as is there, and acknowledges it in its order. What comes next is read while
+    /// that is written.
     pub(super) async fn stream(
         self,
         requests: Streaming<v1::SubmitRequest>,
         feed: Feed<v1::SubmitReply>,
     ) -> Result<(), Status> {
         let mut batches = requests.ready_chunks(TOGETHER);
-        while let Some(batch) = batches.next().await {
-            let (mut specs, mut refused) = (Vec::with_capacity(batch.len()), None);
-            for request in batch {
-                match request.and_then(|request| spec(&self.peer, request)) {
-                    Ok(spec) => specs.push(spec),
-                    Err(status) => {
-                        refused = Some(status);
-                        break;
-                    }
+        let mut batch = batches.next().await;
+        while let Some(requests) = batch {
+            let (specs, refused) = self.read(requests);
+            let submitting = self.submit(specs, &feed);
+            batch = match refused {
+                None => tokio::try_join!(submitting, async { Ok(batches.next().await) })?.1,
+                Some(status) => {
+                    submitting.await?;
+                    return Err(status);
                 }
-            }
-            self.submit(specs, &feed).await?;
-            if let Some(status) = refused {
-                return Err(status);
-            }
+            };
         }
         Ok(())
+    }
+
+    /// The jobs of a batch up to the first that is refused, and why that is.
+    fn read(&self, batch: Vec<Result<v1::SubmitRequest, Status>>) -> (Vec<JobSpec>, Option<Status>) {
+        let mut specs = Vec::with_capacity(batch.len());
+        for request in batch {
+            match request.and_then(|request| spec(&self.peer, request)) {
+                Ok(spec) => specs.push(spec),
+                Err(status) => return (specs, Some(status)),
+            }
+        }
+        (specs, None)
     }
 
     /// Submits jobs together or, where one of them is refused, those before it.
@@ -84,10 +93,7 @@ impl Submitter {
         match self.control.submit_many(specs.clone()).await {
             Ok(ids) => {
                 self.journal.submitted(&self.peer, &ids, &first).await;
-                for id in ids {
-                    feed.put(reply(id)).await?;
-                }
-                Ok(())
+                feed.put_all(ids.into_iter().map(reply).collect()).await
             }
             // Some may be there; nobody knows which.
             Err(error @ control::Error::Storage(_)) => Err(told(error)),
