@@ -13,7 +13,7 @@
 mod error;
 pub mod hold;
 mod mongo;
-pub mod port;
+mod port;
 mod zookeeper;
 mod zookeeper_jars;
 

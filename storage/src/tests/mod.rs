@@ -22,6 +22,7 @@ mod data;
 mod leading;
 mod learning;
 mod leaving;
+mod protected;
 mod pruning;
 mod recording;
 mod reusing;

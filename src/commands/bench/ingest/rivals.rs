@@ -7,10 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use servers::{
-    hold::{Held, Program},
-    port,
-};
+use servers::hold::{Held, Program};
 use tokio::time::sleep;
 
 /// rsync without compression.
@@ -50,7 +47,7 @@ impl Daemon {
     pub(super) async fn start(dir: &Path) -> anyhow::Result<Self> {
         let into = dir.join("into");
         std::fs::create_dir_all(&into).with_context(|| format!("cannot make {}", into.display()))?;
-        let port = port::free()?;
+        let port = servers::free_port()?;
         let config = dir.join("rsyncd.conf");
         let text = format!(
             "use chroot = no\npid file = {}\n[into]\npath = {}\nread only = no\n{}",
