@@ -2,7 +2,8 @@
 //!
 //! In front of ZooKeeper ([`Proxy::zookeeper`]) it reads the frames that pass: it counts requests by kind, and can lose
 //! exactly the reply to a chosen request, or cut the line just before or after it. Each armed fault happens once, and
-//! [`Proxy::fired`] proves that it did. In front of anything else ([`Proxy::plain`]) it can only cut, refuse and stall.
+//! [`Proxy::fired`] proves that it did. In front of anything else ([`Proxy::plain`]) it can only cut, refuse, stall and
+//! flip a bit.
 //!
 //! Its clients reach it at [`Proxy::address`]; for a space say `space.zookeeper_through(proxy.address())`.
 
@@ -50,6 +51,8 @@ struct Shared {
     connections: AtomicUsize,
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
+    /// How many bytes from clients pass before one is flipped; none: none is.
+    flip_after: Mutex<Option<u64>>,
     lines: Mutex<CancellationToken>,
     refusing: watch::Sender<bool>,
     stalled: watch::Sender<bool>,
@@ -93,6 +96,7 @@ impl Proxy {
             connections: AtomicUsize::new(0),
             bytes_up: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
+            flip_after: Mutex::default(),
             lines: Mutex::new(CancellationToken::new()),
             refusing: watch::Sender::new(false),
             stalled: watch::Sender::new(false),
@@ -140,6 +144,18 @@ impl Proxy {
     /// Lets bytes pass again, those held back first.
     pub fn resume(&self) {
         self.shared.stalled.send_replace(false);
+    }
+
+    /// Flips a bit of one byte that a client sends: the one behind so many from now. Counted by [`Proxy::fired`].
+    ///
+    /// # Panics
+    /// In front of ZooKeeper, whose frames would no longer be read.
+    pub fn flip_after(&self, bytes: u64) {
+        assert!(
+            !self.shared.reads_frames,
+            "only a plain proxy passes broken bytes"
+        );
+        *lock(&self.shared.flip_after) = Some(bytes);
     }
 
     /// Loses the reply to the next request of this kind: see [`Fault::LoseReply`].

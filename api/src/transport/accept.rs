@@ -89,10 +89,13 @@ impl Listener {
         }
     }
 
-    /// `HOST:PORT` under which others reach it: the host that is `advertised`, else the address it listens on, else `host`,
-    /// the name of this machine, where that is every address.
+    /// `HOST:PORT` under which others reach it: the host that is `advertised`, with its port where it has one, else the
+    /// address it listens on, else `host`, the name of this machine, where that is every address.
     pub fn reached_at(&self, advertised: Option<&str>, host: &str) -> String {
         let port = self.address.port();
+        if let Some(whole) = advertised.filter(|advertised| has_port(advertised)) {
+            return whole.to_string();
+        }
         let host = match advertised {
             Some(advertised) => advertised,
             None if self.address.ip().is_unspecified() => host,
@@ -272,6 +275,35 @@ impl Told {
             warn!(%address, "handshake failed: {why}");
         } else {
             debug!(%address, "handshake failed: {why}");
+        }
+    }
+}
+
+/// Whether it is `HOST:PORT`: behind a forwarded port others reach it by another than it listens on.
+fn has_port(advertised: &str) -> bool {
+    let is_host = |host: &str| !host.is_empty() && (!host.contains(':') || host.ends_with(']'));
+    let parts = advertised.rsplit_once(':');
+    parts.is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_advertised_host_may_have_a_port() {
+        for (advertised, expected) in [
+            ("mill", false),
+            ("mill:7766", true),
+            ("10.0.0.1:1", true),
+            ("[::1]:7766", true),
+            ("::1", false),
+            ("fe80::1:7766", false),
+            (":7766", false),
+            ("mill:", false),
+            ("mill:99999", false),
+        ] {
+            assert_eq!(has_port(advertised), expected, "{advertised}");
         }
     }
 }

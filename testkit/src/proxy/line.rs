@@ -26,8 +26,8 @@ pub(super) async fn pass(client: &mut TcpStream, server: &mut TcpStream, shared:
         }
     } else {
         tokio::select! {
-            _ = bytes(&mut from_client, &mut to_server, shared, &shared.bytes_up) => {}
-            _ = bytes(&mut from_server, &mut to_client, shared, &shared.bytes_down) => {}
+            _ = bytes(&mut from_client, &mut to_server, shared, Way::Up) => {}
+            _ = bytes(&mut from_server, &mut to_client, shared, Way::Down) => {}
         }
     }
 }
@@ -93,17 +93,47 @@ fn due(awaited: &Awaited, xid: i32) -> Option<Fault> {
     awaited.remove(at).map(|(_, fault)| fault)
 }
 
+/// Which way bytes go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From the client to the server.
+    Up,
+    /// Back.
+    Down,
+}
+
 async fn bytes(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     shared: &Shared,
-    count: &AtomicU64,
+    way: Way,
 ) -> Option<()> {
+    let count = match way {
+        Way::Up => &shared.bytes_up,
+        Way::Down => &shared.bytes_down,
+    };
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let read = from.read(&mut buffer).await.ok().filter(|read| *read > 0)?;
         shared.while_stalled().await;
+        if way == Way::Up {
+            flip(&mut buffer[..read], shared);
+        }
         send(to, &buffer[..read], count).await?;
+    }
+}
+
+/// Breaks the byte whose turn it is, if it is among these.
+fn flip(passing: &mut [u8], shared: &Shared) {
+    let mut after = lock(&shared.flip_after);
+    let Some(left) = *after else { return };
+    match usize::try_from(left).ok().and_then(|left| passing.get_mut(left)) {
+        Some(byte) => {
+            *byte ^= 1;
+            *after = None;
+            shared.fire();
+        }
+        None => *after = Some(left - passing.len() as u64),
     }
 }
 
