@@ -1,6 +1,6 @@
 //! The open block of a dataset: whole records of many files, with where each run of them came from.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use model::{Name, origin::Origin};
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,10 @@ pub(crate) struct CutBlock {
     pub(crate) origins: Vec<Origin>,
     /// Where its files are behind it.
     pub(crate) positions: Vec<Position>,
+    /// Where its lines begin in each of these.
+    pub(crate) begins: Vec<u64>,
+    /// The block that it has lines of once more, which the mill has lost.
+    pub(crate) rebuilds: Option<u64>,
     /// When its first line was read, in milliseconds since 1970 UTC.
     pub(crate) read_ms: i64,
 }
@@ -117,7 +121,7 @@ impl OpenBlock {
     pub(crate) fn cut(
         &mut self,
         dataset: &Name,
-        position: impl FnMut(u64) -> Option<Position>,
+        mut position: impl FnMut(u64) -> Option<Position>,
     ) -> Option<CutBlock> {
         if self.is_empty() {
             return None;
@@ -125,15 +129,22 @@ impl OpenBlock {
         let taken = std::mem::replace(self, Self::new());
         // A busy dataset fills the next one as far.
         self.raw.reserve(taken.raw.len() / 2);
-        let mut streams = taken.streams;
-        streams.sort_unstable();
-        streams.dedup();
+        let mut begins = BTreeMap::new();
+        for (stream, origin) in taken.streams.iter().zip(&taken.origins) {
+            begins.entry(*stream).or_insert(origin.offset);
+        }
+        let positions = begins
+            .into_iter()
+            .filter_map(|(stream, begin)| Some((position(stream)?, begin)));
+        let (positions, begins) = positions.unzip();
         Some(CutBlock {
             dataset: dataset.clone(),
             lines: taken.origins.iter().map(|origin| origin.lines).sum(),
             raw: taken.raw,
             origins: taken.origins,
-            positions: streams.into_iter().filter_map(position).collect(),
+            positions,
+            begins,
+            rebuilds: None,
             read_ms: taken.since.map_or(0, |(_, wall_ms)| wall_ms),
         })
     }

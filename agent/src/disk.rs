@@ -45,6 +45,13 @@ impl Disk {
         sync_folder(path)
     }
 
+    /// Appends to a file, which is made where there is none. Not synced.
+    pub(crate) fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.step()?;
+        let mut file = File::options().create(true).append(true).open(path)?;
+        file.write_all(bytes)
+    }
+
     /// Removes a file; one that is gone already is no error. Not synced: a file that comes back is removed again.
     pub(crate) fn remove(&self, path: &Path) -> io::Result<()> {
         self.step()?;

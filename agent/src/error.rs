@@ -31,6 +31,35 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A block of the spool that can't be read.
+    #[error(
+        "{path} can't be read ({why}), and what is in it may be shipped already, so nothing else may take its number: mend \
+         that, or move the state directory away to begin anew, which ships again what is there"
+    )]
+    BadBlock {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// The directory belongs to another mill.
+    #[error(
+        "the state directory {path} belongs to mill {ours}, met at {met_at}, but {server} is of mill {theirs}: nothing was \
+         sent, and what waits in the spool stays; give this mill a state directory of its own with --state, or remove the \
+         directory if the other mill is gone, which ships again what is there"
+    )]
+    OtherMill {
+        /// The directory.
+        path: PathBuf,
+        /// Its mill.
+        ours: String,
+        /// The dispatcher at which that was met first.
+        met_at: String,
+        /// The mill that answers.
+        theirs: String,
+        /// The dispatcher that was asked.
+        server: String,
+    },
     /// The directory belongs to an agent of another name.
     #[error("the state directory {path} is that of agent {owner}: give another with --state")]
     OtherAgent {

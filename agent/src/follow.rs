@@ -13,6 +13,7 @@ mod consider;
 mod keep;
 mod once;
 mod read;
+mod rebuild;
 mod scan;
 
 use std::{
@@ -26,6 +27,7 @@ use model::Name;
 
 pub use self::once::Fate;
 pub(crate) use self::once::Tally;
+use self::rebuild::Rebuilding;
 use crate::{
     Error,
     block::{CutBlock, OpenBlock},
@@ -92,6 +94,9 @@ pub(crate) struct Follower {
     once: bool,
     /// Also what was shipped before.
     again: bool,
+    /// It is known what the mill has of what is shipped once.
+    has_met: bool,
+    rebuilding: Rebuilding,
     /// What is shipped once.
     shipped_once: BTreeMap<PathBuf, once::File>,
     dir: PathBuf,
@@ -126,15 +131,12 @@ impl Follower {
         disk: Disk,
     ) -> Result<(Self, Arc<Spool>), Error> {
         let snapshot = Snapshot::read(&dir)?;
-        let spool = Arc::new(Spool::open(
-            &dir.join("spool"),
-            &snapshot.registered,
-            disk.clone(),
-        )?);
+        let spool = Arc::new(Spool::open(&dir, &snapshot.registered, disk.clone())?);
         let mut streams = BTreeMap::new();
         for kept in snapshot.files {
             let mut stream = Stream::resumed(&kept.position);
             stream.gone_ms = kept.gone_ms;
+            stream.incarnation = kept.incarnation;
             let number = kept.position.stream;
             stream.registered = Some(kept.position);
             streams.insert(number, stream);
@@ -155,6 +157,8 @@ impl Follower {
             after: config.after.clone(),
             once,
             again: false,
+            has_met: false,
+            rebuilding: Rebuilding::default(),
             shipped_once: BTreeMap::new(),
             dir,
             disk,
@@ -191,7 +195,7 @@ impl Follower {
         if has_scanned {
             self.scan(now);
         }
-        let is_behind = !paused && self.read(now);
+        let is_behind = !paused && (self.rebuild(now, has_scanned) | self.read(now));
         self.cut_old(now);
         self.keep(now, false);
         Turn {

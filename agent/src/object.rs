@@ -71,6 +71,8 @@ mod tests {
             lines: 2,
             origins: vec![origin],
             positions: Vec::new(),
+            begins: Vec::new(),
+            rebuilds: None,
             read_ms: 0,
         };
         let object = Packer::new().unwrap().pack(&block).unwrap();

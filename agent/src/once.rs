@@ -1,11 +1,13 @@
 //! Shipping files once, as they are now: `sawmill ship`.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
+use model::Name;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -44,9 +46,19 @@ impl From<Tally> for Progress {
     }
 }
 
-/// Ships the files of `config` once and tells what became of each, in the order of their paths. A file counts as shipped
-/// when all its blocks are stored, read back, compared and registered. One that was shipped before, from this state
-/// directory to this dataset, is not shipped twice unless `again`. `tell` hears how far it is.
+/// What became of a shipment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shipment {
+    /// What became of each file, in the order of their paths.
+    pub fates: Vec<(PathBuf, Fate)>,
+    /// Blocks that a shipment before had left in the spool, by their dataset; they were shipped first.
+    pub leftovers: BTreeMap<Name, u64>,
+}
+
+/// Ships the files of `config` once and tells what became of each. A file counts as shipped when all its blocks are stored,
+/// read back, compared and registered. One that was shipped before, from this state directory to this incarnation of the
+/// dataset, is not shipped twice unless `again`. What a shipment before has left in the spool is shipped first, into the
+/// dataset that it is for. `tell` hears how far it is.
 ///
 /// Ends early when `cancel` asks for it: what is spooled then is shipped by the next shipment. Dropping the future does the
 /// same.
@@ -58,10 +70,14 @@ pub async fn ship(
     again: bool,
     cancel: CancellationToken,
     mut tell: impl FnMut(Progress),
-) -> Result<Vec<(PathBuf, Fate)>, Error> {
+) -> Result<Shipment, Error> {
     check_files(&config)?;
     let config = Arc::new(config);
     let running = Running::start(&config, Mode::Once { again })?;
+    let mut leftovers = BTreeMap::new();
+    for header in running.shared.spool.headers() {
+        *leftovers.entry(header.dataset.clone()).or_default() += 1;
+    }
     let Running {
         shared,
         uplink,
@@ -105,7 +121,8 @@ pub async fn ship(
         wall_ms: wall_ms(),
     };
     let fates = tokio::task::spawn_blocking(move || follower.fates(&why_not, now)).await;
-    fates.map_err(|error| Error::Panicked(error.to_string()))
+    let fates = fates.map_err(|error| Error::Panicked(error.to_string()))?;
+    Ok(Shipment { fates, leftovers })
 }
 
 /// A path that is no pattern must be a file.

@@ -1,5 +1,5 @@
-//! Lines come once, whatever happens: files that grow, rotate and are compressed, a mill whose answers get lost, and an
-//! agent that dies at any step; real files, invented time.
+//! Lines come once, whatever happens: files that grow, rotate and are compressed, a mill whose answers get lost and that is
+//! restored from a backup, and an agent that dies at any step; real files, invented time.
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +16,7 @@ use std::{
 use api::transport::Security;
 use model::Name;
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use crate::{
     After, Config, Source, Timing,
@@ -45,13 +46,21 @@ enum Op {
     Ship(bool),
     /// The agent dies after so many more steps on its disk.
     Die(u8),
+    /// A backup of the mill is made.
+    Backup,
+    /// The mill is as it was when the last backup was made.
+    Restore,
 }
 
+/// Numbers of a dataset, and what they belong to.
+type Lane = (Name, Option<Uuid>);
+
 /// The mill: what it has registered.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Mill {
-    blocks: BTreeMap<(Name, u64), Vec<u8>>,
-    last: BTreeMap<Name, u64>,
+    blocks: BTreeMap<(Lane, u64), Vec<u8>>,
+    last: BTreeMap<Lane, u64>,
+    ended: BTreeMap<Lane, Uuid>,
 }
 
 struct Agent {
@@ -65,6 +74,7 @@ struct World {
     dir: tempfile::TempDir,
     agent: Agent,
     mill: Mill,
+    backup: Mill,
     now: Now,
     half: BTreeMap<u8, ()>,
     rotations: u32,
@@ -129,37 +139,61 @@ impl Agent {
 }
 
 impl Mill {
+    fn lane(spool: &Spool, dataset: &Name) -> Lane {
+        (dataset.clone(), spool.lane(dataset).numbering)
+    }
+
+    /// Up to where a dataset is registered, as the agent counts.
+    fn mark(&self, spool: &Spool, dataset: &Name) -> u64 {
+        let last = self.last.get(&Self::lane(spool, dataset)).copied();
+        spool.lane(dataset).base + last.unwrap_or(0)
+    }
+
     fn ship(&mut self, spool: &Spool, dataset: &Name) -> bool {
-        let last = self.last.entry(dataset.clone()).or_default();
-        let Some(header) = spool.next(dataset, *last) else {
+        let mark = self.mark(spool, dataset);
+        let Some(header) = spool.next(dataset, mark) else {
             return false;
         };
-        assert_eq!(header.sequence, *last + 1, "a gap in {dataset}");
+        assert_eq!(header.sequence, mark + 1, "a gap in {dataset}");
         let data = spool.data(&header).unwrap();
         assert_eq!(blake3::hash(&data).as_bytes()[..], header.checksums()[0]);
         let raw = zstd::decode_all(&data[..]).unwrap();
         assert_eq!(blake3::hash(&raw).as_bytes()[..], header.checksums()[1]);
+        let lane = Self::lane(spool, dataset);
+        assert!(!self.ended.contains_key(&lane));
+        let last = self.last.entry(lane.clone()).or_default();
         *last += 1;
-        self.blocks.insert((dataset.clone(), *last), raw);
+        self.blocks.insert((lane, *last), raw);
         true
     }
 
-    /// As a new connection: what was registered is told, and what is sent again is what it was.
-    fn welcome(&self, spool: &Spool) {
-        for (dataset, last) in &self.last {
+    /// As a new connection: what was registered is told, and what is sent again is what it was. False when the agent dies.
+    fn welcome(&mut self, follower: &mut Follower, spool: &Spool, now: Now) -> bool {
+        for (dataset, registered, lane) in spool.registered() {
+            let mark = self.mark(spool, &dataset);
+            let of = Self::lane(spool, &dataset);
+            if mark < registered || self.ended.contains_key(&of) {
+                follower.keep(now, true);
+                if !spool.is_kept(&dataset) {
+                    return false;
+                }
+                let next = *self.ended.entry(of).or_insert_with(Uuid::new_v4);
+                if spool.renumber(&dataset, next, mark).is_err() {
+                    return false;
+                }
+                continue;
+            }
             if let Some(header) = spool
-                .next(dataset, last.saturating_sub(1))
-                .filter(|header| header.sequence == *last)
+                .next(&dataset, mark.saturating_sub(1))
+                .filter(|header| header.sequence == mark)
             {
                 let raw = zstd::decode_all(&spool.data(&header).unwrap()[..]).unwrap();
-                assert_eq!(
-                    raw,
-                    self.blocks[&(dataset.clone(), *last)],
-                    "block {last} of {dataset} changed"
-                );
+                let known = &self.blocks[&(of, mark - lane.base)];
+                assert_eq!(raw, *known, "block {mark} of {dataset} changed");
             }
-            spool.acknowledge(dataset, *last).unwrap();
+            spool.acknowledge(&dataset, mark, None).unwrap();
         }
+        true
     }
 
     fn lines(&self) -> Vec<String> {
@@ -192,6 +226,7 @@ impl World {
             agent: Agent::start(dir.path()),
             dir,
             mill: Mill::default(),
+            backup: Mill::default(),
             now: Now::default(),
             half: BTreeMap::new(),
             rotations: 0,
@@ -264,17 +299,36 @@ impl World {
             Op::Ship(answered) => {
                 for dataset in self.agent.spool.datasets() {
                     if self.mill.ship(&self.agent.spool, &dataset) && answered {
-                        let last = self.mill.last[&dataset];
-                        self.agent.spool.acknowledge(&dataset, last).unwrap();
+                        let mark = self.mill.mark(&self.agent.spool, &dataset);
+                        self.agent.spool.acknowledge(&dataset, mark, None).unwrap();
                     }
                 }
+            }
+            Op::Backup => self.backup = self.mill.clone(),
+            Op::Restore => {
+                // What came after a numbering is in no backup from before it: that restore is not told from a newer one.
+                let is_older = self.mill.ended.len() > self.backup.ended.len();
+                if !is_older {
+                    self.mill = self.backup.clone();
+                }
+                self.connect();
             }
             Op::Die(steps) => self.agent.fuse.store(i64::from(steps), Ordering::SeqCst),
         }
         if self.agent.is_dead() {
             self.deaths += 1;
             self.agent = Agent::start(self.dir.path());
-            self.mill.welcome(&self.agent.spool);
+            self.connect();
+        }
+    }
+
+    /// Connects anew, until the agent does not die of it.
+    fn connect(&mut self) {
+        let Agent { follower, spool, .. } = &mut self.agent;
+        if !self.mill.welcome(follower, spool, self.now) {
+            self.deaths += 1;
+            self.agent = Agent::start(self.dir.path());
+            self.connect();
         }
     }
 
@@ -309,13 +363,13 @@ impl World {
     fn finish(mut self) -> u32 {
         self.agent.fuse.store(i64::MAX, Ordering::SeqCst);
         (0..3).for_each(|program| self.write(program, 0));
-        for _ in 0..60 {
+        for _ in 0..120 {
             self.turn(1500);
             self.agent.pack();
             while self.agent.spool.datasets().iter().any(|dataset| {
                 let shipped = self.mill.ship(&self.agent.spool, dataset);
-                let last = self.mill.last.get(dataset).copied().unwrap_or(0);
-                self.agent.spool.acknowledge(dataset, last).unwrap();
+                let mark = self.mill.mark(&self.agent.spool, dataset);
+                self.agent.spool.acknowledge(dataset, mark, None).unwrap();
                 shipped
             }) {}
         }
@@ -353,6 +407,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => Just(Op::Pack),
         3 => any::<bool>().prop_map(Op::Ship),
         1 => (0..14_u8).prop_map(Op::Die),
+        1 => Just(Op::Backup),
+        1 => Just(Op::Restore),
     ]
 }
 
@@ -371,7 +427,7 @@ proptest! {
 
 #[test]
 fn death_at_any_step_changes_nothing() {
-    use Op::{Compress, CopyTruncate, Die, Pack, Rename, Ship, Turn, Write, WriteHalf};
+    use Op::{Backup, Compress, CopyTruncate, Die, Pack, Rename, Restore, Ship, Turn, Write, WriteHalf};
     let story = [
         Write(0, 50),
         Write(1, 9),
@@ -392,7 +448,10 @@ fn death_at_any_step_changes_nothing() {
         Turn(2500),
         Pack,
         Ship(true),
+        Backup,
         Ship(true),
+        Turn(1000),
+        Restore,
         Turn(1000),
         Write(0, 70),
         Turn(2500),

@@ -6,18 +6,21 @@
 mod threads;
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use api::v1::AgentReport;
+use model::Name;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
+use uuid::Uuid;
 
 use crate::{
     Config, Error,
@@ -46,6 +49,8 @@ pub(crate) struct Shared {
     /// Bytes of lines that were acknowledged since the start.
     registered_bytes: AtomicU64,
     following: watch::Sender<Following>,
+    /// The incarnations of the datasets, once the mill has told them.
+    datasets: Mutex<Option<BTreeMap<Name, Option<Uuid>>>>,
 }
 
 impl Shared {
@@ -57,7 +62,22 @@ impl Shared {
             stopping: AtomicBool::new(false),
             registered_bytes: AtomicU64::new(0),
             following: watch::Sender::new(Following::default()),
+            datasets: Mutex::default(),
         }
+    }
+
+    /// The mill has told the incarnations of the datasets.
+    pub(crate) fn meet(&self, datasets: BTreeMap<Name, Option<Uuid>>) {
+        *self.datasets.lock().unwrap_or_else(PoisonError::into_inner) = Some(datasets);
+        self.waker.nudge();
+    }
+
+    /// The incarnations of the datasets, as the mill told them last; none before it did.
+    pub(crate) fn datasets(&self) -> Option<BTreeMap<Name, Option<Uuid>>> {
+        self.datasets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn is_paused(&self) -> bool {
@@ -123,7 +143,7 @@ pub(crate) struct Running {
     /// Tells the follower that the uplink has ended.
     pub(crate) shipped: CancellationToken,
     /// Held for as long as anything is written there.
-    pub(crate) dir: StateDir,
+    pub(crate) dir: Arc<StateDir>,
 }
 
 impl Running {
@@ -132,20 +152,14 @@ impl Running {
         config.check()?;
         allow_many_files();
         let disk = Disk::default();
-        let dir = StateDir::open(&config.state, &config.name, &disk)?;
+        let dir = Arc::new(StateDir::open(&config.state, &config.name, &disk)?);
         let once = matches!(mode, threads::Mode::Once { .. });
         let (mut follower, spool) = Follower::open(config, once, dir.path().to_path_buf(), disk)?;
         follower.raise_again(&mode);
         let shared = Arc::new(Shared::new(spool));
         let shipped = CancellationToken::new();
         let (spooled, kept) = threads::start(follower, &shared, &shipped, config.timing.poll)?;
-        let uplink = Uplink::new(
-            Arc::clone(config),
-            Arc::clone(&shared),
-            dir.instance(),
-            dir.starts(),
-            once,
-        );
+        let uplink = Uplink::new(Arc::clone(config), Arc::clone(&shared), Arc::clone(&dir), once);
         Ok(Self {
             shared,
             uplink,

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 
 use model::Name;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{Error, block::Position, disk::Disk, state::FORMAT};
 
@@ -30,6 +31,9 @@ pub(crate) struct Kept {
     /// Since when the file is gone, in milliseconds since 1970 UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) gone_ms: Option<i64>,
+    /// The incarnation of the dataset that took its first lines; nil where another took others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) incarnation: Option<Uuid>,
 }
 
 impl Snapshot {

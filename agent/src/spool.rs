@@ -7,6 +7,7 @@
 //! Filled by the thread that packs, emptied by the uplink, cleared by the thread that follows files.
 
 mod file;
+mod lanes;
 
 use std::{
     collections::BTreeMap,
@@ -18,13 +19,19 @@ use std::{
 use model::Name;
 use tokio::sync::Notify;
 use tracing::warn;
+use uuid::Uuid;
 
-pub(crate) use self::file::Header;
+use self::file::Unusable;
+pub(crate) use self::{file::Header, lanes::Lane};
 use crate::{Error, block::CutBlock, disk::Disk, object::Object};
+
+/// Folder of the state directory that has the blocks.
+const FOLDER: &str = "spool";
 
 /// The blocks of all datasets.
 pub(crate) struct Spool {
     disk: Disk,
+    /// The state directory.
     dir: PathBuf,
     inner: Mutex<Inner>,
     /// Told of blocks that came.
@@ -35,17 +42,25 @@ pub(crate) struct Spool {
 struct Inner {
     datasets: BTreeMap<Name, Queue>,
     /// Acknowledged, and still on disk.
-    acknowledged: Vec<Arc<Header>>,
+    acknowledged: Vec<Acknowledged>,
+    /// What is known of the lanes is on disk.
+    lanes_kept: bool,
     stored_bytes: u64,
     /// Lines that were read and are in no file here yet.
     unspooled_bytes: u64,
 }
 
+/// A block that the mill has, and the incarnation of its dataset that took it, where that was told.
+pub(crate) type Acknowledged = (Arc<Header>, Option<Uuid>);
+
 #[derive(Default)]
 struct Queue {
     /// All up to here are registered.
     registered: u64,
+    /// All up to here are on disk no more.
+    removed: u64,
     blocks: BTreeMap<u64, Arc<Header>>,
+    lane: Lane,
 }
 
 impl Queue {
@@ -72,24 +87,40 @@ pub(crate) struct Waiting {
 }
 
 impl Spool {
-    /// Reads what is there; `registered` tells up to where blocks are registered and not needed any more.
+    /// Reads what is in a state directory; `registered` tells up to where blocks are registered and not needed any more.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::BadState`]: also for a block that can't be read, as its number must not be used again.
     pub(crate) fn open(dir: &Path, registered: &BTreeMap<Name, u64>, disk: Disk) -> Result<Self, Error> {
-        let mut inner = Inner::default();
-        for (dataset, registered) in registered {
-            inner.datasets.entry(dataset.clone()).or_default().registered = *registered;
+        let mut inner = Inner {
+            lanes_kept: true,
+            ..Inner::default()
+        };
+        for (dataset, lane) in lanes::read(dir)? {
+            let queue = inner.datasets.entry(dataset).or_default();
+            queue.registered = lane.base;
+            queue.lane = lane;
         }
+        for (dataset, registered) in registered {
+            let queue = inner.datasets.entry(dataset.clone()).or_default();
+            queue.registered = queue.registered.max(*registered);
+        }
+        let folder = dir.join(FOLDER);
         let failed = |source| Error::State {
-            path: dir.to_path_buf(),
+            path: folder.clone(),
             source,
         };
-        fs::create_dir_all(dir).map_err(failed)?;
-        for entry in fs::read_dir(dir).map_err(failed)? {
+        fs::create_dir_all(&folder).map_err(failed)?;
+        for entry in fs::read_dir(&folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_str().and_then(|name| Name::new(name).ok());
             if let Some(dataset) = name {
                 let queue = inner.datasets.entry(dataset.clone()).or_default();
-                queue.load(&entry.path(), &dataset, &disk).map_err(failed)?;
+                queue.load(&entry.path(), &dataset, &disk)?;
             }
+        }
+        for queue in inner.datasets.values_mut() {
+            queue.removed = queue.registered;
         }
         let blocks = inner.datasets.values().flat_map(|queue| queue.blocks.values());
         inner.stored_bytes = blocks.map(|header| header.stored_bytes).sum();
@@ -106,7 +137,10 @@ impl Spool {
     }
 
     fn path(&self, dataset: &Name, sequence: u64) -> PathBuf {
-        self.dir.join(dataset.as_str()).join(file::name(sequence))
+        self.dir
+            .join(FOLDER)
+            .join(dataset.as_str())
+            .join(file::name(sequence))
     }
 
     /// All headers, those of one dataset in order.
@@ -137,7 +171,11 @@ impl Spool {
         inner.stored_bytes += header.stored_bytes;
         inner.unspooled_bytes = inner.unspooled_bytes.saturating_sub(header.raw_bytes);
         let queue = inner.datasets.entry(block.dataset.clone()).or_default();
+        if let Some(lost) = header.rebuilds {
+            queue.lane.find(lost);
+        }
         queue.blocks.insert(sequence, Arc::new(header));
+        inner.lanes_kept &= block.rebuilds.is_none();
         drop(inner);
         self.filled.notify_one();
         Ok(sequence)
@@ -174,11 +212,17 @@ impl Spool {
         self.filled.notified().await;
     }
 
-    /// All blocks of a dataset up to `sequence` are registered. Gives the lines' bytes of those that were not before.
+    /// All blocks of a dataset up to `sequence` are registered, the last one in this incarnation of it. Gives the lines' bytes
+    /// of those that were not before.
     ///
     /// # Errors
     /// [`Error::Outdated`] for blocks that were never cut here.
-    pub(crate) fn acknowledge(&self, dataset: &Name, sequence: u64) -> Result<u64, Error> {
+    pub(crate) fn acknowledge(
+        &self,
+        dataset: &Name,
+        sequence: u64,
+        incarnation: Option<Uuid>,
+    ) -> Result<u64, Error> {
         let mut inner = self.lock();
         let queue = inner.datasets.entry(dataset.clone()).or_default();
         let known = queue.last();
@@ -193,13 +237,51 @@ impl Spool {
         let gone = std::mem::replace(&mut queue.blocks, left);
         queue.registered = queue.registered.max(sequence);
         let bytes = gone.values().map(|header| header.raw_bytes).sum();
-        inner.acknowledged.extend(gone.into_values());
+        let gone = gone.into_values().map(|header| (header, incarnation));
+        inner.acknowledged.extend(gone);
+        drop(inner);
+        if incarnation.is_some() {
+            self.note_incarnation(dataset, incarnation);
+        }
         Ok(bytes)
     }
 
+    /// Notes which incarnation of a dataset takes its blocks now.
+    pub(crate) fn note_incarnation(&self, dataset: &Name, now: Option<Uuid>) {
+        let mut inner = self.lock();
+        let queue = inner.datasets.entry(dataset.clone()).or_default();
+        let before = std::mem::replace(&mut queue.lane.incarnation, now);
+        if before == now {
+            return;
+        }
+        inner.lanes_kept = false;
+        if before.is_some() {
+            warn!(
+                dataset = dataset.as_str(),
+                "the dataset was removed: what was shipped before is not in it any more; what comes now goes into a new one"
+            );
+        }
+    }
+
     /// The blocks that were acknowledged since the last call, those of one dataset in order.
-    pub(crate) fn take_acknowledged(&self) -> Vec<Arc<Header>> {
+    pub(crate) fn take_acknowledged(&self) -> Vec<Acknowledged> {
         std::mem::take(&mut self.lock().acknowledged)
+    }
+
+    /// Writes down what is known of the lanes, where that has changed. Before it is written that blocks are registered.
+    pub(crate) fn keep_lanes(&self) -> io::Result<()> {
+        let lanes = {
+            let mut inner = self.lock();
+            if std::mem::replace(&mut inner.lanes_kept, true) {
+                return Ok(());
+            }
+            inner.lanes()
+        };
+        let written = lanes::write(&self.dir, &self.disk, lanes);
+        if written.is_err() {
+            self.lock().lanes_kept = false;
+        }
+        written
     }
 
     /// Removes acknowledged blocks, whose positions are kept elsewhere by now.
@@ -208,8 +290,93 @@ impl Spool {
             self.disk.remove(&self.path(&header.dataset, header.sequence))?;
             let mut inner = self.lock();
             inner.stored_bytes = inner.stored_bytes.saturating_sub(header.stored_bytes);
+            let queue = inner.datasets.entry(header.dataset.clone()).or_default();
+            queue.removed = queue.removed.max(header.sequence);
         }
         Ok(())
+    }
+
+    /// What the numbers of a dataset belong to.
+    pub(crate) fn lane(&self, dataset: &Name) -> Lane {
+        let inner = self.lock();
+        let queue = inner.datasets.get(dataset);
+        queue.map(|queue| queue.lane.clone()).unwrap_or_default()
+    }
+
+    /// Up to where each dataset is registered, and what its numbers belong to.
+    pub(crate) fn registered(&self) -> Vec<(Name, u64, Lane)> {
+        let inner = self.lock();
+        let queues = inner.datasets.iter();
+        queues
+            .map(|(dataset, queue)| (dataset.clone(), queue.registered, queue.lane.clone()))
+            .collect()
+    }
+
+    /// Whether all registered blocks of a dataset are gone from the disk, with their positions kept.
+    pub(crate) fn is_kept(&self, dataset: &Name) -> bool {
+        let inner = self.lock();
+        let queue = inner.datasets.get(dataset);
+        queue.is_none_or(|queue| queue.removed >= queue.registered)
+    }
+
+    /// The mill has only the blocks up to `mark` of those that it had acknowledged, and gives another numbering for those
+    /// that follow. Gives how many are lost. Only where [`Spool::is_kept`]; on an error nothing has happened.
+    pub(crate) fn renumber(&self, dataset: &Name, numbering: Uuid, mark: u64) -> io::Result<u64> {
+        let mut lanes = self.lock().lanes();
+        let registered = {
+            let mut inner = self.lock();
+            inner.datasets.entry(dataset.clone()).or_default().registered
+        };
+        let lane = lanes.entry(dataset.clone()).or_default();
+        lane.numbering = Some(numbering);
+        lane.base = registered;
+        if mark < registered {
+            // A backup may be older than what was lost the last time.
+            lane.lost.retain(|(first, _)| *first <= mark);
+            lane.lost.push((mark + 1, registered));
+        }
+        let lane = lane.clone();
+        lanes::write(&self.dir, &self.disk, lanes)?;
+        let mut inner = self.lock();
+        inner.datasets.entry(dataset.clone()).or_default().lane = lane;
+        Ok(registered.saturating_sub(mark))
+    }
+
+    /// Blocks that the mill has lost and that are not here again: ranges with both ends.
+    pub(crate) fn lost(&self) -> BTreeMap<Name, Vec<(u64, u64)>> {
+        let inner = self.lock();
+        let queues = inner
+            .datasets
+            .iter()
+            .filter(|(_, queue)| !queue.lane.lost.is_empty());
+        queues
+            .map(|(dataset, queue)| (dataset.clone(), queue.lane.lost.clone()))
+            .collect()
+    }
+
+    /// Whether the mill has lost blocks of a dataset that are not here again.
+    pub(crate) fn has_lost(&self, dataset: &Name) -> bool {
+        let inner = self.lock();
+        let queue = inner.datasets.get(dataset);
+        queue.is_some_and(|queue| !queue.lane.lost.is_empty())
+    }
+
+    /// A lost block stays lost.
+    pub(crate) fn give_up(&self, dataset: &Name, sequence: u64) {
+        self.change_lost(dataset, |lane| lane.find(sequence));
+    }
+
+    /// Of the lost blocks of a dataset all but these stay lost.
+    pub(crate) fn give_up_all_but(&self, dataset: &Name, known: impl Iterator<Item = u64>) {
+        self.change_lost(dataset, |lane| {
+            lane.lost = known.map(|sequence| (sequence, sequence)).collect()
+        });
+    }
+
+    fn change_lost(&self, dataset: &Name, change: impl FnOnce(&mut Lane)) {
+        let mut inner = self.lock();
+        inner.lanes_kept = false;
+        change(&mut inner.datasets.entry(dataset.clone()).or_default().lane);
     }
 
     /// Bytes on disk, and of lines that are on their way to it.
@@ -235,39 +402,56 @@ impl Spool {
     }
 }
 
+impl Inner {
+    fn lanes(&self) -> BTreeMap<Name, Lane> {
+        let lanes = self
+            .datasets
+            .iter()
+            .map(|(dataset, queue)| (dataset.clone(), queue.lane.clone()));
+        lanes.filter(|(_, lane)| *lane != Lane::default()).collect()
+    }
+}
+
 impl Queue {
-    /// Reads the folder of a dataset: the blocks that follow what is registered, up to the first that is torn.
-    fn load(&mut self, folder: &Path, dataset: &Name, disk: &Disk) -> io::Result<()> {
+    /// Reads the folder of a dataset: the blocks that follow what is registered, without a last one that is torn.
+    fn load(&mut self, folder: &Path, dataset: &Name, disk: &Disk) -> Result<(), Error> {
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            |source| Error::State { path, source }
+        };
         let mut sequences = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
+        for entry in fs::read_dir(folder).map_err(failed(folder))? {
+            let path = entry.map_err(failed(folder))?.path();
             match file::sequence(&path) {
                 Some(sequence) if sequence > self.registered => sequences.push((sequence, path)),
                 // Acknowledged, or never finished.
-                _ => disk.remove(&path)?,
+                _ => disk.remove(&path).map_err(failed(&path))?,
             }
         }
         sequences.sort();
         let last = sequences.last().map_or(0, |(sequence, _)| *sequence);
         for (sequence, path) in sequences {
             // Only the last can be torn by a crash, the others were synced before it; their sizes are compared all the same.
-            let read = file::header(&path, dataset, sequence, sequence == last);
-            let header = match read {
-                Ok(header) if sequence == self.last() + 1 => header,
-                Ok(_) => {
-                    warn!(
-                        dataset = dataset.as_str(),
-                        sequence, "a block without its predecessor: its lines are read again"
-                    );
-                    disk.remove(&path)?;
+            let header = match file::header(&path, dataset, sequence, sequence == last) {
+                Ok(header) => header,
+                Err(Unusable::Torn(why)) if sequence == last => {
+                    warn!(dataset = dataset.as_str(), sequence, %why, "a torn block: its lines are read again");
+                    disk.remove(&path).map_err(failed(&path))?;
                     continue;
                 }
-                Err(why) => {
-                    warn!(dataset = dataset.as_str(), sequence, %why, "a torn block: its lines are read again");
-                    disk.remove(&path)?;
-                    continue;
+                Err(Unusable::Torn(why)) => return Err(Error::BadBlock { path, why }),
+                Err(Unusable::Unreadable(error)) => {
+                    let why = error.to_string();
+                    return Err(Error::BadBlock { path, why });
                 }
             };
+            if sequence != self.last() + 1 {
+                let why = format!("block {} before it is missing", self.last() + 1);
+                return Err(Error::BadBlock { path, why });
+            }
+            if let Some(lost) = header.rebuilds {
+                self.lane.find(lost);
+            }
             self.blocks.insert(sequence, Arc::new(header));
         }
         Ok(())

@@ -1,12 +1,14 @@
 //! The state directory of an agent: who it is, and that no other process uses it.
 //!
-//! Promise: a directory has one agent and one process at a time, and keeps its instance for ever.
+//! Promise: a directory has one agent and one process at a time, keeps its instance for ever, and belongs to the first mill
+//! that it meets.
 
 use std::{
     fs::{self, DirBuilder, File},
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use model::Name;
@@ -19,11 +21,16 @@ use crate::{Error, disk::Disk};
 /// Format number of the files in the state directory.
 pub(crate) const FORMAT: u32 = 1;
 
+/// The file that tells whose the directory is.
+const NAME: &str = "agent.json";
+
 /// A state directory that is ours alone for as long as this lives.
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
     agent: AgentFile,
+    disk: Disk,
+    mill: Mutex<Option<Mill>>,
     _lock: Flock<File>,
 }
 
@@ -35,6 +42,16 @@ struct AgentFile {
     instance: Uuid,
     /// How often an agent was started here.
     starts: u64,
+    /// The mill that numbers and positions belong to, once it was met.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mill: Option<Mill>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Mill {
+    id: Uuid,
+    /// The dispatcher at which it was met first.
+    met_at: String,
 }
 
 impl StateDir {
@@ -54,7 +71,7 @@ impl StateDir {
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| Error::InUse {
             path: path.to_path_buf(),
         })?;
-        let file = path.join("agent.json");
+        let file = path.join(NAME);
         let mut agent = match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice::<AgentFile>(&bytes).map_err(|error| Error::BadState {
                 path: file.clone(),
@@ -65,6 +82,7 @@ impl StateDir {
                 name: name.clone(),
                 instance: Uuid::new_v4(),
                 starts: 0,
+                mill: None,
             },
             Err(error) => return Err(failed(&file)(error)),
         };
@@ -85,7 +103,9 @@ impl StateDir {
         disk.put(&file, &[&json]).map_err(failed(&file))?;
         Ok(Self {
             path: path.to_path_buf(),
+            mill: Mutex::new(agent.mill.clone()),
             agent,
+            disk: disk.clone(),
             _lock: lock,
         })
     }
@@ -97,6 +117,50 @@ impl StateDir {
     /// Identifies the directory.
     pub(crate) fn instance(&self) -> Uuid {
         self.agent.instance
+    }
+
+    /// The mill that it belongs to; none before one was met.
+    pub(crate) fn mill(&self) -> Option<Uuid> {
+        self.lock().as_ref().map(|mill| mill.id)
+    }
+
+    /// The dispatcher `server` is of this mill, to which the directory belongs from now on.
+    ///
+    /// # Errors
+    /// [`Error::OtherMill`], [`Error::State`].
+    pub(crate) fn meet(&self, id: Uuid, server: &str) -> Result<(), Error> {
+        let mut known = self.lock();
+        match &*known {
+            Some(mill) if mill.id == id => return Ok(()),
+            Some(mill) => {
+                return Err(Error::OtherMill {
+                    path: self.path.clone(),
+                    ours: mill.id.to_string(),
+                    met_at: mill.met_at.clone(),
+                    theirs: id.to_string(),
+                    server: server.to_string(),
+                });
+            }
+            None => {}
+        }
+        let mill = Mill {
+            id,
+            met_at: server.to_string(),
+        };
+        let agent = AgentFile {
+            mill: Some(mill.clone()),
+            ..self.agent.clone()
+        };
+        let path = self.path.join(NAME);
+        let json = serde_json::to_vec(&agent).unwrap_or_default();
+        let written = self.disk.put(&path, &[&json]);
+        written.map_err(|source| Error::State { path, source })?;
+        *known = Some(mill);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Mill>> {
+        self.mill.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often an agent was started here, this time included.
@@ -128,7 +192,23 @@ mod tests {
         ));
         let second = StateDir::open(&path, &web7, &disk).unwrap();
         assert_eq!((second.instance(), second.starts()), (instance, starts + 1));
+        let mills = [1, 2].map(Uuid::from_u128);
+        assert_eq!(second.mill(), None);
+        second.meet(mills[0], "a:1").unwrap();
         drop(second);
+        let third = StateDir::open(&path, &web7, &disk).unwrap();
+        assert_eq!((third.mill(), third.instance()), (Some(mills[0]), instance));
+        third.meet(mills[0], "b:1").unwrap();
+        let other = third.meet(mills[1], "b:1").unwrap_err().to_string();
+        for part in [
+            "met at a:1",
+            "but b:1 is",
+            &mills[0].to_string(),
+            &mills[1].to_string(),
+        ] {
+            assert!(other.contains(part), "{part}: {other}");
+        }
+        drop(third);
         fs::write(path.join("agent.json"), "{}").unwrap();
         assert!(matches!(
             StateDir::open(&path, &web7, &disk),

@@ -3,6 +3,7 @@
 use std::{fs::Metadata, os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Duration};
 
 use model::Name;
+use uuid::Uuid;
 
 use crate::{
     block::Position,
@@ -30,6 +31,8 @@ pub(crate) struct Stream {
     tail_bytes: Vec<u8>,
     /// As far as the mill has it.
     pub(crate) registered: Option<Position>,
+    /// The incarnation of the dataset that took its first lines; nil where another took others.
+    pub(crate) incarnation: Option<Uuid>,
     /// The file that it is in now.
     pub(crate) file: Option<Attached>,
     /// Since when it is in no file, in milliseconds since 1970 UTC.
@@ -121,6 +124,7 @@ impl Stream {
             tail: Mark::default(),
             tail_bytes: Vec::new(),
             registered: None,
+            incarnation: None,
             file: None,
             gone_ms: None,
             complete: false,
@@ -220,6 +224,16 @@ impl Stream {
         self.file
             .as_ref()
             .is_some_and(|file| file.end == End::Here && file.rest == 0)
+    }
+
+    /// The mill has it up to this position, the last of it in this incarnation of the dataset.
+    pub(crate) fn note_registered(&mut self, position: &Position, incarnation: Option<Uuid>) {
+        self.registered = Some(position.clone());
+        match (self.incarnation, incarnation) {
+            (None, Some(first)) => self.incarnation = Some(first),
+            (Some(first), Some(now)) if first != now => self.incarnation = Some(Uuid::nil()),
+            _ => {}
+        }
     }
 
     /// Up to where the mill has it.

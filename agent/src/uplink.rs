@@ -6,6 +6,7 @@
 
 mod attach;
 mod lanes;
+mod meeting;
 mod route;
 mod ship;
 
@@ -16,10 +17,9 @@ use std::{
 
 use api::v1::{AgentHello, AgentReport, LeaveReason};
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use self::route::Route;
-use crate::{Config, Error, service::Shared};
+use crate::{Config, Error, service::Shared, state::StateDir};
 
 /// Connections of one start that a number is kept for: far more than can be made.
 const CONNECTIONS_BITS: u32 = 24;
@@ -28,7 +28,7 @@ const CONNECTIONS_BITS: u32 = 24;
 pub(crate) struct Uplink {
     config: Arc<Config>,
     shared: Arc<Shared>,
-    instance: Uuid,
+    state: Arc<StateDir>,
     incarnation: u64,
     /// Ships files once: gives up where an agent would wait.
     once: bool,
@@ -66,18 +66,12 @@ struct Ended {
 }
 
 impl Uplink {
-    pub(crate) fn new(
-        config: Arc<Config>,
-        shared: Arc<Shared>,
-        instance: Uuid,
-        starts: u64,
-        once: bool,
-    ) -> Self {
+    pub(crate) fn new(config: Arc<Config>, shared: Arc<Shared>, state: Arc<StateDir>, once: bool) -> Self {
         Self {
             config,
             shared,
-            instance,
-            incarnation: starts << CONNECTIONS_BITS,
+            incarnation: state.starts() << CONNECTIONS_BITS,
+            state,
             once,
         }
     }
@@ -85,7 +79,7 @@ impl Uplink {
     /// Ships for ever. Dropping the future ends the connection; nothing is lost.
     ///
     /// # Errors
-    /// [`Error::Outdated`]; for files that are shipped once also [`Error::NotTaken`].
+    /// [`Error::Outdated`], [`Error::OtherMill`]; for files that are shipped once also [`Error::NotTaken`].
     pub(crate) async fn run(mut self) -> Result<(), Error> {
         let mut route = Route::new(&self.config.servers, &self.config.timing);
         let mut told = String::new();
@@ -158,13 +152,15 @@ impl Uplink {
         AgentHello {
             protocol: api::PROTOCOL,
             agent: self.config.name.to_string(),
-            instance: self.instance.as_bytes().to_vec().into(),
+            instance: meeting::bytes(Some(self.state.instance())),
             incarnation: self.incarnation,
             version: env!("CARGO_PKG_VERSION").to_string(),
             host: self.config.host.clone(),
             zone: self.config.zone.clone(),
             datasets: datasets.collect(),
             avoid,
+            mill: meeting::bytes(self.state.mill()),
+            once: self.once,
         }
     }
 
@@ -174,7 +170,7 @@ impl Uplink {
         let over = match self.attach(route.server(), &hello).await {
             Err(over) => over,
             // The dispatcher holds the agent until the worker does.
-            Ok((attached, offer)) => match self.welcome(&hello, &offer).await {
+            Ok((attached, offer)) => match self.welcome(&hello, &offer, route.server()).await {
                 Err(over) => over,
                 Ok(shipping) => {
                     drop(attached);

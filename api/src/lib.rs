@@ -11,7 +11,7 @@ mod refusal;
 pub mod transport;
 
 pub use convert::{Malformed, priority, state};
-pub use refusal::{DOMAIN, reason, refusal};
+pub use refusal::{DOMAIN, place, reason, refusal};
 
 /// The messages, clients and servers of `sawmill.v1`, made from the `.proto` files.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
@@ -24,3 +24,6 @@ pub mod v1 {
 
 /// The protocol between agents, workers and dispatchers; one of another number is told so and gets no work.
 pub const PROTOCOL: u32 = 1;
+
+/// Reason of the refusal of an agent whose state belongs to another mill; with the `mill` that refuses.
+pub const OTHER_MILL: &str = "OTHER_MILL";

@@ -33,6 +33,12 @@ pub fn reason(status: &Status) -> Option<String> {
     (details.domain == DOMAIN).then_some(details.reason)
 }
 
+/// A part of the place of a refusal.
+pub fn place(status: &Status, key: &str) -> Option<String> {
+    let mut details = status.get_details_error_info()?;
+    details.metadata.remove(key).filter(|_| details.domain == DOMAIN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

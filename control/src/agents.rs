@@ -65,6 +65,12 @@ pub struct Agent {
     pub today: Amount,
     /// The same by dataset.
     pub datasets: Vec<AgentDataset>,
+    /// The datasets that it ships to now, or shipped to last.
+    #[serde(default)]
+    pub ships_to: Vec<Name>,
+    /// It ships files once, and is gone then.
+    #[serde(default)]
+    pub once: bool,
 }
 
 /// How an agent is doing.
@@ -301,6 +307,8 @@ impl Agent {
             total: Amount::default(),
             today: Amount::default(),
             datasets: Vec::new(),
+            ships_to: Vec::new(),
+            once: false,
         }
     }
 
@@ -317,6 +325,8 @@ impl Agent {
             version: seen.version.clone(),
             protocol: seen.protocol,
             seen_ms: record.seen_ms,
+            ships_to: seen.datasets.clone(),
+            once: seen.once,
             load: record.load.map(|(load, at_ms)| AgentLoad {
                 lag_bytes: load.lag_bytes,
                 lag_ms: load.lag_ms,

@@ -11,6 +11,8 @@ use uuid::Uuid;
 
 /// Longest text of a hello, in bytes: host, version, zone.
 const TEXT_BYTES: usize = 255;
+/// Most datasets that it is remembered an agent ships to.
+pub(crate) const MOST_DATASETS: usize = 1024;
 /// Most workers that an agent avoids.
 const MOST_AVOIDED: usize = 64;
 
@@ -73,6 +75,48 @@ pub fn client_data(hello: &AgentHello, peer: &Peer) -> Result<ClientData, Status
     })
 }
 
+/// Whether an agent's state belongs to this mill, or to none yet: numbers of blocks and positions of files mean nothing in
+/// another.
+///
+/// # Errors
+/// INVALID_ARGUMENT, FAILED_PRECONDITION.
+pub fn check_mill(hello: &AgentHello, mill: &str) -> Result<(), Status> {
+    let Some(theirs) = uuid(&hello.mill)? else {
+        return Ok(());
+    };
+    if theirs.to_string() == mill {
+        return Ok(());
+    }
+    Err(refusal(
+        Code::FailedPrecondition,
+        api::OTHER_MILL,
+        format!("the state of this agent belongs to mill {theirs}, and this is mill {mill}"),
+        [("mill", mill.to_string())],
+    ))
+}
+
+/// A UUID in a message; none of no bytes.
+///
+/// # Errors
+/// INVALID_ARGUMENT.
+pub(crate) fn uuid(bytes: &[u8]) -> Result<Option<Uuid>, Status> {
+    let of = |bytes: &[u8]| Uuid::from_slice(bytes).ok();
+    match (bytes.is_empty(), of(bytes)) {
+        (true, _) => Ok(None),
+        (false, Some(uuid)) => Ok(Some(uuid)),
+        (false, None) => {
+            let message = format!("a UUID has 16 bytes, not {}", bytes.len());
+            Err(refusal(Code::InvalidArgument, "BAD_HELLO", message, []))
+        }
+    }
+}
+
+/// The datasets that an agent says it ships to.
+pub fn datasets(hello: &AgentHello) -> Vec<Name> {
+    let named = hello.datasets.iter().take(MOST_DATASETS);
+    named.filter_map(|name| Name::new(name.as_str()).ok()).collect()
+}
+
 fn short(text: &str) -> String {
     text.chars().take(32).collect()
 }
@@ -121,6 +165,24 @@ mod tests {
             name: Name::new(name).unwrap(),
             rights: Rights::default(),
         }
+    }
+
+    #[test]
+    fn an_agent_stays_with_its_mill() {
+        let mill = Uuid::from_u128(1);
+        let code = |bytes: Vec<u8>| {
+            let hello = AgentHello {
+                mill: bytes.into(),
+                ..hello()
+            };
+            check_mill(&hello, &mill.to_string()).map_err(|status| status.code())
+        };
+        assert_eq!(
+            (code(Vec::new()), code(mill.as_bytes().to_vec())),
+            (Ok(()), Ok(()))
+        );
+        assert_eq!(code(vec![7; 16]), Err(Code::FailedPrecondition));
+        assert_eq!(code(vec![7; 3]), Err(Code::InvalidArgument));
     }
 
     #[test]

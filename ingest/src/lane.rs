@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use storage::ShippedBlock;
+use uuid::Uuid;
 
 /// Most blocks registered in one transaction.
 const BATCH: usize = 64;
@@ -24,6 +25,7 @@ pub(crate) enum Intake {
 #[derive(Debug)]
 pub(crate) struct Lane<T> {
     registered: u64,
+    incarnation: Option<Uuid>,
     next: u64,
     attempts: u64,
     under_way: BTreeMap<u64, (u64, T)>,
@@ -32,10 +34,11 @@ pub(crate) struct Lane<T> {
 }
 
 impl<T> Lane<T> {
-    /// A lane of which all up to `registered` are registered.
-    pub(crate) fn new(registered: u64) -> Self {
+    /// A lane of which all up to `registered` are registered, the last one in this incarnation of the dataset.
+    pub(crate) fn new(registered: u64, incarnation: Option<Uuid>) -> Self {
         Self {
             registered,
+            incarnation,
             next: registered.saturating_add(1),
             attempts: 0,
             under_way: BTreeMap::new(),
@@ -47,6 +50,11 @@ impl<T> Lane<T> {
     /// All up to this one are registered.
     pub(crate) fn registered(&self) -> u64 {
         self.registered
+    }
+
+    /// The incarnation of the dataset in which the last one was registered.
+    pub(crate) fn incarnation(&self) -> Option<Uuid> {
+        self.incarnation
     }
 
     /// Whether nothing is under way.
@@ -99,9 +107,10 @@ impl<T> Lane<T> {
         self.registering.then_some(batch)
     }
 
-    /// Notes that all up to `mark` are registered.
-    pub(crate) fn note_registered(&mut self, mark: u64) {
+    /// Notes that all up to `mark` are registered, the last one in this incarnation of the dataset.
+    pub(crate) fn note_registered(&mut self, mark: u64, incarnation: Option<Uuid>) {
         self.registering = false;
+        self.incarnation = incarnation;
         self.registered = self.registered.max(mark);
         self.next = self.next.max(self.registered.saturating_add(1));
         self.under_way = self.under_way.split_off(&(self.registered + 1));
@@ -145,7 +154,7 @@ mod tests {
 
     #[test]
     fn blocks_are_registered_in_order_however_they_are_stored() {
-        let mut lane = Lane::new(3);
+        let mut lane = Lane::new(3, None);
         assert_eq!(lane.arrive(3, ()), Intake::Known);
         assert_eq!(lane.arrive(5, ()), Intake::Gap);
         let attempts: Vec<Intake> = (4..8).map(|sequence| lane.arrive(sequence, ())).collect();
@@ -160,15 +169,15 @@ mod tests {
             sequences(lane.next_batch()).is_empty(),
             "one transaction at a time"
         );
-        lane.note_registered(5);
+        lane.note_registered(5, None);
         assert_eq!(sequences(lane.next_batch()), [6]);
-        lane.note_registered(6);
+        lane.note_registered(6, None);
         assert!(!lane.is_idle() && lane.registered() == 6);
     }
 
     #[test]
     fn what_follows_a_broken_block_is_sent_again() {
-        let mut lane = Lane::new(0);
+        let mut lane = Lane::new(0, None);
         for sequence in 1..=4 {
             lane.arrive(sequence, ());
         }
@@ -179,7 +188,7 @@ mod tests {
         assert_eq!(lane.arrive(3, ()), Intake::Gap);
         assert_eq!(lane.arrive(2, ()), Intake::Store(5));
         assert_eq!(lane.arrive(3, ()), Intake::Store(6));
-        lane.note_registered(1);
+        lane.note_registered(1, None);
         // An answer to the attempt before.
         lane.note_stored(3, block(3));
         assert!(!lane.counts(3, 3));

@@ -32,7 +32,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Request, Response, Status, Streaming, service::Routes};
 
-pub use hello::{check_protocol, client_data};
+pub use hello::{check_mill, check_protocol, client_data, datasets};
 pub use post::{Open, Post};
 pub use session::{load, refused, unavailable};
 

@@ -1,25 +1,27 @@
 //! One agent that ships: what it sends is stored, registered in order and acknowledged, until it leaves or is sent away.
 
 mod blocks;
+mod welcome;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use api::{
     refusal,
     v1::{
-        AgentReport, BlockRefusal, BlockRefused, Leave, LeaveReason, Orders, Registered, ShipReply,
-        ShipRequest, Stored, Welcome, ship_reply::Message,
+        AgentReport, BlockRefusal, BlockRefused, Leave, LeaveReason, Orders, ShipReply, ShipRequest, Stored,
+        ship_reply::Message,
     },
 };
 use coordination::{Acceptance, Lost, Refusal, Worker};
 use model::{Name, znode::ClientData};
 use pki::Peer;
-use storage::{AgentLoad, AgentSeen, Store};
+use storage::{AgentLoad, Store};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tonic::{Code, Status, Streaming};
+use uuid::Uuid;
 
 use self::blocks::{Placed, RegisterEnd};
 use crate::{
@@ -65,6 +67,8 @@ pub(crate) struct Session {
     peer: Peer,
     replies: Replies,
     lanes: HashMap<Name, Lane<OwnedSemaphorePermit>>,
+    /// What the numbers of a dataset belong to, where that is not the instance.
+    numberings: HashMap<Name, Uuid>,
     placing: JoinSet<Placed>,
     registering: JoinSet<RegisterEnd>,
     reporting: JoinSet<()>,
@@ -101,6 +105,10 @@ impl Session {
         replies: Replies,
     ) -> Result<Self, Status> {
         let data = hello::ship_data(ship, &peer, worker.number().0)?;
+        if let Some(agent) = &ship.agent {
+            let mill = shared.store.mill().await;
+            hello::check_mill(agent, mill.map_err(|failure| unavailable("MongoDB", &failure))?)?;
+        }
         match worker.accept(&data).await {
             Ok(Acceptance::Held) => {}
             Ok(Acceptance::Refused(why)) => return Err(refused(&why)),
@@ -113,13 +121,14 @@ impl Session {
             peer,
             replies,
             lanes: HashMap::new(),
+            numberings: HashMap::new(),
             placing: JoinSet::new(),
             registering: JoinSet::new(),
             reporting: JoinSet::new(),
             report: None,
             paused: false,
         };
-        match session.welcome().await {
+        match session.welcome(ship).await {
             Ok(()) => Ok(session),
             Err(status) => {
                 session.release().await;
@@ -131,49 +140,6 @@ impl Session {
     /// The agent that this is.
     pub(crate) fn agent(&self) -> &Name {
         &self.data.agent
-    }
-
-    async fn welcome(&mut self) -> Result<(), Status> {
-        let store = &self.shared.store;
-        let seen = AgentSeen {
-            agent: self.data.agent.clone(),
-            instance: self.data.instance,
-            incarnation: self.data.incarnation,
-            host: self.data.host.clone(),
-            version: self.data.version.clone(),
-            protocol: api::PROTOCOL,
-            zone: self.data.zone.clone(),
-            worker: Some((self.worker.number().0, self.shared.node.clone())),
-        };
-        let failed = |failure: storage::Error| unavailable("MongoDB", &failure);
-        store.note_agent(&seen).await.map_err(failed)?;
-        let marks = store
-            .marks(&self.data.agent, self.data.instance)
-            .await
-            .map_err(failed)?;
-        let known = store.agent(&self.data.agent).await.map_err(failed)?;
-        let mut registered = Vec::with_capacity(marks.len());
-        for (dataset, sequence) in marks {
-            registered.push(Registered {
-                dataset: dataset.to_string(),
-                sequence,
-            });
-            self.lanes.insert(dataset, Lane::new(sequence));
-        }
-        let welcome = Message::Welcome(Welcome {
-            window: self.shared.limits.window_bytes,
-            registered,
-            node: self.shared.node.to_string(),
-        });
-        let gone = |_| Status::cancelled("the agent has gone");
-        self.say(welcome).await.map_err(gone)?;
-        if known.is_some_and(|known| known.paused) {
-            self.paused = true;
-            self.say(Message::Orders(Orders { paused: true }))
-                .await
-                .map_err(gone)?;
-        }
-        Ok(())
     }
 
     /// Works until the agent leaves or is sent away; then lets go of it.
@@ -316,8 +282,13 @@ impl Session {
     }
 
     async fn acknowledge(&self, dataset: &Name, sequence: u64) -> Result<(), End> {
-        let dataset = dataset.to_string();
-        self.say(Message::Stored(Stored { dataset, sequence })).await
+        let incarnation = self.lanes.get(dataset).and_then(Lane::incarnation);
+        let stored = Stored {
+            dataset: dataset.to_string(),
+            sequence,
+            incarnation: welcome::bytes(incarnation),
+        };
+        self.say(Message::Stored(stored)).await
     }
 
     async fn take(&mut self, arrived: Arrived) -> Result<(), End> {
@@ -334,7 +305,10 @@ impl Session {
                 .refuse(&dataset, sequence, BlockRefusal::NotAllowed, &message)
                 .await;
         }
-        let lane = self.lanes.entry(dataset.clone()).or_insert_with(|| Lane::new(0));
+        let lane = self
+            .lanes
+            .entry(dataset.clone())
+            .or_insert_with(|| Lane::new(0, None));
         match lane.arrive(sequence, arrived.room.window) {
             Intake::Known => {
                 let mark = lane.registered();

@@ -8,6 +8,7 @@ mod set;
 mod show;
 
 use clap::{Args, Subcommand};
+use control::AgentState;
 use model::{
     Name,
     table::{ColumnType, Table},
@@ -169,11 +170,24 @@ fn typed(text: &str) -> Result<(String, ColumnType), String> {
 async fn remove(args: RemoveArgs, context: &Context) -> anyhow::Result<()> {
     let control = context.control().await?;
     let dataset = control.remove_dataset(&args.name).await?;
+    let agents = control.agents().await.unwrap_or_default().into_iter();
+    let shipping: Vec<String> = agents
+        .filter(|agent| agent.state != AgentState::Away && agent.ships_to.contains(&args.name))
+        .map(|agent| agent.name.to_string())
+        .collect();
     context
         .log("dataset.remove", args.name.as_str(), dataset.id.to_string())
         .await?;
     if context.json() {
-        return output::json(&serde_json::json!({ "removed": View::from(&dataset) }));
+        let removed = View::from(&dataset);
+        return output::json(&serde_json::json!({ "removed": removed, "still_shipping": shipping }));
+    }
+    if !shipping.is_empty() {
+        output::note(format_args!(
+            "note: still shipping into {}, which makes it anew with their next lines: {}",
+            args.name,
+            shipping.join(", ")
+        ));
     }
     output::line(format_args!(
         "dataset {} is removed ({}); its files are untouched",

@@ -100,7 +100,13 @@ pub async fn run(args: ShipArgs, context: &Context) -> anyhow::Result<Exit> {
         }
     };
     bar.finish_and_clear();
-    let fates = fates?;
+    let agent::Shipment { fates, leftovers } = fates?;
+    for (dataset, blocks) in leftovers {
+        output::note(format_args!(
+            "{} that a shipment before had left went first, into dataset {dataset}",
+            output::counted(blocks, "block")
+        ));
+    }
     tell(&fates, context)?;
     let failed = fates.iter().any(|(_, fate)| matches!(fate, Fate::Failed { .. }));
     Ok(match (stopped, failed) {

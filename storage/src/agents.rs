@@ -51,6 +51,10 @@ pub struct AgentSeen {
     pub zone: String,
     /// The number and node of the worker that it ships to; none while it waits for one.
     pub worker: Option<(u64, Name)>,
+    /// The datasets that it ships to.
+    pub datasets: Vec<Name>,
+    /// It ships files once, and is gone then.
+    pub once: bool,
 }
 
 /// How an agent is doing.
@@ -91,6 +95,8 @@ impl Store {
             "version": &seen.version,
             "protocol": i64::from(seen.protocol),
             "zone": &seen.zone,
+            "datasets": seen.datasets.iter().map(Name::as_str).collect::<Vec<_>>(),
+            "once": seen.once,
             "seen_at": date(now),
         };
         let mut change = doc! { "$setOnInsert": { "created_at": date(now) } };
@@ -248,6 +254,8 @@ fn decode(document: &RawDocument) -> Result<AgentRecord, Error> {
             Ok(Some(_)) => name_in("node").map(|node| (count(document, "worker"), node)),
             _ => None,
         },
+        datasets: datasets(document),
+        once: document.get_bool("once").unwrap_or(false),
     };
     let load = AgentLoad {
         lag_bytes: count(document, "lag_bytes"),
@@ -265,4 +273,12 @@ fn decode(document: &RawDocument) -> Result<AgentRecord, Error> {
         wanted: name_in("wanted"),
         load: at("reported_at").map(|at| (load, at)),
     })
+}
+
+fn datasets(document: &RawDocument) -> Vec<Name> {
+    let names = document
+        .get_array("datasets")
+        .map(|names| names.into_iter().flatten());
+    let names = names.into_iter().flatten();
+    names.filter_map(|name| Name::new(name.as_str()?).ok()).collect()
 }

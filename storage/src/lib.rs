@@ -64,7 +64,7 @@ pub use nodes::NodeReport;
 pub use record::{DoneItem, Recorded};
 pub use results::Partial;
 pub use retention::{Pruned, Retention};
-pub use shipped::{Registration, Shipment, Shipped, ShippedBlock, Volume};
+pub use shipped::{LaneMark, Registration, Shipment, Shipped, ShippedBlock, Volume};
 pub use spill::Spill;
 pub use tokens::{TOKENS_MAX, TokenRecord};
 pub use usage::Usage;

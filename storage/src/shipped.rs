@@ -36,7 +36,7 @@ const TURNS: usize = 1024;
 pub struct Shipment {
     /// The agent.
     pub agent: Name,
-    /// Its state directory.
+    /// What its numbers belong to: its state directory, or the numbering that came after it ([`Store::end_numbering`]).
     pub instance: Uuid,
     /// The dataset, which is made where there is none.
     pub dataset: Name,
@@ -58,8 +58,13 @@ pub struct ShippedBlock {
 /// What became of [`Store::register_shipped`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Registration {
-    /// All up to this sequence are registered, those given among them.
-    Registered(u64),
+    /// All are registered, those given among them.
+    Registered {
+        /// Up to this sequence.
+        mark: u64,
+        /// The incarnation of the dataset in which the last one is; none where that was not kept.
+        incarnation: Option<Uuid>,
+    },
     /// All up to this sequence are registered, and what was given does not follow it: nothing was changed.
     Gap(u64),
 }
@@ -69,8 +74,8 @@ pub enum Registration {
 pub struct Shipped {
     /// From where to where.
     pub shipment: Shipment,
-    /// All up to this sequence are registered.
-    pub registered: u64,
+    /// How far that is registered.
+    pub mark: LaneMark,
     /// In all.
     pub total: Volume,
     /// Since midnight UTC.
@@ -136,11 +141,26 @@ impl Volume {
     }
 }
 
+/// How far a numbering is registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneMark {
+    /// The dataset.
+    pub dataset: Name,
+    /// All up to this sequence are registered.
+    pub registered: u64,
+    /// The incarnation of the dataset in which the last one is; none where that was not kept.
+    pub incarnation: Option<Uuid>,
+    /// The numbering that came after it: nothing more is registered in this one.
+    pub next: Option<Uuid>,
+}
+
 /// The mark of a shipment.
 #[derive(Clone, Copy, Default)]
 struct Mark {
     exists: bool,
     registered: u64,
+    incarnation: Option<Uuid>,
+    next: Option<Uuid>,
     total: Volume,
     day: i64,
     today: Volume,
@@ -151,9 +171,20 @@ impl Mark {
         Self {
             exists: true,
             registered: count(document, "registered"),
+            incarnation: uuid(document, "incarnation"),
+            next: uuid(document, "next"),
             total: Volume::read(document, TOTAL),
             day: int(document, "day").unwrap_or(0),
             today: Volume::read(document, TODAY),
+        }
+    }
+
+    fn of(self, dataset: Name) -> LaneMark {
+        LaneMark {
+            dataset,
+            registered: self.registered,
+            incarnation: self.incarnation,
+            next: self.next,
         }
     }
 
@@ -165,11 +196,13 @@ impl Mark {
         }
     }
 
-    fn after(&self, blocks: &[ShippedBlock], now_ms: i64) -> Self {
+    fn after(&self, blocks: &[ShippedBlock], into: Uuid, now_ms: i64) -> Self {
         let more = Volume::of(blocks);
         Self {
             exists: true,
             registered: blocks.last().map_or(self.registered, |block| block.sequence),
+            incarnation: Some(into),
+            next: None,
             total: self.total.plus(more),
             day: now_ms.div_euclid(DAY_MS),
             today: self.today_at(now_ms).plus(more),
@@ -180,6 +213,16 @@ impl Mark {
 impl Shipment {
     fn key(&self) -> String {
         format!("{}/{}/{}", self.agent, self.instance, self.dataset)
+    }
+
+    fn document(&self) -> Document {
+        doc! {
+            "_id": self.key(),
+            "v": i64::from(FORMAT),
+            "agent": self.agent.as_str(),
+            "instance": self.instance.to_string(),
+            "dataset": self.dataset.as_str(),
+        }
     }
 
     fn object(&self, mill: &str, sequence: u64) -> String {
@@ -289,23 +332,31 @@ impl Store {
                 .cloned()
                 .collect();
             if new.is_empty() {
-                return Ok(Registration::Registered(mark.registered));
+                return Ok(Registration::Registered {
+                    mark: mark.registered,
+                    incarnation: mark.incarnation,
+                });
             }
             let follow = (mark.registered + 1..)
                 .zip(&new)
                 .all(|(next, block)| next == block.sequence);
-            if !follow {
+            if !follow || mark.next.is_some() {
                 return Ok(Registration::Gap(mark.registered));
             }
             let dataset = self.made(&shipment.dataset).await?;
-            let after = mark.after(&new, now_ms());
+            let after = mark.after(&new, dataset.id, now_ms());
             let given: Vec<Block> = new.into_iter().map(|block| block.block).collect();
             let pages = pages(&given)?;
             match self
                 .patiently(self.register_once(shipment, &dataset, &pages, (&mark, &after)))
                 .await
             {
-                Ok(true) => return Ok(Registration::Registered(after.registered)),
+                Ok(true) => {
+                    return Ok(Registration::Registered {
+                        mark: after.registered,
+                        incarnation: after.incarnation,
+                    });
+                }
                 Ok(false) => {}
                 Err(error) if is_transient(&error) || code(&error) == Some(DUPLICATE_KEY) => {}
                 Err(error) => return Err(self.failed(doing())(error)),
@@ -355,24 +406,23 @@ impl Store {
             "day": after.day,
             "at": date(now_ms()),
         };
+        if let Some(incarnation) = after.incarnation {
+            set.insert("incarnation", incarnation.to_string());
+        }
         after.total.write(TOTAL, &mut set);
         after.today.write(TODAY, &mut set);
         let marks = self.documents(SHIPPED);
         if before.exists {
-            let filter = doc! { "_id": shipment.key(), "registered": signed(before.registered) };
+            let filter = doc! {
+                "_id": shipment.key(), "registered": signed(before.registered), "next": { "$exists": false },
+            };
             let done = marks
                 .update_one(filter, doc! { "$set": set })
                 .session(session)
                 .await?;
             return Ok(done.matched_count > 0);
         }
-        let mut mark = doc! {
-            "_id": shipment.key(),
-            "v": i64::from(FORMAT),
-            "agent": shipment.agent.as_str(),
-            "instance": shipment.instance.to_string(),
-            "dataset": shipment.dataset.as_str(),
-        };
+        let mut mark = shipment.document();
         mark.extend(set);
         marks.insert_one(mark).session(session).await?;
         Ok(true)
@@ -400,16 +450,62 @@ impl Store {
         }
     }
 
-    /// What an instance of an agent has registered, by dataset.
+    /// How far the numberings of an instance of an agent are registered, by dataset.
     ///
     /// # Errors
     /// [`Error::Mongo`], [`Error::Decode`].
-    pub async fn marks(&self, agent: &Name, instance: Uuid) -> Result<Vec<(Name, u64)>, Error> {
+    pub async fn marks(&self, agent: &Name, instance: Uuid) -> Result<Vec<LaneMark>, Error> {
         let found = self.shipped_below(&format!("{agent}/{instance}")).await?;
-        let marks = found
-            .into_iter()
-            .map(|shipped| (shipped.shipment.dataset, shipped.registered));
-        Ok(marks.collect())
+        Ok(found.into_iter().map(|shipped| shipped.mark).collect())
+    }
+
+    /// How far one numbering is registered; nothing of one that is not known.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`], [`Error::Newer`].
+    pub async fn lane_mark(&self, shipment: &Shipment) -> Result<LaneMark, Error> {
+        let mark = self.mark(shipment).await?;
+        Ok(mark.of(shipment.dataset.clone()))
+    }
+
+    /// Ends a numbering in which an agent knows more to be acknowledged than is registered, as after a restore from an older
+    /// backup: nothing more is registered in it, and the agent goes on in another, which it is given here. May be repeated:
+    /// the first one given stays. Gives the mark as it is then; it has no `next` where all that was `acknowledged` is there.
+    ///
+    /// # Errors
+    /// [`Error::Concurrent`] while blocks are registered all the time, [`Error::Mongo`].
+    pub async fn end_numbering(&self, shipment: &Shipment, acknowledged: u64) -> Result<LaneMark, Error> {
+        let doing = || format!("ending a numbering of agent {}", shipment.agent);
+        for tries in 1..=TRIES {
+            let mark = self.mark(shipment).await?;
+            if mark.next.is_some() || mark.registered >= acknowledged {
+                return Ok(mark.of(shipment.dataset.clone()));
+            }
+            let next = doc! { "next": Uuid::new_v4().to_string() };
+            let marks = self.documents(SHIPPED);
+            // Whoever registers meanwhile changes the number that stands here, or finds that it has ended.
+            let done = if mark.exists {
+                let filter = doc! {
+                    "_id": shipment.key(), "registered": signed(mark.registered), "next": { "$exists": false },
+                };
+                marks.update_one(filter, doc! { "$set": next }).await.map(drop)
+            } else {
+                let mut fresh = shipment.document();
+                fresh.extend(doc! { "registered": 0_i64, "at": date(now_ms()) });
+                fresh.extend(next);
+                marks.insert_one(fresh).await.map(drop)
+            };
+            match done {
+                Ok(()) => {}
+                Err(error) if is_transient(&error) || code(&error) == Some(DUPLICATE_KEY) => {
+                    tokio::time::sleep(pause(tries)).await;
+                }
+                Err(error) => return Err(self.failed(doing())(error)),
+            }
+        }
+        Err(Error::Concurrent {
+            name: shipment.dataset.to_string(),
+        })
     }
 
     /// What an agent has shipped, all its instances; with none, what all have.
@@ -470,12 +566,16 @@ fn decode(document: &RawDocument, now_ms: i64) -> Result<Shipped, Error> {
     };
     let mark = Mark::read(document);
     Ok(Shipped {
+        mark: mark.of(shipment.dataset.clone()),
         shipment,
-        registered: mark.registered,
         total: mark.total,
         today: mark.today_at(now_ms),
         at_ms: document
             .get_datetime("at")
             .map_or(0, bson::DateTime::timestamp_millis),
     })
+}
+
+fn uuid(document: &RawDocument, key: &str) -> Option<Uuid> {
+    Uuid::parse_str(document.get_str(key).ok()?).ok()
 }

@@ -46,11 +46,11 @@ impl Store {
         Ok(format!("{OUTPUTS}/{}", self.mill().await?))
     }
 
-    /// The identity of this database, which it is given once.
+    /// The identity of this mill, a UUID: its database is given it once, and a backup of that has it too.
     ///
     /// # Errors
     /// [`Error::Mongo`], [`Error::Decode`].
-    pub(crate) async fn mill(&self) -> Result<&str, Error> {
+    pub async fn mill(&self) -> Result<&str, Error> {
         let find = || async {
             let mine = doc! { "_id": "identity" };
             let fresh = doc! { "$setOnInsert": { "v": i64::from(model::FORMAT), "mill": Uuid::now_v7().to_string() } };

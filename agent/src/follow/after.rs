@@ -43,6 +43,7 @@ impl Follower {
         let Some(file) = &stream.file else { return false };
         file.place == Place::Matched
             && is_registered_whole(stream)
+            && !self.spool.has_lost(&stream.dataset)
             && now.at.saturating_sub(file.changed) >= self.timing.quiet
             && (file.is_compressed || stream.was_renamed() || self.is_named_after_another(&file.path))
     }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{Follower, Now};
-use crate::snapshot::{Kept, Snapshot};
+use crate::{
+    journal,
+    snapshot::{Kept, Snapshot},
+};
 
 /// Shortest time between two snapshots: a busy agent writes one for many blocks.
 const KEEP_EVERY: Duration = Duration::from_millis(500);
@@ -17,22 +20,36 @@ const MOST_GONE: usize = 20_000;
 impl Follower {
     /// Takes over what was acknowledged, writes it down once in a while (or `at_once`), and clears the spool of it.
     pub(crate) fn keep(&mut self, now: Now, at_once: bool) {
-        for header in self.spool.take_acknowledged() {
+        for (header, incarnation) in self.spool.take_acknowledged() {
             for position in &header.positions {
                 if let Some(stream) = self.streams.get_mut(&position.stream) {
-                    stream.registered = Some(position.clone());
+                    stream.note_registered(position, incarnation);
                 }
             }
             self.registered.insert(header.dataset.clone(), header.sequence);
             self.unkept.push(header);
         }
-        if self.unkept.is_empty() || (!at_once && now.at < self.next_keep) {
+        if !at_once && now.at < self.next_keep {
+            return;
+        }
+        if self.unkept.is_empty() {
+            // A lane may have changed all the same.
+            if let Err(error) = self.spool.keep_lanes() {
+                debug!(dir = %self.dir.display(), "can't keep what is known of datasets: {error}");
+            }
             return;
         }
         self.next_keep = now.at + KEEP_EVERY;
         self.forget_old(now);
         let snapshot = Snapshot::new(self.registered.clone(), self.kept());
-        let written = snapshot.write(&self.dir, &self.disk);
+        // Only help for a mill that is restored: without it the lines of these blocks are not read again.
+        if let Err(error) = journal::append(&self.dir, &self.disk, &self.unkept) {
+            debug!(dir = %self.dir.display(), "can't take down where lines lay: {error}");
+        }
+        let written = self
+            .spool
+            .keep_lanes()
+            .and_then(|()| snapshot.write(&self.dir, &self.disk));
         match written.and_then(|()| self.spool.remove(&self.unkept)) {
             Ok(()) => self.unkept.clear(),
             Err(error) => {
@@ -50,6 +67,7 @@ impl Follower {
             Some(Kept {
                 position,
                 gone_ms: stream.gone_ms,
+                incarnation: stream.incarnation,
             })
         });
         kept.collect()

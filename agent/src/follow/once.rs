@@ -1,9 +1,17 @@
 //! Files that are shipped once, as they are: which of them are done.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
+
+use model::Name;
+use uuid::Uuid;
 
 use super::{Follower, Now, after::is_registered_whole};
 use crate::{content::End, paths::Found, service::Mode, stream::Stream};
+
+/// A dataset was removed after half of a file, and the other half went into the next one of its name.
+const PARTLY: &str = "its dataset was removed while it was shipped, so that only a part of it is there: --again ships all of it";
+/// What a restored mill has lost is not known.
+const LOST: &str = "the mill was restored from an older backup, and it is not known what it has of the file: --again ships all of it";
 
 /// A file that is shipped once.
 #[derive(Clone, Debug)]
@@ -78,16 +86,30 @@ impl Follower {
         }
     }
 
+    /// Learns which incarnations the datasets have now: what another one took is not there any more.
+    pub(crate) fn meet(&mut self, datasets: &BTreeMap<Name, Option<Uuid>>) {
+        self.has_met = true;
+        self.streams.retain(|_, stream| {
+            let now = datasets.get(&stream.dataset);
+            match (stream.incarnation, now) {
+                // Some of it is there: that is told, and left to a user.
+                (Some(then), Some(now)) => then.is_nil() || Some(then) == *now,
+                (None, _) | (_, None) => true,
+            }
+        });
+    }
+
     /// Whether all files are read as far as they can be.
     pub(crate) fn is_read(&self) -> bool {
-        self.shipped_once.iter().all(|(path, file)| {
-            let stream = file.stream.and_then(|number| self.streams.get(&number));
-            let stopped = stream.and_then(|stream| stream.file.as_ref());
-            match stopped {
-                Some(file) => file.end != End::More && (file.rest == 0 || file.end != End::Here),
-                None => file.size == 0 || self.paths.why(path).is_some() || stream.is_some(),
-            }
-        })
+        !self.is_rebuilding()
+            && self.shipped_once.iter().all(|(path, file)| {
+                let stream = file.stream.and_then(|number| self.streams.get(&number));
+                let stopped = stream.and_then(|stream| stream.file.as_ref());
+                match stopped {
+                    Some(file) => file.end != End::More && (file.rest == 0 || file.end != End::Here),
+                    None => file.size == 0 || self.paths.why(path).is_some() || stream.is_some(),
+                }
+            })
     }
 
     /// How far the files are.
@@ -150,9 +172,17 @@ impl Follower {
                 .map(|why| Fate::Failed { why: why.to_string() });
             return told.or((file.size == 0).then_some(Fate::Shipped { bytes: 0 }));
         };
+        if !self.has_met {
+            return None;
+        }
+        let is_partly = stream.incarnation.is_some_and(|incarnation| incarnation.is_nil());
         let why = match stream.file.as_ref().map(|file| &file.end) {
             Some(End::Midst) => Some("it ends in the midst of compressed data".to_string()),
             Some(End::Broken(why)) => Some(why.clone()),
+            _ if is_partly => Some(PARTLY.to_string()),
+            _ if self.rebuilding.unknown.contains(&stream.dataset) && file.begun > 0 => {
+                Some(LOST.to_string())
+            }
             _ => None,
         };
         if let Some(why) = why {

@@ -73,7 +73,7 @@ impl Follower {
     }
 
     /// Whether blocks may be filled; tells when the spool is full, and when it is not any more.
-    fn has_room(&mut self) -> bool {
+    pub(super) fn has_room(&mut self) -> bool {
         let is_full = self.spool.bytes() >= self.spool_bytes;
         if is_full != self.is_spool_full {
             self.is_spool_full = is_full;

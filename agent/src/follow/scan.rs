@@ -267,7 +267,7 @@ fn entries(path: &Path) -> Vec<(PathBuf, u64)> {
 }
 
 /// The name that a file has now in the directory where it was.
-fn beside(path: &Path, key: Key) -> Option<PathBuf> {
+pub(super) fn beside(path: &Path, key: Key) -> Option<PathBuf> {
     let named = entries(path).into_iter().filter(|(_, inode)| *inode == key.inode);
     let mut paths = named.map(|(path, _)| path);
     paths.find(|path| fs::metadata(path).is_ok_and(|metadata| Key::of(&metadata) == key))

@@ -105,6 +105,9 @@ fn follow(follower: &mut Follower, shared: &Shared, blocks: &SyncSender<CutBlock
     let mut folders = Folders::new(&shared.waker);
     let mut wake = Wake::default();
     let mut last_scan = Duration::ZERO;
+    if follower.is_once() {
+        until_met(follower, shared, clock);
+    }
     while !shared.stopping.load(Ordering::Relaxed) {
         let now = clock.now();
         let may_scan = now.at.saturating_sub(last_scan) >= SCAN_EVERY || last_scan.is_zero();
@@ -153,6 +156,26 @@ fn follow(follower: &mut Follower, shared: &Shared, blocks: &SyncSender<CutBlock
         }
     }
     shared.following.send_replace(follower.following());
+}
+
+/// What a shipment before has left is shipped first, and what the mill has is learned: then it is known what files lack.
+fn until_met(follower: &mut Follower, shared: &Shared, clock: &Clock) {
+    loop {
+        follower.keep(clock.now(), true);
+        match shared.datasets().filter(|_| shared.spool.is_empty()) {
+            // What was acknowledged since the look before the last one.
+            Some(datasets) => {
+                follower.keep(clock.now(), true);
+                return follower.meet(&datasets);
+            }
+            None if shared.stopping.load(Ordering::Relaxed) => {
+                // Only to name them.
+                follower.turn(clock.now(), &Wake::default(), true);
+                return;
+            }
+            None => drop(shared.waker.wait(RETRY_WRITE)),
+        }
+    }
 }
 
 /// Hands cut blocks to the thread that packs; false when it has enough.

@@ -35,6 +35,30 @@ pub(crate) struct Header {
     pub(crate) read_ms: i64,
     /// Where its files are behind it.
     pub(crate) positions: Vec<Position>,
+    /// Where its lines begin in each of these; nothing of an older agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) begins: Vec<u64>,
+    /// The block that it has lines of once more, which the mill has lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rebuilds: Option<u64>,
+}
+
+/// Why a file gives no block.
+#[derive(Debug)]
+pub(super) enum Unusable {
+    /// It was not written to its end, as by a crash.
+    Torn(String),
+    /// It can't be read, or not by this release: what it is remains to be seen.
+    Unreadable(io::Error),
+}
+
+impl From<io::Error> for Unusable {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Self::Torn(error.to_string()),
+            _ => Self::Unreadable(error),
+        }
+    }
 }
 
 impl Header {
@@ -50,6 +74,8 @@ impl Header {
             raw_checksum: object.raw_checksum.to_hex().to_string(),
             read_ms: block.read_ms,
             positions: block.positions.clone(),
+            begins: block.begins.clone(),
+            rebuilds: block.rebuilds,
         }
     }
 
@@ -79,29 +105,32 @@ pub(super) fn write(disk: &Disk, path: &Path, header: &Header, data: &[u8]) -> i
 }
 
 /// The header of a file, if file and header are whole; `all` compares the data with its checksum too.
-pub(super) fn header(path: &Path, dataset: &Name, sequence: u64, all: bool) -> Result<Header, String> {
-    let told = |error: io::Error| error.to_string();
-    let file = File::open(path).map_err(told)?;
-    let length = file.metadata().map_err(told)?.len();
+pub(super) fn header(path: &Path, dataset: &Name, sequence: u64, all: bool) -> Result<Header, Unusable> {
+    let torn = |why: &str| Unusable::Torn(why.to_string());
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
     let mut reader = BufReader::new(file);
-    let (header, header_length) = read_header(&mut reader).map_err(told)?;
-    if header.v > FORMAT {
-        return Err(format!("format {} is newer than {FORMAT}", header.v));
-    }
+    let (header, header_length) = read_header(&mut reader)?;
     if (&header.dataset, header.sequence) != (dataset, sequence) {
-        return Err("it is not the block that its name says".to_string());
+        return Err(torn("it is not the block that its name says"));
     }
     if header_length + header.stored_bytes != length {
-        return Err("it is not as long as it says".to_string());
+        return Err(torn("it is not as long as it says"));
     }
     if all {
         let mut hasher = blake3::Hasher::new();
-        io::copy(&mut reader, &mut hasher).map_err(told)?;
+        io::copy(&mut reader, &mut hasher)?;
         if hasher.finalize().to_hex().as_str() != header.stored_checksum {
-            return Err("its data is not what its checksum says".to_string());
+            return Err(torn("its data is not what its checksum says"));
         }
     }
     Ok(header)
+}
+
+/// The format number alone: the rest may be of another shape.
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
 }
 
 fn read_header(reader: &mut BufReader<File>) -> io::Result<(Header, u64)> {
@@ -115,7 +144,14 @@ fn read_header(reader: &mut BufReader<File>) -> io::Result<(Header, u64)> {
     if checksum.strip_suffix(b"\n") != Some(blake3::hash(&json).to_hex().as_bytes()) {
         return Err(bad("its header is not what its checksum says"));
     }
-    let header = serde_json::from_slice(&json).map_err(|error| bad(&error.to_string()))?;
+    // The checksum proves it whole: what can't be understood was written so.
+    let other = |why: String| io::Error::new(io::ErrorKind::Unsupported, why);
+    let version: Version = serde_json::from_slice(&json).map_err(|error| other(error.to_string()))?;
+    if version.v > FORMAT {
+        let why = format!("format {} is newer than {FORMAT}: upgrade this agent", version.v);
+        return Err(other(why));
+    }
+    let header = serde_json::from_slice(&json).map_err(|error| other(error.to_string()))?;
     Ok((header, length))
 }
 

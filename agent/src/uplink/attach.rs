@@ -50,11 +50,11 @@ impl Uplink {
         let mut replies = timeout(timing.connect, client.attach(ReceiverStream::new(outgoing)))
             .await
             .map_err(late)?
-            .map_err(|status| self.unattached(&status, |why| format!("dispatcher {server}: {why}")))?
+            .map_err(|status| self.unattached(server, &status, |why| format!("dispatcher {server}: {why}")))?
             .into_inner();
         debug!(server, "asks for a worker");
         let offer = self
-            .offered(&requests, &mut replies, !hello.avoid.is_empty())
+            .offered(server, &requests, &mut replies, !hello.avoid.is_empty())
             .await;
         let offer = offer.map_err(|over| match over {
             Over::Unattached(why) => failed(why),
@@ -68,7 +68,10 @@ impl Uplink {
     }
 
     /// What a refusal means: who ships once does not wait until somebody grants it the right.
-    fn unattached(&self, status: &Status, place: impl FnOnce(String) -> String) -> Over {
+    fn unattached(&self, server: &str, status: &Status, place: impl FnOnce(String) -> String) -> Over {
+        if let Some(other) = self.other_mill(status, server) {
+            return other;
+        }
         let why = place(transport::why(status));
         let is_final = matches!(
             status.code(),
@@ -82,6 +85,7 @@ impl Uplink {
 
     async fn offered(
         &self,
+        server: &str,
         requests: &mpsc::Sender<AttachRequest>,
         replies: &mut Streaming<AttachReply>,
         avoids: bool,
@@ -102,7 +106,7 @@ impl Uplink {
                         None => {}
                     },
                     Ok(None) => return Err(Over::Unattached("it ended the stream".to_string())),
-                    Err(status) => return Err(self.unattached(&status, |why| why)),
+                    Err(status) => return Err(self.unattached(server, &status, |why| why)),
                 },
                 _ = reports.tick() => {
                     let report = rate.report(&self.shared, timing.report.as_secs_f64());

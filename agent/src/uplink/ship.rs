@@ -9,8 +9,8 @@ use std::{
 use api::{
     transport,
     v1::{
-        AgentHello, BlockHeader, BlockRefusal, LeaveReason, ShipHello, ShipReply, ShipRequest, Welcome,
-        WorkerOffer, ingest_client::IngestClient, ship_reply, ship_request,
+        AgentHello, BlockHeader, BlockRefusal, LeaveReason, ShipHello, ShipReply, ShipRequest, WorkerOffer,
+        ingest_client::IngestClient, ship_reply, ship_request,
     },
 };
 use model::Name;
@@ -26,6 +26,7 @@ use tracing::{error, info, warn};
 use super::{
     Over, Rate, Uplink,
     lanes::{CORRUPT_TRIES, Consequence, Lanes},
+    meeting,
 };
 use crate::spool::Header;
 
@@ -63,7 +64,12 @@ impl Shipping {
 
 impl Uplink {
     /// Goes to the worker that was offered, and learns what it has.
-    pub(super) async fn welcome(&self, hello: &AgentHello, offer: &WorkerOffer) -> Result<Shipping, Over> {
+    pub(super) async fn welcome(
+        &self,
+        hello: &AgentHello,
+        offer: &WorkerOffer,
+        server: &str,
+    ) -> Result<Shipping, Over> {
         let timing = &self.config.timing;
         let worker = offer.worker;
         let failed = |why: String| Over::Worker {
@@ -81,6 +87,7 @@ impl Uplink {
             agent: Some(hello.clone()),
             worker,
             once: self.once,
+            acknowledged: self.acknowledged(),
         };
         // The queue is empty.
         requests
@@ -93,11 +100,14 @@ impl Uplink {
             Ok::<_, tonic::Status>((replies, first.and_then(|reply| reply.message)))
         };
         let opened = timeout(timing.connect, opening).await.map_err(late)?;
-        let (replies, first) = opened.map_err(|status| failed(transport::why(&status)))?;
+        let (replies, first) = opened.map_err(|status| {
+            let other = self.other_mill(&status, server);
+            other.unwrap_or_else(|| failed(transport::why(&status)))
+        })?;
         match first {
             Some(ship_reply::Message::Welcome(welcome)) => {
                 info!(worker, node = welcome.node, "ships");
-                self.take_over(&welcome).map_err(Over::Fatal)?;
+                self.meet(&welcome, worker, server).await?;
                 Ok(Shipping {
                     worker,
                     requests,
@@ -114,18 +124,6 @@ impl Uplink {
             }),
             _ => Err(failed("it did not say welcome".to_string())),
         }
-    }
-
-    /// Lets go of what the mill has already.
-    fn take_over(&self, welcome: &Welcome) -> Result<(), crate::Error> {
-        for registered in &welcome.registered {
-            // Another agent of this instance may have shipped to others; a name that is none is nobody's.
-            if let Ok(dataset) = Name::new(registered.dataset.as_str()) {
-                let bytes = self.shared.spool.acknowledge(&dataset, registered.sequence)?;
-                self.shared.registered(bytes);
-            }
-        }
-        Ok(())
     }
 
     /// Sends and listens until it is over.
@@ -221,9 +219,10 @@ impl Uplink {
 
     fn header(&self, header: &Header) -> BlockHeader {
         let [stored_checksum, raw_checksum] = header.checksums();
+        let base = self.shared.spool.lane(&header.dataset).base;
         BlockHeader {
             dataset: header.dataset.to_string(),
-            sequence: header.sequence,
+            sequence: header.sequence.saturating_sub(base),
             stored_bytes: header.stored_bytes,
             raw_bytes: header.raw_bytes,
             lines: header.lines,
@@ -240,9 +239,11 @@ impl Uplink {
                 let Ok(dataset) = Name::new(stored.dataset.as_str()) else {
                     return Err(shipping.lost("it speaks of a dataset that is none"));
                 };
-                let acknowledged = self.shared.spool.acknowledge(&dataset, stored.sequence);
+                let spool = &self.shared.spool;
+                let sequence = spool.lane(&dataset).base.saturating_add(stored.sequence);
+                let acknowledged = spool.acknowledge(&dataset, sequence, meeting::uuid(&stored.incarnation));
                 let bytes = acknowledged.map_err(Over::Fatal)?;
-                shipping.lanes.stored(&dataset, stored.sequence);
+                shipping.lanes.stored(&dataset, sequence);
                 self.shared.registered(bytes);
                 Ok(())
             }
@@ -250,10 +251,11 @@ impl Uplink {
                 let Ok(dataset) = Name::new(refused.dataset.as_str()) else {
                     return Err(shipping.lost("it speaks of a dataset that is none"));
                 };
+                let base = self.shared.spool.lane(&dataset).base;
                 self.refused(
                     shipping,
                     &dataset,
-                    refused.sequence,
+                    base.saturating_add(refused.sequence),
                     refused.why(),
                     &refused.message,
                 )
@@ -269,10 +271,7 @@ impl Uplink {
                     why => why,
                 },
             }),
-            Some(ship_reply::Message::Welcome(welcome)) => {
-                shipping.window = welcome.window;
-                self.take_over(&welcome).map_err(Over::Fatal)
-            }
+            Some(ship_reply::Message::Welcome(_)) => Err(shipping.lost("it says welcome twice")),
             None => Ok(()),
         }
     }

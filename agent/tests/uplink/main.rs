@@ -107,9 +107,8 @@ impl Place {
     }
 
     async fn ship(&self, config: Config, again: bool) -> Vec<(PathBuf, Fate)> {
-        agent::ship(config, again, CancellationToken::new(), |_| {})
-            .await
-            .unwrap()
+        let shipment = agent::ship(config, again, CancellationToken::new(), |_| {});
+        shipment.await.unwrap().fates
     }
 }
 
@@ -310,4 +309,130 @@ async fn a_shipment_knows_what_it_has_shipped() {
     config.sources[0].patterns = vec![place.path("missing").display().to_string()];
     let missing = agent::ship(config, false, CancellationToken::new(), |_| {}).await;
     assert!(matches!(missing, Err(Error::BadFile { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mill_that_was_restored_gets_what_it_has_lost() {
+    let place = Place::new().await;
+    let log = place.path("a.log");
+    let config = place.config(&["a.log*"]);
+    let running = place.start(config.clone());
+    let first = lines(0, 20_000);
+    append(&log, &first);
+    place.arrives(&first).await;
+    let backup = place.mill.look(|state| state.clone());
+    let second = lines(20_000, 20_000);
+    append(&log, &second);
+    place.arrives(&format!("{first}{second}")).await;
+    fs::rename(&log, place.path("a.log.1")).unwrap();
+    append(&log, "third\n");
+    place.arrives(&format!("{first}{second}third\n")).await;
+    running.stop().await;
+    // What the backup does not have is read again, from where it is by now; nothing comes twice.
+    let restore = |state: &mut mill::State| {
+        (state.registered, state.raw) = (backup.registered.clone(), backup.raw.clone());
+        state.ended = backup.ended.clone();
+    };
+    place.mill.look(restore);
+    append(&log, "fourth\n");
+    let running = place.start(config.clone());
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
+        lines.sort();
+        lines
+    };
+    let all = sorted(&format!("{first}{second}third\nfourth\n"));
+    wait::until_equal("all lines, each once", SOON, all.clone(), async || {
+        sorted(&place.mill.text("access"))
+    })
+    .await;
+    // A second time, and while the agent runs: what was shipped once more is known as well.
+    place.mill.look(restore);
+    place.mill.break_next(&[Fault::Disconnect]);
+    append(&log, "fifth\n");
+    let all = sorted(&format!("{first}{second}third\nfourth\nfifth\n"));
+    wait::until_equal("all lines, each once", SOON, all.clone(), async || {
+        sorted(&place.mill.text("access"))
+    })
+    .await;
+    running.stop().await;
+
+    // Another mill: nothing is sent, and the error names both.
+    let spooled = fs::read(place.path("../state/lanes.json")).unwrap();
+    place.mill.look(|state| {
+        *state = mill::State {
+            id: 2,
+            ..mill::State::default()
+        }
+    });
+    append(&log, "sixth\n");
+    let other = agent::run(config.clone(), CancellationToken::new())
+        .await
+        .unwrap_err();
+    let told = other.to_string();
+    let ids = [1, 2].map(|id| uuid::Uuid::from_u128(id).to_string());
+    assert!(
+        matches!(other, Error::OtherMill { .. }) && !other.is_usage(),
+        "{told}"
+    );
+    assert!(
+        ids.iter().all(|id| told.contains(id)) && told.contains("--state"),
+        "{told}"
+    );
+    let shipped = agent::ship(config, false, CancellationToken::new(), |_| {}).await;
+    assert!(matches!(shipped, Err(Error::OtherMill { .. })), "{shipped:?}");
+    assert_eq!(place.mill.text("access"), "");
+    assert_eq!(fs::read(place.path("../state/lanes.json")).unwrap(), spooled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_made_anew_has_nothing_of_what_was_shipped() {
+    let place = Place::new().await;
+    let text = lines(0, 3000);
+    let [a, b] = ["a.log", "b.log"].map(|name| place.path(name));
+    fs::write(&a, &text).unwrap();
+    fs::write(&b, "b\n").unwrap();
+    let config = place.config(&["a.log"]);
+    let bytes = text.len() as u64;
+    let whole = [(a.clone(), Fate::Shipped { bytes })];
+    assert_eq!(place.ship(config.clone(), false).await, whole);
+    assert_eq!(
+        place.ship(config.clone(), false).await,
+        [(a.clone(), Fate::Already)]
+    );
+    let remove = |state: &mut mill::State| {
+        state.raw.clear();
+        state.incarnations.clear();
+    };
+    // Removed: it is shipped again; made anew in between: the same.
+    place.mill.look(remove);
+    assert_eq!(place.ship(config.clone(), false).await, whole);
+    place.mill.look(remove);
+    place
+        .mill
+        .look(|state| state.incarnations.insert("access".to_string(), 777));
+    assert_eq!(place.ship(config.clone(), false).await, whole);
+    assert_eq!(place.mill.text("access"), text);
+    assert_eq!(
+        place.ship(config.clone(), false).await,
+        [(a.clone(), Fate::Already)]
+    );
+
+    // What a shipment has left goes into its own dataset, before the next one.
+    fs::write(&a, "left\n").unwrap();
+    place.mill.break_next(&[Fault::Corrupt; 3]);
+    let fates = place.ship(config.clone(), false).await;
+    assert!(matches!(&fates[..], [(_, Fate::Failed { .. })]), "{fates:?}");
+    let mut other = config.clone();
+    other.sources[0].dataset = Name::new("other").unwrap();
+    other.sources[0].patterns = vec![b.display().to_string()];
+    let shipment = agent::ship(other, false, CancellationToken::new(), |_| {})
+        .await
+        .unwrap();
+    assert_eq!(shipment.leftovers.into_values().collect::<Vec<_>>(), [1]);
+    assert_eq!(shipment.fates, [(b, Fate::Shipped { bytes: 2 })]);
+    assert_eq!(
+        (place.mill.text("access"), place.mill.text("other")),
+        (format!("{text}left\n"), "b\n".to_string())
+    );
 }

@@ -13,7 +13,7 @@ use std::{
 use api::v1::{
     AgentInfo, AgentReference, AttachReply, AttachRequest, Attached, AuditReply, AuditRequest, BlockHeader,
     BlockRefusal, BlockRefused, Leave, LeaveReason, ListAgentsReply, ListAgentsRequest, ListWorkersReply,
-    ListWorkersRequest, Orders, Registered, SetAgentRequest, ShipReply, ShipRequest, StatusReply,
+    ListWorkersRequest, Orders, Registered, SetAgentRequest, ShipHello, ShipReply, ShipRequest, StatusReply,
     StatusRequest, Stored, Welcome, WorkerOffer, attach_reply, attach_request, ingest_server,
     registry_server, ship_reply, ship_request,
 };
@@ -39,11 +39,19 @@ pub enum Fault {
     Leave,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct State {
     pub faults: VecDeque<Fault>,
-    /// Up to where blocks are registered, by dataset.
-    pub registered: BTreeMap<String, u64>,
+    /// Up to where blocks are registered, by dataset and numbering (that of the instance is empty).
+    pub registered: BTreeMap<(String, Vec<u8>), u64>,
+    /// The numbering that each dataset counts in.
+    pub numberings: BTreeMap<String, Vec<u8>>,
+    /// What came after a numbering that ended.
+    pub ended: BTreeMap<(String, Vec<u8>), Vec<u8>>,
+    /// The incarnation of each dataset.
+    pub incarnations: BTreeMap<String, u128>,
+    /// Which mill it is.
+    pub id: u128,
     /// The lines of each dataset.
     pub raw: BTreeMap<String, Vec<u8>>,
     /// What is avoided and the incarnation, of each hello to the dispatcher.
@@ -84,7 +92,10 @@ impl Mill {
         let address = listener.local_addr().unwrap().to_string();
         listener.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        let state = Arc::new(Mutex::new(State::default()));
+        let state = Arc::new(Mutex::new(State {
+            id: 1,
+            ..State::default()
+        }));
         let service = Service {
             state: Arc::clone(&state),
             address: address.clone(),
@@ -115,6 +126,48 @@ impl Mill {
     pub fn text(&self, dataset: &str) -> String {
         let raw = self.look(|state| state.raw.get(dataset).cloned());
         String::from_utf8(raw.unwrap_or_default()).unwrap()
+    }
+}
+
+impl State {
+    /// What an agent is told of its datasets: a numbering of which it knows more than is here ends.
+    fn compare(&mut self, hello: &ShipHello) -> Vec<Registered> {
+        let agent = hello.agent.as_ref().unwrap();
+        let mut told: BTreeMap<String, (u64, Vec<u8>)> = BTreeMap::new();
+        for dataset in &agent.datasets {
+            told.insert(dataset.clone(), (0, Vec::new()));
+        }
+        for one in &hello.acknowledged {
+            told.insert(one.dataset.clone(), (one.sequence, one.numbering.to_vec()));
+        }
+        let mut registered = Vec::new();
+        for (dataset, (sequence, numbering)) in told {
+            let lane = (dataset.clone(), numbering.clone());
+            let mark = self.registered.get(&lane).copied().unwrap_or(0);
+            if mark < sequence && !self.ended.contains_key(&lane) {
+                let next = (u128::from(self.connections) + 1).to_be_bytes().to_vec();
+                self.ended.insert(lane.clone(), next);
+            }
+            let next = self.ended.get(&lane).cloned();
+            let now = next.clone().unwrap_or(numbering);
+            self.numberings.insert(dataset.clone(), now.clone());
+            let bytes = |incarnation: Option<&u128>| {
+                incarnation.map(|incarnation| incarnation.to_be_bytes().to_vec())
+            };
+            let current = bytes(self.incarnations.get(&dataset)).unwrap_or_default();
+            registered.push(Registered {
+                sequence: mark,
+                incarnation: current.clone().into(),
+                current: current.into(),
+                next_sequence: match next {
+                    Some(_) => self.registered.get(&(dataset.clone(), now)).copied().unwrap_or(0),
+                    None => 0,
+                },
+                next: next.unwrap_or_default().into(),
+                dataset,
+            });
+        }
+        registered
     }
 }
 
@@ -241,19 +294,17 @@ impl Service {
         self.away.store(false, Ordering::SeqCst);
         while let Some(request) = requests.message().await? {
             match request.message {
-                Some(ship_request::Message::Hello(_)) => {
-                    let (registered, paused) = {
+                Some(ship_request::Message::Hello(hello)) => {
+                    let (registered, paused, mill) = {
                         let mut state = self.state.lock().unwrap();
                         state.connections += 1;
-                        (state.registered.clone(), state.paused)
+                        (state.compare(&hello), state.paused, state.id)
                     };
-                    let registered = registered
-                        .into_iter()
-                        .map(|(dataset, sequence)| Registered { dataset, sequence });
                     send(ship_reply::Message::Welcome(Welcome {
                         window: 1 << 20,
-                        registered: registered.collect(),
+                        registered,
                         node: "n".to_string(),
+                        mill: mill.to_be_bytes().to_vec().into(),
                     }))
                     .await?;
                     send(ship_reply::Message::Orders(Orders { paused })).await?;
@@ -304,10 +355,15 @@ impl Service {
                 message: "as the test wants".to_string(),
             })
         };
-        let registered = state.registered.get(&dataset).copied().unwrap_or(0);
+        let numbering = state.numberings.get(&dataset).cloned().unwrap_or_default();
+        let lane = (dataset.clone(), numbering);
+        let registered = state.registered.get(&lane).copied().unwrap_or(0);
+        let fresh = state.incarnations.len() as u128 + 100;
+        let incarnation = *state.incarnations.entry(dataset.clone()).or_insert(fresh);
         let stored = ship_reply::Message::Stored(Stored {
             dataset: dataset.clone(),
             sequence: registered.max(sequence),
+            incarnation: incarnation.to_be_bytes().to_vec().into(),
         });
         if sequence <= registered {
             return Ok(Some(stored));
@@ -341,7 +397,7 @@ impl Service {
             header.lines
         );
         state.verified += u64::from(header.verify);
-        state.registered.insert(dataset.clone(), sequence);
+        state.registered.insert(lane, sequence);
         state
             .raw
             .entry(dataset.clone())

@@ -54,11 +54,16 @@ pub(super) async fn attach(
     let data = ingest::client_data(&hello, &peer)?;
     if let Err(status) = ingest::check_protocol(&hello) {
         // Told to the agent, and to who looks for those that are out of step.
-        note(&service.store, seen(&data, hello.protocol)).await;
+        note(&service.store, seen(&data, &hello)).await;
         return Err(status);
+    }
+    // While MongoDB is away the worker looks.
+    if let Ok(Ok(mill)) = tokio::time::timeout(ORDERS_TIME, service.store.mill()).await {
+        ingest::check_mill(&hello, mill)?;
     }
     let (replies, heard) = mpsc::channel(REPLIES);
     let waiting = Waiting {
+        seen: seen(&data, &hello),
         data,
         store: service.store.clone(),
         name: service.name.clone(),
@@ -87,6 +92,7 @@ async fn first(stream: &mut Streaming<AttachRequest>) -> Result<v1::AgentHello, 
 /// An agent without a worker.
 struct Waiting {
     data: ClientData,
+    seen: AgentSeen,
     store: Store,
     /// How this dispatcher is called.
     name: String,
@@ -190,7 +196,7 @@ impl Waiting {
 
     /// In the background: an agent gets its worker also while MongoDB is away.
     fn note_seen(&mut self) {
-        let (store, seen) = (self.store.clone(), seen(&self.data, api::PROTOCOL));
+        let (store, seen) = (self.store.clone(), self.seen.clone());
         self.reporting.spawn(async move { note(&store, seen).await });
     }
 
@@ -224,16 +230,18 @@ impl Waiting {
     }
 }
 
-fn seen(data: &ClientData, protocol: u32) -> AgentSeen {
+fn seen(data: &ClientData, hello: &v1::AgentHello) -> AgentSeen {
     AgentSeen {
         agent: data.agent.clone(),
         instance: data.instance,
         incarnation: data.incarnation,
         host: data.host.clone(),
         version: data.version.clone(),
-        protocol,
+        protocol: hello.protocol,
         zone: data.zone.clone(),
         worker: None,
+        datasets: ingest::datasets(hello),
+        once: hello.once,
     }
 }
 

@@ -147,7 +147,11 @@ impl Session {
     pub(super) fn shipment(&self, dataset: &Name) -> Shipment {
         Shipment {
             agent: self.data.agent.clone(),
-            instance: self.data.instance,
+            instance: self
+                .numberings
+                .get(dataset)
+                .copied()
+                .unwrap_or(self.data.instance),
             dataset: dataset.clone(),
         }
     }
@@ -221,8 +225,8 @@ impl Session {
             return Ok(());
         };
         match end {
-            Ok(Registration::Registered(mark)) => {
-                lane.note_registered(mark);
+            Ok(Registration::Registered { mark, incarnation }) => {
+                lane.note_registered(mark, incarnation);
                 self.register(&dataset);
                 self.acknowledge(&dataset, mark).await
             }

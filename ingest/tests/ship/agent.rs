@@ -99,6 +99,7 @@ impl Agent {
             }),
             worker,
             once: false,
+            acknowledged: Vec::new(),
         };
         let hello = ShipRequest {
             message: Some(Message::Hello(hello)),

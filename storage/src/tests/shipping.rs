@@ -8,6 +8,22 @@ use model::{Block, Content};
 use super::*;
 use crate::{Error, Registration, Shipment, ShippedBlock, Volume};
 
+/// What was registered, or was refused, up to where.
+fn ended(end: Registration) -> Result<u64, u64> {
+    match end {
+        Registration::Registered { mark, .. } => Ok(mark),
+        Registration::Gap(mark) => Err(mark),
+    }
+}
+
+async fn marks(store: &Store, shipment: &Shipment) -> Vec<(Name, u64)> {
+    let marks = store.marks(&shipment.agent, shipment.instance).await.unwrap();
+    marks
+        .into_iter()
+        .map(|mark| (mark.dataset, mark.registered))
+        .collect()
+}
+
 fn shipment(dataset: &str) -> Shipment {
     Shipment {
         agent: name("web7"),
@@ -73,31 +89,18 @@ async fn blocks_are_registered_in_order_and_once() {
     let fresh = Fresh::new().await;
     let (store, access) = (&fresh.store, shipment("access"));
     let blocks = puts(store, &access, 1..=5).await;
-    let register = async |blocks: &[ShippedBlock]| store.register_shipped(&access, blocks).await.unwrap();
-    assert_eq!(register(&blocks[1..2]).await, Registration::Gap(0));
-    assert_eq!(register(&blocks[..1]).await, Registration::Registered(1));
-    assert_eq!(
-        register(&blocks[..1]).await,
-        Registration::Registered(1),
-        "a repeat"
-    );
-    assert_eq!(register(&blocks[2..4]).await, Registration::Gap(1));
-    assert_eq!(
-        register(&[blocks[1].clone(), blocks[3].clone()]).await,
-        Registration::Gap(1)
-    );
-    assert_eq!(
-        register(&blocks[..3]).await,
-        Registration::Registered(3),
-        "two new behind an old one"
-    );
-    assert_eq!(register(&blocks[3..]).await, Registration::Registered(5));
-    assert_eq!(register(&blocks[1..3]).await, Registration::Registered(5));
+    let register =
+        async |blocks: &[ShippedBlock]| ended(store.register_shipped(&access, blocks).await.unwrap());
+    assert_eq!(register(&blocks[1..2]).await, Err(0));
+    assert_eq!(register(&blocks[..1]).await, Ok(1));
+    assert_eq!(register(&blocks[..1]).await, Ok(1), "a repeat");
+    assert_eq!(register(&blocks[2..4]).await, Err(1));
+    assert_eq!(register(&[blocks[1].clone(), blocks[3].clone()]).await, Err(1));
+    assert_eq!(register(&blocks[..3]).await, Ok(3), "two new behind an old one");
+    assert_eq!(register(&blocks[3..]).await, Ok(5));
+    assert_eq!(register(&blocks[1..3]).await, Ok(5));
     assert_eq!(lines(store, "access").await, numbered(5));
-    assert_eq!(
-        store.marks(&access.agent, access.instance).await.unwrap(),
-        [(name("access"), 5)]
-    );
+    assert_eq!(marks(store, &access).await, [(name("access"), 5)]);
 
     // Another instance, and another dataset, count from 1.
     let other = Shipment {
@@ -109,8 +112,10 @@ async fn blocks_are_registered_in_order_and_once() {
     let errors = shipment("errors.log");
     let one = puts(store, &errors, 1..=1).await;
     store.register_shipped(&errors, &one).await.unwrap();
-    let marks = store.marks(&access.agent, access.instance).await.unwrap();
-    assert_eq!(marks, [(name("access"), 5), (name("errors.log"), 1)]);
+    assert_eq!(
+        marks(store, &access).await,
+        [(name("access"), 5), (name("errors.log"), 1)]
+    );
     let shipped = store.shipped(Some(&access.agent)).await.unwrap();
     let total = shipped
         .iter()
@@ -136,7 +141,7 @@ async fn workers_that_register_the_same_at_once_do_it_once() {
             racing.spawn(async move { store.register_shipped(&access, &blocks).await.unwrap() });
         }
         for end in racing.join_all().await {
-            assert_eq!(end, Registration::Registered(from as u64 + 4));
+            assert_eq!(ended(end), Ok(from as u64 + 4));
         }
     }
     assert_eq!(lines(&fresh.store, "access").await, numbered(8));
@@ -182,16 +187,51 @@ async fn a_dataset_that_was_removed_begins_anew() {
     );
     // The agent goes on where it was.
     assert_eq!(
-        store.register_shipped(&access, &blocks).await.unwrap(),
-        Registration::Registered(2)
+        ended(store.register_shipped(&access, &blocks).await.unwrap()),
+        Ok(2)
     );
     assert_eq!(store.get(&access.dataset).await.unwrap(), None);
     let third = put(store, &access, 3, "line 3\n").await;
     assert_eq!(
-        store.register_shipped(&access, &[third]).await.unwrap(),
-        Registration::Registered(3)
+        ended(store.register_shipped(&access, &[third]).await.unwrap()),
+        Ok(3)
     );
     assert_eq!(lines(store, "access").await, ["line 3"]);
+}
+
+#[tokio::test]
+async fn a_numbering_that_is_behind_ends_and_another_follows() {
+    let fresh = Fresh::new().await;
+    let (store, access) = (&fresh.store, shipment("access"));
+    let blocks = puts(store, &access, 1..=4).await;
+    let end = store.register_shipped(&access, &blocks[..2]).await.unwrap();
+    let first = store.get(&access.dataset).await.unwrap().unwrap().id;
+    let incarnation = Some(first);
+    assert_eq!(end, Registration::Registered { mark: 2, incarnation });
+    let whole = store.end_numbering(&access, 2).await.unwrap();
+    assert_eq!((whole.registered, whole.next), (2, None), "nothing is missing");
+    let ended_mark = store.end_numbering(&access, 3).await.unwrap();
+    assert_eq!(ended_mark.incarnation, incarnation);
+    let next = ended_mark.next.unwrap();
+    // What is still under way in the old one is not registered any more, and a repeat gives the same.
+    assert_eq!(
+        ended(store.register_shipped(&access, &blocks[2..]).await.unwrap()),
+        Err(2)
+    );
+    assert_eq!(store.end_numbering(&access, 9).await.unwrap().next, Some(next));
+    let anew = Shipment {
+        instance: next,
+        ..access.clone()
+    };
+    assert_eq!(store.lane_mark(&anew).await.unwrap().registered, 0);
+    let one = puts(store, &anew, 1..=1).await;
+    assert_eq!(ended(store.register_shipped(&anew, &one).await.unwrap()), Ok(1));
+    // One of which nothing is there at all ends as well.
+    let lost = shipment("lost");
+    let mark = store.end_numbering(&lost, 57).await.unwrap();
+    assert!(mark.registered == 0 && mark.next.is_some(), "{mark:?}");
+    let late = puts(store, &lost, 1..=1).await;
+    assert_eq!(ended(store.register_shipped(&lost, &late).await.unwrap()), Err(0));
 }
 
 #[tokio::test]
@@ -240,6 +280,8 @@ async fn agents_are_known_with_what_is_wanted_of_them() {
         protocol: 1,
         zone: "east".into(),
         worker: Some((4, name("node1"))),
+        datasets: vec![name("access"), name("app")],
+        once: true,
     };
     let load = crate::AgentLoad {
         lag_bytes: 5,
