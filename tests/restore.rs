@@ -77,3 +77,94 @@ async fn a_backup_comes_back_on_an_empty_zookeeper() {
     mill.told(&["doctor", "--audit"]).await;
     mill.stop().await;
 }
+
+/// What an agent is started with.
+fn agent(mill: &Mill, log: &str, state: &Path) -> testkit::process::Recipe {
+    Process::binary("sawmill")
+        .env("SAWMILL_SERVER", &mill.server)
+        .args(["agent", "--dataset", "app", "--name", "web7", "--age", "100ms"])
+        .args(["--state", state.to_str().unwrap(), log])
+}
+
+fn numbers(range: std::ops::Range<u32>) -> String {
+    range.map(|n| format!("{{\"n\":{n}}}\n")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_gives_a_restored_mill_what_it_has_lost_and_refuses_another() {
+    let mill = Mill::start().await;
+    let state = tempfile::tempdir().unwrap();
+    let log = mill.file("app.log", numbers(0..100).as_bytes());
+    let append = |text: &str| {
+        let mut file = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    };
+    let counted = async |mill: &Mill| {
+        let sql = "SELECT count(*) AS c, count(DISTINCT n) AS d FROM app";
+        let told = mill.command(&["query", sql, "--output", "csv"]).await;
+        told.stdout.lines().nth(1).unwrap_or_default().to_string()
+    };
+    let until = async |mill: &Mill, count: u32| {
+        let wanted = format!("{count},{count}");
+        testkit::wait::until_equal("lines, each once", DEADLINE, wanted, async || counted(mill).await).await;
+    };
+    let mut running = agent(&mill, &log, state.path()).start();
+    until(&mill, 100).await;
+    running.terminate();
+    assert!(running.wait_exit(DEADLINE).await.success());
+    let (space, files) = mill.stop().await;
+    let backup = space.take_documents().await;
+    space.put_documents(backup.clone()).await;
+
+    // After the backup more is shipped; then the mill is as it was at the backup.
+    let mill = Mill::start_again(space, files).await;
+    append(&numbers(100..200));
+    let mut running = agent(&mill, &log, state.path()).start();
+    until(&mill, 200).await;
+    running.terminate();
+    assert!(running.wait_exit(DEADLINE).await.success());
+    let (space, files) = mill.stop().await;
+    drop(space.take_documents().await);
+    space.put_documents(backup).await;
+    let mill = Mill::start_again(space, files).await;
+    assert_eq!(counted(&mill).await, "100,100");
+    append(&numbers(200..300));
+    let mut running = agent(&mill, &log, state.path()).start();
+    until(&mill, 300).await;
+
+    // A dataset that is removed under it, and what it ships next.
+    let removed = mill.command(&["dataset", "remove", "app"]).await.code(0);
+    assert!(removed.stderr.contains("web7"), "{}", removed.stderr);
+    append(&numbers(300..310));
+    until(&mill, 10).await;
+    running.terminate();
+    assert!(running.wait_exit(DEADLINE).await.success());
+    let told = running.stderr();
+    for part in ["the mill has lost blocks", "the dataset was removed"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+
+    // Shipping once: what the dataset of before took does not count.
+    let ship = async |mill: &Mill, code: i32| {
+        let recipe = Process::binary("sawmill").env("SAWMILL_SERVER", &mill.server);
+        let recipe = recipe.args(["ship", "--dataset", "once", "--name", "web8", &log]);
+        let recipe = recipe.arg("--state").arg(state.path().join("once"));
+        recipe.output(DEADLINE).await.code(code)
+    };
+    let whole = ship(&mill, 0).await.stdout;
+    assert!(whole.starts_with("shipped 1 of 1 files"), "{whole}");
+    let again = ship(&mill, 0).await;
+    assert!(again.stderr.contains("shipped before"), "{}", again.stderr);
+    mill.told(&["dataset", "remove", "once"]).await;
+    assert_eq!(ship(&mill, 0).await.stdout, whole);
+
+    // A mill that is set up anew is another one.
+    let other = Mill::start().await;
+    let refused = agent(&other, &log, state.path()).output(DEADLINE).await.code(1);
+    assert!(refused.stderr.contains("belongs to mill"), "{}", refused.stderr);
+    let refused = ship(&other, 1).await;
+    assert!(refused.stderr.contains("--state"), "{}", refused.stderr);
+    assert_eq!(other.told(&["dataset", "list"]).await, "");
+    other.stop().await;
+    mill.stop().await;
+}
