@@ -4,8 +4,9 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "proto/sawmill/v1/admin.proto",
+    "proto/sawmill/v1/blocks.proto",
     "proto/sawmill/v1/catalog.proto",
     "proto/sawmill/v1/ingest.proto",
     "proto/sawmill/v1/queue.proto",

@@ -192,6 +192,9 @@ pub struct ComputeArgs {
     /// Name of this node [default: the name of the host]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Keep blocks in this directory, for `ship --spread` and `agent --local` [default: it keeps none]
+    #[arg(long, value_name = "DIR")]
+    local_store: Option<String>,
     /// Run the commands of jobs, as the user this runs under
     #[arg(long)]
     allow_exec: bool,
@@ -232,6 +235,7 @@ impl Cli {
                 add("slots", "--slots", &args.slots);
                 add("cache", "--cache", &args.cache);
                 add("node", "--name", &args.name);
+                add("local_store", "--local-store", &args.local_store);
                 add(
                     "allow_exec",
                     "--allow-exec",

@@ -137,6 +137,8 @@ pub struct Settings {
     pub query_memory: Share,
     /// How long a stopping role waits for what runs before it hands it back.
     pub stop_grace: Duration,
+    /// Directory in which this node keeps blocks of its own for the mill; none: it keeps none.
+    pub local_store: Option<PathBuf>,
     /// Directory for temporary files of this node.
     pub scratch: PathBuf,
     /// `HOST:PORT` on which a dispatcher serves its gateway; port 0 takes a free one.

@@ -1,12 +1,13 @@
 //! The ports of this process, as the settings say: bound before a role starts.
 
-use std::io::ErrorKind;
+use std::{io::ErrorKind, sync::Arc};
 
 use anyhow::Context as _;
 use api::transport::{self, Security};
 use gateway::Gateway;
 use model::Name;
 use pki::{Identity, Role};
+use storage::Store;
 
 use crate::{config::Settings, machine};
 
@@ -61,6 +62,15 @@ pub(crate) async fn gateway(settings: &Settings, or_free: bool) -> anyhow::Resul
         ),
         bound => Ok(bound?),
     }
+}
+
+/// The stores with a way to the blocks that nodes keep.
+///
+/// # Errors
+/// An identity that can't be used.
+pub(crate) fn with_neighbours(store: Store, settings: &Settings) -> anyhow::Result<Store> {
+    let neighbours = ingest::Neighbours::new(settings.coordination(), security(settings)?);
+    Ok(store.with_neighbours(Arc::new(neighbours)))
 }
 
 /// The name of a compute node: unless it is given, that of its certificate.

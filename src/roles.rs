@@ -57,7 +57,7 @@ impl Parts {
         store.init().await?;
         Ok(Self {
             zookeeper: settings.coordination(),
-            store,
+            store: listening::with_neighbours(store, settings)?,
         })
     }
 }
@@ -144,6 +144,7 @@ impl Role {
             guard: engine::Guard::default(),
             scratch: settings.scratch.clone(),
             locality_wait: settings.locality_wait,
+            local_store: settings.local_store.clone(),
             copies_bytes: settings.block_copies,
             memory: engine::Memory {
                 cache_bytes: settings.cache.of(machine::memory()),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use model::{Name, origin::Origin};
+use model::{Name, origin::Origin, place::Placement};
 use serde::{Deserialize, Serialize};
 
 use crate::{content::Key, mark::Mark, records};
@@ -34,6 +34,8 @@ pub(crate) struct OpenBlock {
     origins: Vec<Origin>,
     /// The streams of the origins.
     streams: Vec<u64>,
+    /// Where all of its files go.
+    placement: Option<Placement>,
     since: Option<(Duration, i64)>,
 }
 
@@ -69,6 +71,7 @@ impl OpenBlock {
             raw: Vec::new(),
             origins: Vec::new(),
             streams: Vec::new(),
+            placement: None,
             since: None,
         }
     }
@@ -79,6 +82,16 @@ impl OpenBlock {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.raw.is_empty()
+    }
+
+    /// Whether what it has goes elsewhere than what is placed so.
+    pub(crate) fn is_elsewhere(&self, placement: Option<&Placement>) -> bool {
+        !self.is_empty() && self.placement.as_ref() != placement
+    }
+
+    /// Says where what it gets goes; for one that is empty.
+    pub(crate) fn place(&mut self, placement: Option<Placement>) {
+        self.placement = placement;
     }
 
     /// Whether it must be cut before anything is added.

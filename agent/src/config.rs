@@ -3,7 +3,10 @@
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use api::transport::Security;
-use model::Name;
+use model::{
+    Name,
+    place::{COPIES, Placement, Spread, TEXT_BYTES},
+};
 use regex::bytes::Regex;
 
 use crate::Error;
@@ -36,6 +39,8 @@ pub struct Config {
     pub multiline_start: Option<Regex>,
     /// What goes into which dataset.
     pub sources: Vec<Source>,
+    /// Where blocks are kept.
+    pub keeping: Keeping,
     /// What becomes of files that are registered.
     pub after: After,
     /// How long it goes on shipping when it is asked to stop.
@@ -51,6 +56,71 @@ pub struct Source {
     pub dataset: Name,
     /// Paths and patterns with `*`, `?`, `[…]`, `**`.
     pub patterns: Vec<String>,
+}
+
+/// Where blocks are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Keeping {
+    /// In the block store of the mill.
+    #[default]
+    Shared,
+    /// By nodes, in directories of their own.
+    Nodes(Nodes),
+}
+
+/// Which nodes keep blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nodes {
+    /// How many keep each block.
+    pub copies: u32,
+    /// Only those whose names match this pattern (`*` and `?`).
+    pub pattern: Option<String>,
+    /// How they share.
+    pub spread: Sharing,
+}
+
+/// How nodes share blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// The one that takes a block keeps it.
+    Receiver,
+    /// Each keeps whole files, by the rendezvous hash of host and path.
+    Names,
+    /// Each keeps whole files, in turns.
+    Turns,
+}
+
+impl Keeping {
+    /// Where blocks of a file go, of which this is the number.
+    pub(crate) fn placement(&self, host: &str, path: &str, number: u64) -> Option<Placement> {
+        let Self::Nodes(nodes) = self else {
+            return None;
+        };
+        let spread = match nodes.spread {
+            Sharing::Receiver => Spread::Receiver,
+            Sharing::Names => Spread::Key(short(format!("{host}:{path}"))),
+            Sharing::Turns => Spread::Turn(number),
+        };
+        Some(Placement {
+            copies: nodes.copies,
+            spread,
+            nodes: nodes.pattern.clone(),
+        })
+    }
+
+    /// Whether files may be removed for it: one disk alone is not enough.
+    fn is_safe(&self) -> bool {
+        match self {
+            Self::Shared => true,
+            Self::Nodes(nodes) => nodes.copies >= 2,
+        }
+    }
+}
+
+/// As much as workers take of a key.
+fn short(mut key: String) -> String {
+    key.truncate(key.floor_char_boundary(TEXT_BYTES));
+    key
 }
 
 /// What becomes of a file whose every byte is registered and which is not written to any more.
@@ -147,6 +217,24 @@ impl Config {
         }
         if self.sources.iter().all(|source| source.patterns.is_empty()) {
             return bad("no files to follow: give paths or patterns".to_string());
+        }
+        if self.after != After::Keep && !self.keeping.is_safe() {
+            return bad(
+                "files can't be removed or moved when one node alone keeps their lines: give --copies 2, or leave them"
+                    .to_string(),
+            );
+        }
+        if let Keeping::Nodes(nodes) = &self.keeping
+            && (!COPIES.contains(&nodes.copies)
+                || nodes
+                    .pattern
+                    .as_ref()
+                    .is_some_and(|pattern| pattern.len() > TEXT_BYTES))
+        {
+            let (least, most) = (COPIES.start(), COPIES.end());
+            return bad(format!(
+                "a block has {least} to {most} copies, and a pattern of nodes at most {TEXT_BYTES} bytes"
+            ));
         }
         for pattern in self.sources.iter().flat_map(|source| &source.patterns) {
             glob::Pattern::new(pattern).map_err(|error| Error::BadPattern {

@@ -31,7 +31,7 @@ use self::rebuild::Rebuilding;
 use crate::{
     Error,
     block::{CutBlock, OpenBlock},
-    config::{After, Config, Timing},
+    config::{After, Config, Keeping, Timing},
     content::Key,
     disk::Disk,
     paths::Paths,
@@ -90,6 +90,7 @@ pub(crate) struct Follower {
     spool_bytes: u64,
     timing: Timing,
     after: After,
+    keeping: Keeping,
     /// Every file is read to its end at once, as it is now.
     once: bool,
     /// Also what was shipped before.
@@ -155,6 +156,7 @@ impl Follower {
             spool_bytes: config.spool_bytes,
             timing: config.timing.clone(),
             after: config.after.clone(),
+            keeping: config.keeping.clone(),
             once,
             again: false,
             has_met: false,

@@ -29,7 +29,7 @@ mod stream;
 mod uplink;
 mod wake;
 
-pub use config::{After, BLOCK_BYTES, Config, Source, Timing};
+pub use config::{After, BLOCK_BYTES, Config, Keeping, Nodes, Sharing, Source, Timing};
 pub use error::Error;
 pub use follow::Fate;
 pub use once::{Progress, Shipment, ship};

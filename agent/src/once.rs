@@ -121,7 +121,14 @@ pub async fn ship(
         wall_ms: wall_ms(),
     };
     let fates = tokio::task::spawn_blocking(move || follower.fates(&why_not, now)).await;
-    let fates = fates.map_err(|error| Error::Panicked(error.to_string()))?;
+    let mut fates = fates.map_err(|error| Error::Panicked(error.to_string()))?;
+    let mut placed = shared.take_placed();
+    for (path, fate) in &mut fates {
+        if let (Fate::Shipped { nodes, .. }, Some(of_file)) = (fate, placed.remove(&*path.to_string_lossy()))
+        {
+            nodes.extend(of_file);
+        }
+    }
     Ok(Shipment { fates, leftovers })
 }
 

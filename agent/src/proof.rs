@@ -99,6 +99,7 @@ fn config(dir: &Path) -> Config {
         age: Duration::from_secs(2),
         multiline_start: None,
         sources: vec![source("zero", "logs/0.log*"), source("others", "logs/[12].log*")],
+        keeping: crate::Keeping::Shared,
         after: After::Keep,
         stop_grace: Duration::ZERO,
         timing: Timing::default(),

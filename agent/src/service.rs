@@ -6,7 +6,7 @@
 mod threads;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,7 +15,7 @@ use std::{
 };
 
 use api::v1::AgentReport;
-use model::Name;
+use model::{Name, place::COPIES};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ use crate::{
     Config, Error,
     disk::Disk,
     follow::{Follower, Following, Tally},
-    spool::Spool,
+    spool::{Header, Spool},
     state::StateDir,
     uplink::Uplink,
     wake::Waker,
@@ -37,6 +37,9 @@ pub(crate) const EMPTY_LOOK: Duration = Duration::from_millis(20);
 
 /// How long the last blocks may take to be spooled when the agent stops, beyond its grace.
 const SPOOL_GRACE: Duration = Duration::from_secs(5);
+
+/// Nodes that a worker may name for one block.
+const COPIES_MAX: usize = *COPIES.end() as usize;
 
 /// What the parts of an agent know of each other.
 pub(crate) struct Shared {
@@ -51,6 +54,8 @@ pub(crate) struct Shared {
     following: watch::Sender<Following>,
     /// The incarnations of the datasets, once the mill has told them.
     datasets: Mutex<Option<BTreeMap<Name, Option<Uuid>>>>,
+    /// Which nodes keep blocks of which file, of files that are shipped once.
+    placed: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 impl Shared {
@@ -63,6 +68,7 @@ impl Shared {
             registered_bytes: AtomicU64::new(0),
             following: watch::Sender::new(Following::default()),
             datasets: Mutex::default(),
+            placed: Mutex::default(),
         }
     }
 
@@ -96,6 +102,20 @@ impl Shared {
     pub(crate) fn registered(&self, raw_bytes: u64) {
         self.registered_bytes.fetch_add(raw_bytes, Ordering::Relaxed);
         self.waker.nudge();
+    }
+
+    /// Nodes keep a block.
+    pub(crate) fn placed(&self, block: &Header, nodes: &[String]) {
+        let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
+        for position in &block.positions {
+            let of_file = placed.entry(position.path.clone()).or_default();
+            of_file.extend(nodes.iter().take(COPIES_MAX).cloned());
+        }
+    }
+
+    /// The nodes that keep blocks of each file.
+    pub(crate) fn take_placed(&self) -> BTreeMap<String, BTreeSet<String>> {
+        std::mem::take(&mut self.placed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Bytes of lines that were acknowledged since the start.

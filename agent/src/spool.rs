@@ -202,6 +202,12 @@ impl Spool {
             .map(|(_, header)| Arc::clone(header))
     }
 
+    /// A block that is not acknowledged.
+    pub(crate) fn block(&self, dataset: &Name, sequence: u64) -> Option<Arc<Header>> {
+        let inner = self.lock();
+        inner.datasets.get(dataset)?.blocks.get(&sequence).cloned()
+    }
+
     /// The data of a block.
     pub(crate) fn data(&self, header: &Header) -> io::Result<Vec<u8>> {
         file::data(&self.path(&header.dataset, header.sequence), header)

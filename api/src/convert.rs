@@ -5,6 +5,7 @@
 
 mod dataset;
 mod job;
+mod placement;
 
 pub use job::{priority, state};
 

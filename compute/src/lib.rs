@@ -10,12 +10,14 @@ mod learned;
 mod report;
 mod shelf;
 mod shift;
+mod sweep;
 
 use std::{path::PathBuf, time::Duration};
 
 use api::v1::worker_server::WorkerServer;
 use coordination::{Term, Worker, terms};
 use model::{FORMAT, Name, Requirement, znode::WorkerData};
+use storage::LocalStore;
 use tasks::Tasks;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -35,6 +37,8 @@ pub struct Config {
     pub scratch: PathBuf,
     /// How long an entry is left to the worker nearest to its data.
     pub locality_wait: Duration,
+    /// Directory in which it keeps blocks itself; none: it keeps none.
+    pub local_store: Option<PathBuf>,
     /// Most bytes that copies of remote blocks may take on the disk.
     pub copies_bytes: u64,
     /// What queries may take; what does not fit spills into `scratch`, or fails.
@@ -99,6 +103,9 @@ pub enum Error {
     /// The folder of its tasks.
     #[error(transparent)]
     Tasks(#[from] tasks::Error),
+    /// The directory in which it keeps blocks.
+    #[error(transparent)]
+    LocalStore(storage::Error),
     /// No slots.
     #[error("a compute node needs at least one slot")]
     NoSlots,
@@ -108,7 +115,9 @@ impl terms::TermError for Error {
     fn is_fatal(&self) -> bool {
         match self {
             Self::Coordination(failure) => failure.is_fatal(),
-            Self::Scratch { .. } | Self::NoSlots | Self::Ingest(_) | Self::Tasks(_) => true,
+            Self::Scratch { .. } | Self::NoSlots | Self::LocalStore(_) | Self::Ingest(_) | Self::Tasks(_) => {
+                true
+            }
         }
     }
 }
@@ -126,7 +135,12 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
         source,
     })?;
     let copies = config.scratch.join("sawmill-blocks");
-    let store = parts.store.clone().with_copies(copies, config.copies_bytes);
+    let mut store = parts.store.clone().with_copies(copies, config.copies_bytes);
+    // Without a port nobody else would reach what it keeps.
+    if let (Some(folder), Some(_)) = (&config.local_store, &config.ingest) {
+        let local = LocalStore::open(folder, &config.node).map_err(Error::LocalStore)?;
+        store = store.with_local(local);
+    }
     // What it keeps in memory outlives its sessions.
     let engine = engine::Engine::new(config.guard.clone(), &config.scratch, config.memory);
     // The port is bound before a worker tells others of it, and outlives the sessions too.
@@ -153,6 +167,7 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     let _ended = served.clone().drop_guard();
     let ended = tokio::select! {
         ended = terms => ended,
+        never = sweep::now_and_then(&store) => match never {},
         received = receiver.run(store.clone(), agents.post.clone(), beside, served) => received.map_err(Error::from),
     };
     tasks.stop().await;
@@ -186,6 +201,7 @@ async fn serve_term(
         endpoint: agents.endpoint,
         zone: config.zone.clone(),
         protocol: api::PROTOCOL,
+        local_store: store.local().is_some(),
         wake: 0,
     };
     let worker = Worker::register(&term, data).await?;

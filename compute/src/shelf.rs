@@ -37,9 +37,7 @@ impl Shelf {
         }
         for name in listed {
             if !self.seen.contains_key(&name) {
-                let key = name.locality_key();
-                let nearest = self.nodes.len() < 2
-                    || rendezvous::nearest(key.as_bytes(), &self.nodes).is_none_or(|nearest| nearest == me);
+                let nearest = self.is_nearest(&name, me);
                 self.seen.insert(
                     name,
                     Waiting {
@@ -49,6 +47,20 @@ impl Shelf {
                         unusable: false,
                     },
                 );
+            }
+        }
+    }
+
+    /// Whether this node is the one to reach for an entry: it keeps its blocks, or is the nearest where nobody who lives does.
+    fn is_nearest(&self, name: &EntryName, me: &Name) -> bool {
+        if self.nodes.len() < 2 {
+            return true;
+        }
+        match &name.host {
+            Some(host) if self.nodes.contains(host) => host == me,
+            _ => {
+                let key = name.locality_key();
+                rendezvous::nearest(key.as_bytes(), &self.nodes).is_none_or(|nearest| nearest == me)
             }
         }
     }

@@ -28,6 +28,8 @@ pub struct NewEntry {
     pub dataset: Name,
     /// What the first subtask works on.
     pub spot: Spot,
+    /// The node that keeps its blocks; none where all nodes reach them alike.
+    pub host: Option<Name>,
     /// [`Place::Unowned`], or [`Place::Done`] for an end that needs no worker.
     pub place: Place,
     /// Data of the znode: a `model::znode::EntryData` or `DoneData`.
@@ -219,12 +221,14 @@ impl Leader {
                     priority,
                     dataset,
                     spot,
+                    host,
                     ..
                 } = &entries[i];
                 names.push(EntryName {
                     priority: *priority,
                     dataset: dataset.clone(),
                     spot: *spot,
+                    host: host.clone(),
                     sequence,
                 });
                 sequence += 1;
@@ -310,6 +314,6 @@ impl Leader {
 }
 
 /// Bytes that the name of an entry takes at most.
-const NAME_BYTES: usize = model::limits::NAME_CHARS + 64;
+const NAME_BYTES: usize = 2 * model::limits::NAME_CHARS + 64;
 /// How often one feed may be disturbed before it gives up.
 const MOST_TROUBLES: u32 = 20;

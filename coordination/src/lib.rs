@@ -52,7 +52,7 @@ pub use inspect::{CandidateView, ClientView, RootView, Snapshot, recreate};
 pub use layout::{Office, Place, WorkerNumber};
 pub use leader::Leader;
 pub use listing::{Listing, Strange};
-pub use members::Worker;
+pub use members::{Worker, live_workers};
 pub use record::Recorder;
 pub use recover::Recovered;
 pub use rights::{UserId, Users};

@@ -228,24 +228,7 @@ impl Worker {
     /// # Errors
     /// [`Error::TermOver`], [`Error::Disconnected`].
     pub async fn members(&self) -> Result<Vec<(WorkerNumber, WorkerData)>, Error> {
-        let term = &self.inner.term;
-        let names = listing::children(term, OWNED)
-            .await?
-            .map(|(names, _)| names)
-            .unwrap_or_default();
-        let mut numbers: Vec<WorkerNumber> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        numbers.sort_unstable();
-        let paths: Vec<String> = numbers
-            .iter()
-            .flat_map(|&number| [folder(number), alive(number)])
-            .collect();
-        let found = listing::read_data(term, &paths, &self.inner.members_size).await?;
-        let pairs = numbers.into_iter().zip(found.chunks(2));
-        let living = pairs.filter_map(|(number, pair)| match pair {
-            [Some(data), Some(_)] => znode::decode(data).ok().map(|data| (number, data)),
-            _ => None,
-        });
-        Ok(living.collect())
+        listed(&self.inner.term, &self.inner.members_size).await
     }
 
     /// Goes: deletes `alive`, and the folder when it is empty; what is left in it is recovered by the leader.
@@ -273,6 +256,34 @@ impl Worker {
             Err(failure) => Err(Error::refused(alive, failure)),
         }
     }
+}
+
+/// The live workers, as [`Worker::members`] gives them, for who is none.
+///
+/// # Errors
+/// [`Error::TermOver`], [`Error::Disconnected`].
+pub async fn live_workers(term: &Term) -> Result<Vec<(WorkerNumber, WorkerData)>, Error> {
+    listed(term, &ReadSize::default()).await
+}
+
+async fn listed(term: &Term, size: &ReadSize) -> Result<Vec<(WorkerNumber, WorkerData)>, Error> {
+    let names = listing::children(term, OWNED)
+        .await?
+        .map(|(names, _)| names)
+        .unwrap_or_default();
+    let mut numbers: Vec<WorkerNumber> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    let paths: Vec<String> = numbers
+        .iter()
+        .flat_map(|&number| [folder(number), alive(number)])
+        .collect();
+    let found = listing::read_data(term, &paths, size).await?;
+    let pairs = numbers.into_iter().zip(found.chunks(2));
+    let living = pairs.filter_map(|(number, pair)| match pair {
+        [Some(data), Some(_)] => znode::decode(data).ok().map(|data| (number, data)),
+        _ => None,
+    });
+    Ok(living.collect())
 }
 
 /// The rights of the folder to be made. Where roles have their own users, the session becomes one more, which no other

@@ -70,6 +70,7 @@ impl Leading {
             return Ok(());
         }
         let mut rooms = self.rooms().await?;
+        let live = self.live_nodes();
         let mut candidates = Vec::new();
         let mut looked_up = 0;
         for turn in due {
@@ -105,7 +106,7 @@ impl Leading {
                     });
                 } else if room.left > 0 {
                     room.left -= 1;
-                    planned.push(active.entry(&portion, blocks, room.workers));
+                    planned.push(active.entry(&portion, blocks, (room.workers, &live)));
                 } else {
                     active.ledger.put_back_portion(portion);
                     break;
@@ -132,6 +133,7 @@ impl Leading {
             .collect();
         let wanted: Vec<Fingerprint> = wanted.into_iter().collect();
         let recorded = self.store.find_reusable(&wanted).await?;
+        let live = self.live_nodes();
         for candidate in candidates {
             let Some(active) = self.jobs.get_mut(&candidate.turn) else {
                 continue;
@@ -188,7 +190,7 @@ impl Leading {
                     Fate::Run if room.left > 0 => {
                         room.left -= 1;
                         let blocks = candidate.blocks[from..position].to_vec();
-                        planned.push(active.entry(&portion, blocks, room.workers));
+                        planned.push(active.entry(&portion, blocks, (room.workers, &live)));
                     }
                     Fate::Answered { .. } => planned.push(active.answer(&portion, &ends, false)),
                     Fate::Run | Fate::Parked => {}

@@ -22,6 +22,43 @@ const BLOCK_FRAME_BYTES: usize = 160;
 
 /// Bytes of blocks that go into one entry of a query before it is known how long its blocks take: about a tenth of a second.
 const GUESSED_BYTES: u64 = 128 << 20;
+/// Nodes that keep all of these blocks, in the order of the first; none where all nodes reach all of them alike.
+fn common_hosts(blocks: &[Block]) -> Vec<Name> {
+    let mut blocks = blocks.iter();
+    let mut common = blocks.next().map(Block::hosts).unwrap_or_default();
+    for block in blocks {
+        if common.is_empty() {
+            break;
+        }
+        let hosts = block.hosts();
+        common.retain(|host| hosts.contains(host));
+    }
+    common
+}
+
+/// How many of the first blocks some node keeps all of, or nodes keep none of.
+fn kept_together(blocks: &[Block]) -> usize {
+    let mut common = blocks.first().map(Block::hosts).unwrap_or_default();
+    if common.is_empty() {
+        return blocks.iter().take_while(|block| block.hosts().is_empty()).count();
+    }
+    let together = blocks.iter().take_while(|block| {
+        let hosts = block.hosts();
+        common.retain(|host| hosts.contains(host));
+        !common.is_empty()
+    });
+    together.count()
+}
+
+/// The node that an entry over these blocks is meant for: one that keeps all of them and lives, and has not failed it.
+fn host_of(blocks: &[Block], live: &[Name], avoid: &[Name]) -> Option<Name> {
+    let hosts = common_hosts(blocks);
+    let good = hosts
+        .iter()
+        .find(|host| live.contains(host) && !avoid.contains(host));
+    good.cloned()
+}
+
 /// What a compressed block is guessed to become, as a multiple.
 const DECOMPRESSED: u64 = 8;
 
@@ -77,7 +114,8 @@ impl Active {
         } else {
             u64::MAX
         };
-        let fitting = blocks.iter().take_while(|block| {
+        let together = kept_together(&blocks);
+        let fitting = blocks.iter().take(together).take_while(|block| {
             bytes += BLOCK_FRAME_BYTES + block.written_bytes();
             to_read += bytes_to_read(block);
             bytes <= BLOCK_BYTES && to_read <= most_to_read
@@ -108,8 +146,14 @@ impl Active {
     }
 
     /// The entry of a portion, for `/unowned`.
-    pub(crate) fn entry(&self, portion: &Portion, blocks: Vec<Block>, workers: usize) -> Planned {
+    pub(crate) fn entry(
+        &self,
+        portion: &Portion,
+        blocks: Vec<Block>,
+        (workers, live): (usize, &[Name]),
+    ) -> Planned {
         let avoid: Vec<Name> = portion.avoid.iter().filter(|_| workers > 1).cloned().collect();
+        let host = host_of(&blocks, live, &avoid);
         let is_query = matches!(self.job.spec.processor, Processor::Query(_));
         let at = self.job.parts.at(portion.run.first).map(|place| At {
             table: place.table,
@@ -136,7 +180,7 @@ impl Active {
             at,
             blocks,
         };
-        self.planned(portion, Place::Unowned, znode::encode(&data))
+        self.planned(portion, host, Place::Unowned, znode::encode(&data))
     }
 
     /// The entry of a portion that is answered by recorded results, for `/done`.
@@ -158,15 +202,16 @@ impl Active {
             busy_us: 0,
             ends,
         };
-        self.planned(portion, Place::Done, znode::encode(&data))
+        self.planned(portion, None, Place::Done, znode::encode(&data))
     }
 
-    fn planned(&self, portion: &Portion, place: Place, data: Vec<u8>) -> Planned {
+    fn planned(&self, portion: &Portion, host: Option<Name>, place: Place, data: Vec<u8>) -> Planned {
         let (dataset, spot) = self.subject(portion);
         let entry = NewEntry {
             priority: self.job.spec.priority,
             dataset,
             spot,
+            host,
             place,
             data,
         };
@@ -175,5 +220,57 @@ impl Active {
             run: portion.run,
             entry,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(hosts: &str) -> Block {
+        let key = "blocks/m/d/a/00000000-0000-4000-8000-00000000000a/000000000001.zst";
+        let url = match hosts {
+            "" => "file:///x".to_string(),
+            hosts => format!("node://{hosts}/{key}"),
+        };
+        Block {
+            content: Content::Object {
+                url,
+                start: 0,
+                end: 1,
+                codec: Codec::Zstd,
+                size: 1,
+                mtime_ms: 0,
+            },
+            checksum: None,
+        }
+    }
+
+    #[test]
+    fn blocks_of_one_entry_have_a_node_in_common() {
+        let names =
+            |names: &[&str]| -> Vec<Name> { names.iter().map(|name| Name::new(*name).unwrap()).collect() };
+        for (blocks, together, host) in [
+            (vec!["a", "a", "b"], 2, Some("a")),
+            (vec!["a,b", "b,c", "c,a"], 2, Some("b")),
+            (vec!["", "", "a"], 2, None),
+            (vec!["a", ""], 1, Some("a")),
+            (vec!["x", "x"], 2, None),
+            (vec!["x,b"], 1, Some("b")),
+            (vec![], 0, None),
+        ] {
+            let blocks: Vec<Block> = blocks.into_iter().map(block).collect();
+            assert_eq!(kept_together(&blocks), together, "{blocks:?}");
+            let live = names(&["a", "b", "c"]);
+            let found = host_of(&blocks[..together], &live, &[]);
+            assert_eq!(found.as_ref().map(Name::as_str), host, "{blocks:?}");
+        }
+        let blocks = [block("a,b")];
+        assert_eq!(
+            host_of(&blocks, &names(&["a", "b"]), &names(&["a"]))
+                .unwrap()
+                .as_str(),
+            "b"
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use coordination::{Place, WorkerNumber};
 use model::{
-    Processor, Requirement,
+    Name, Processor, Requirement,
     feed::{allowance, bounds},
     rendezvous,
     znode::WorkerData,
@@ -119,7 +119,14 @@ impl Leading {
         Ok(rooms)
     }
 
-    /// The workers to wake: the nearest to each entry, and where that one was full, the nearest with room.
+    /// The nodes of live workers.
+    pub(crate) fn live_nodes(&self) -> Vec<Name> {
+        let live = self.census.workers.iter().filter(|worker| worker.alive);
+        live.filter_map(|worker| Some(worker.data.as_ref().ok()?.node.clone()))
+            .collect()
+    }
+
+    /// The workers to wake: the nearest to each entry, or the one that keeps its blocks, and where that one was full, the nearest with room.
     pub(crate) fn to_wake(&self, planned: &[Planned]) -> Vec<WorkerNumber> {
         let live: Vec<_> = self
             .census
@@ -137,9 +144,12 @@ impl Leading {
             let active = self.jobs.get(&plan.turn);
             let fits =
                 |data: &WorkerData| active.is_none_or(|active| active.job.spec.processor.fits(data.offer()));
+            let host = plan.entry.host.as_ref();
+            let keeps = |data: &WorkerData| host == Some(&data.node);
+            let is_kept = live.iter().any(|(_, data)| fits(data) && keeps(data));
             let nearest = |only_with_room: bool| {
                 live.iter()
-                    .filter(|(_, data)| fits(data))
+                    .filter(|(_, data)| fits(data) && (only_with_room || !is_kept || keeps(data)))
                     .filter(|(view, data)| !only_with_room || view.entries.len() < data.slots as usize)
                     .max_by_key(|(_, data)| rendezvous::weight(key.as_bytes(), data.node.as_str()))
                     .map(|(view, data)| (view.number, view.entries.len() < data.slots as usize))

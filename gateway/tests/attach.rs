@@ -187,6 +187,7 @@ async fn worker(term: &Term) -> Worker {
         endpoint: Some("127.0.0.1:1".into()),
         zone: String::new(),
         protocol: api::PROTOCOL,
+        local_store: false,
         wake: 0,
     };
     Worker::register(term, data).await.unwrap()

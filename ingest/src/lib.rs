@@ -9,7 +9,9 @@
 
 mod arrival;
 mod hello;
+mod keep;
 mod lane;
+mod neighbours;
 mod post;
 mod session;
 
@@ -20,6 +22,7 @@ use api::{
     transport::{self, Listener, Security, peer},
     v1::{
         ShipReply, ShipRequest,
+        blocks_server::BlocksServer,
         ingest_server::{Ingest, IngestServer},
         ship_request::Message,
     },
@@ -33,6 +36,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Request, Response, Status, Streaming, service::Routes};
 
 pub use hello::{check_mill, check_protocol, client_data, datasets};
+pub use neighbours::Neighbours;
 pub use post::{Open, Post};
 pub use session::{load, refused, unavailable};
 
@@ -160,9 +164,14 @@ impl Receiver {
         };
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<IngestServer<Service>>().await;
+        let kept = store.local().map(|local| {
+            let keeper = BlocksServer::new(keep::Keeper::new(local.clone()));
+            keeper.max_decoding_message_size(MESSAGE_BYTES)
+        });
         let served = transport::server()
             .add_routes(beside)
             .add_service(health_service)
+            .add_optional_service(kept)
             .add_service(IngestServer::new(service).max_decoding_message_size(MESSAGE_BYTES))
             .serve_with_incoming_shutdown(listener.incoming(), stop.cancelled());
         tracing::info!(address, "taking blocks of agents");

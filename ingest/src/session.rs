@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use api::{
     refusal,
     v1::{
-        AgentReport, BlockRefusal, BlockRefused, Leave, LeaveReason, Orders, ShipReply, ShipRequest, Stored,
-        ship_reply::Message,
+        AgentReport, BlockRefusal, BlockRefused, Leave, LeaveReason, Orders, Placed, ShipReply, ShipRequest,
+        Stored, ship_reply::Message,
     },
 };
 use coordination::{Acceptance, Lost, Refusal, Worker};
@@ -23,7 +23,7 @@ use tokio::{
 use tonic::{Code, Status, Streaming};
 use uuid::Uuid;
 
-use self::blocks::{Placed, RegisterEnd};
+use self::blocks::RegisterEnd;
 use crate::{
     Limits,
     arrival::{self, Arrival, Arrived, Rooms, permits},
@@ -69,7 +69,7 @@ pub(crate) struct Session {
     lanes: HashMap<Name, Lane<OwnedSemaphorePermit>>,
     /// What the numbers of a dataset belong to, where that is not the instance.
     numberings: HashMap<Name, Uuid>,
-    placing: JoinSet<Placed>,
+    placing: JoinSet<blocks::Placed>,
     registering: JoinSet<RegisterEnd>,
     reporting: JoinSet<()>,
     report: Option<AgentReport>,
@@ -281,12 +281,13 @@ impl Session {
         self.say(Message::Refused(refused)).await
     }
 
-    async fn acknowledge(&self, dataset: &Name, sequence: u64) -> Result<(), End> {
+    async fn acknowledge(&self, dataset: &Name, sequence: u64, placed: Vec<Placed>) -> Result<(), End> {
         let incarnation = self.lanes.get(dataset).and_then(Lane::incarnation);
         let stored = Stored {
             dataset: dataset.to_string(),
             sequence,
             incarnation: welcome::bytes(incarnation),
+            placed,
         };
         self.say(Message::Stored(stored)).await
     }
@@ -312,7 +313,7 @@ impl Session {
         match lane.arrive(sequence, arrived.room.window) {
             Intake::Known => {
                 let mark = lane.registered();
-                self.acknowledge(&dataset, mark).await
+                self.acknowledge(&dataset, mark, Vec::new()).await
             }
             Intake::UnderWay => Ok(()),
             Intake::Gap => {

@@ -1,4 +1,4 @@
-//! Entry names: `entry-{priority:03}-{dataset}:{block}-{sequence:010}`.
+//! Entry names: `entry-{priority:03}-{dataset}:{block}-{sequence:010}`, with `@{host}` behind the block where nodes keep it.
 //!
 //! A listing of names alone gives the order (higher priority first, then lower sequence) and the locality.
 
@@ -86,6 +86,8 @@ pub struct EntryName {
     pub dataset: Name,
     /// What the first subtask works on.
     pub spot: Spot,
+    /// The node that keeps its blocks; none where all nodes reach them alike.
+    pub host: Option<Name>,
     /// Given by the leading dispatcher, unique for the life of the roots.
     pub sequence: u64,
 }
@@ -103,11 +105,11 @@ impl EntryName {
 
 impl fmt::Display for EntryName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "entry-{:03}-{}:{}-{:010}",
-            self.priority.0, self.dataset, self.spot, self.sequence
-        )
+        write!(f, "entry-{:03}-{}:{}", self.priority.0, self.dataset, self.spot)?;
+        if let Some(host) = &self.host {
+            write!(f, "@{host}")?;
+        }
+        write!(f, "-{:010}", self.sequence)
     }
 }
 
@@ -118,6 +120,7 @@ impl Ord for EntryName {
             .cmp(&other.rank())
             .then_with(|| self.dataset.cmp(&other.dataset))
             .then_with(|| self.spot.cmp(&other.spot))
+            .then_with(|| self.host.cmp(&other.host))
     }
 }
 
@@ -129,7 +132,7 @@ impl PartialOrd for EntryName {
 
 /// A znode name that is no [`EntryName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no entry name: expected entry-PPP-DATASET:BLOCK-SSSSSSSSSS")]
+#[error("{0:?} is no entry name: expected entry-PPP-DATASET:BLOCK[@NODE]-SSSSSSSSSS")]
 pub struct BadEntryName(pub String);
 
 impl FromStr for EntryName {
@@ -146,16 +149,21 @@ fn parse(text: &str) -> Option<EntryName> {
     let rest = rest.strip_prefix('-')?;
     let (rest, sequence) = rest.rsplit_once('-')?;
     let (dataset, spot) = rest.rsplit_once(':')?;
+    let (spot, host) = match spot.split_once('@') {
+        Some((spot, host)) => (spot, Some(Name::new(host).ok()?)),
+        None => (spot, None),
+    };
     if sequence.len() < 10 || (sequence.len() > 10 && sequence.starts_with('0')) {
         return None;
     }
+    let digits = spot.len();
     let spot = if spot == "merge" {
         Spot::Merge
     } else {
         Spot::Block(number(spot)?)
     };
     if let Spot::Block(index) = spot
-        && index.to_string().len() != rest.len() - dataset.len() - 1
+        && index.to_string().len() != digits
     {
         return None;
     }
@@ -163,6 +171,7 @@ fn parse(text: &str) -> Option<EntryName> {
         priority: Priority::new(number(priority)?).ok()?,
         dataset: Name::new(dataset).ok()?,
         spot,
+        host,
         sequence: number(sequence)?,
     })
 }
@@ -184,11 +193,14 @@ mod tests {
 
     fn any_entry() -> impl Strategy<Value = EntryName> {
         let spot = prop_oneof![Just(Spot::Merge), any::<u32>().prop_map(Spot::Block)];
-        (0u16..=999, "[A-Za-z0-9][A-Za-z0-9._-]{0,63}", spot, any::<u64>()).prop_map(
-            |(priority, dataset, spot, sequence)| EntryName {
+        let name = || "[A-Za-z0-9][A-Za-z0-9._-]{0,63}".prop_map(|name| Name::new(name).unwrap());
+        let host = prop::option::of(name());
+        (0u16..=999, name(), spot, host, any::<u64>()).prop_map(
+            |(priority, dataset, spot, host, sequence)| EntryName {
                 priority: Priority::new(priority).unwrap(),
-                dataset: Name::new(dataset).unwrap(),
+                dataset,
                 spot,
+                host,
                 sequence,
             },
         )
@@ -201,7 +213,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_parses_prints_the_same(text in "entry-[0-9]{3}-[a-z:-]{1,8}:[0-9]{1,3}-[0-9]{9,11}") {
+        fn whatever_parses_prints_the_same(text in "entry-[0-9]{3}-[a-z:-]{1,8}:[0-9]{1,3}(@[a-z:@-]{0,4})?-[0-9]{9,11}") {
             if let Ok(entry) = text.parse::<EntryName>() {
                 prop_assert_eq!(entry.to_string(), text);
             }
@@ -230,6 +242,11 @@ mod tests {
             (100, Spot::Block(42), 17)
         );
         assert_eq!(entry.locality_key(), "nginx:42");
+        let kept: EntryName = "entry-100-nginx:42@rack1-a-0000000017".parse().unwrap();
+        assert_eq!(
+            (kept.spot, kept.host.unwrap().as_str()),
+            (Spot::Block(42), "rack1-a")
+        );
         for bad in [
             "entry-100-nginx:42-17",
             "entry-+10-n:4-0000000017",
@@ -237,6 +254,8 @@ mod tests {
             "entry-100-n-0000000017",
             "entry-100-n:042-0000000017",
             "entry-100-n:4-00000000017",
+            "entry-100-n:4@-0000000017",
+            "entry-100-n:4@a@b-0000000017",
             "client-web7",
             "entry-é00-n:4-0000000017",
         ] {

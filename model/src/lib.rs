@@ -23,6 +23,7 @@ pub mod origin;
 pub mod outcome;
 pub mod parts;
 pub mod payload;
+pub mod place;
 pub mod processor;
 pub mod rendezvous;
 pub mod retry;

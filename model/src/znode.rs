@@ -210,6 +210,9 @@ pub struct WorkerData {
     /// The protocol that it speaks with agents.
     #[serde(default)]
     pub protocol: u32,
+    /// Whether it keeps blocks in a directory of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub local_store: bool,
     /// Counts the leader's wake-ups.
     #[serde(default)]
     pub wake: u64,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use agent::{After, Config, Source, Timing};
+use agent::{After, Config, Keeping, Nodes, Sharing, Source, Timing};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use model::Name;
@@ -69,6 +69,12 @@ pub struct RunArgs {
     /// On SIGTERM, ship for so long what is left; the rest stays in the spool for the next start
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = span)]
     stop_grace: Duration,
+    /// Have the worker that it is assigned to keep the blocks in a directory of its own, instead of the block store
+    #[arg(long)]
+    local: bool,
+    /// With --local: how many nodes keep each block, 1 to 3
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "local")]
+    copies: u32,
     #[command(flatten)]
     shipping: ShippingArgs,
 }
@@ -160,6 +166,7 @@ impl ShippingArgs {
             age: Duration::from_secs(2),
             multiline_start: self.multiline_start,
             sources,
+            keeping: Keeping::Shared,
             after,
             stop_grace: Duration::ZERO,
             timing: Timing::default(),
@@ -186,6 +193,14 @@ pub async fn run(args: AgentArgs, context: &Context) -> anyhow::Result<Exit> {
     let config = Config {
         age: args.age,
         stop_grace: args.stop_grace,
+        keeping: match args.local {
+            false => Keeping::Shared,
+            true => Keeping::Nodes(Nodes {
+                copies: args.copies,
+                pattern: None,
+                spread: Sharing::Receiver,
+            }),
+        },
         ..args.shipping.config(name, "agent", sources, &context.settings)?
     };
     let mut signals = Signals::install().context("cannot take over SIGTERM and SIGINT")?;

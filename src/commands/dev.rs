@@ -52,7 +52,7 @@ pub async fn run(args: DevArgs, settings: &Settings, format: Format) -> anyhow::
         stores = Stores::find_or_start(settings, &data_dir) => stores?,
         _ = signals.stop_asked() => return Ok(ExitCode::SUCCESS),
     };
-    let result = turn(&args, settings, format, &mut stores, &mut signals).await;
+    let result = turn(&args, settings, &data_dir, format, &mut stores, &mut signals).await;
     stores.stop().await;
     result.map(|()| ExitCode::SUCCESS)
 }
@@ -61,6 +61,7 @@ pub async fn run(args: DevArgs, settings: &Settings, format: Format) -> anyhow::
 async fn turn(
     args: &DevArgs,
     given: &Settings,
+    data_dir: &Path,
     format: Format,
     stores: &mut Stores,
     signals: &mut Signals,
@@ -68,7 +69,7 @@ async fn turn(
     let settings = stores.settings.clone();
     let parts = Parts::open(&settings).await?;
     let nodes = node_names(&settings.node, args.nodes)?;
-    let (roles, server) = roles_of(&settings, &nodes).await?;
+    let (roles, server) = roles_of(&settings, &nodes, data_dir).await?;
     let mut mill = Mill::start(roles, &parts);
     let ready = tokio::select! {
         ready = until_ready(&settings, nodes.len(), stores.owns_zookeeper()) => ready,
@@ -120,12 +121,26 @@ fn node_names(node: &Name, count: u32) -> anyhow::Result<Vec<Name>> {
 }
 
 /// The roles, and where the gateway is: on a free port where its own is taken.
-async fn roles_of(settings: &Settings, nodes: &[Name]) -> anyhow::Result<(Vec<Role>, String)> {
+async fn roles_of(
+    settings: &Settings,
+    nodes: &[Name],
+    data_dir: &Path,
+) -> anyhow::Result<(Vec<Role>, String)> {
     let (mut roles, server) = Role::serving_dispatcher(settings, true).await?;
     roles.push(Role::watcher(settings));
     for node in nodes {
         let mut settings = settings.clone();
         (settings.node, settings.allow_exec) = (node.clone(), true);
+        let folder = settings.local_store.unwrap_or_else(|| data_dir.join("blocks"));
+        let folder = folder.join(node.as_str());
+        // Another mill on this machine may have the same data directory: this one keeps no blocks then.
+        settings.local_store = match storage::LocalStore::open(&folder, node) {
+            Ok(_) => Some(folder),
+            Err(error) => {
+                tracing::warn!("{node} keeps no blocks of its own: {error}");
+                None
+            }
+        };
         roles.push(Role::receiving_compute(&settings)?);
     }
     Ok((roles, server))

@@ -83,7 +83,7 @@ impl Context {
                 let security = listening::security(&self.settings)?;
                 return Ok(Control::connect(server, security).await?);
             }
-            let store = self.store().await?;
+            let store = listening::with_neighbours(self.store().await?, &self.settings)?;
             let control = Control::open(self.settings.coordination(), store);
             anyhow::Ok(control.with_retention(self.settings.retention_results))
         };

@@ -1,8 +1,12 @@
 //! `sawmill ship`: ships files once, as they are.
 
-use std::{io::IsTerminal as _, io::stderr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal as _, stderr},
+    path::PathBuf,
+};
 
-use agent::{Fate, Progress, Source};
+use agent::{Fate, Keeping, Nodes, Progress, Sharing, Source};
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -20,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   sawmill ship --dataset access /var/log/nginx/access.log.*.gz
   sawmill ship --dataset access access.log --delete-shipped --server mill1:7766
+  sawmill ship --dataset access /srv/logs/*.log --spread hash --copies 2
 
 A file counts as shipped when all its blocks are stored, were read back and compared, and are registered in the dataset.";
 
@@ -36,6 +41,13 @@ pub struct ShipArgs {
     /// Ship also what was shipped to this dataset before
     #[arg(long)]
     again: bool,
+    /// Have nodes keep the files in directories of their own: each whole file by the node that a hash of its name gives (hash),
+    /// in turns (random), or by hash among the nodes whose names match a PATTERN such as 'rack1-*'
+    #[arg(long, value_name = "hash|random|PATTERN")]
+    spread: Option<String>,
+    /// With --spread: how many nodes keep each block, 1 to 3
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "spread")]
+    copies: u32,
     #[command(flatten)]
     shipping: ShippingArgs,
 }
@@ -48,11 +60,13 @@ impl ShipArgs {
 }
 
 #[derive(Serialize)]
-struct FileView {
+struct FileView<'a> {
     file: String,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    nodes: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
 }
@@ -66,6 +80,8 @@ pub async fn run(args: ShipArgs, context: &Context) -> anyhow::Result<Exit> {
         files,
         dataset,
         again,
+        spread,
+        copies,
         shipping,
     } = args;
     let name = match &shipping.name {
@@ -84,6 +100,8 @@ pub async fn run(args: ShipArgs, context: &Context) -> anyhow::Result<Exit> {
             .collect(),
     };
     let config = shipping.config(name, "ship", vec![source], &context.settings)?;
+    let keeping = spread.map_or(Keeping::Shared, |spread| keeping(spread, copies));
+    let config = agent::Config { keeping, ..config };
     let mut signals = Signals::install().context("cannot take over SIGTERM and SIGINT")?;
     let cancel = CancellationToken::new();
     let bar = bar();
@@ -123,15 +141,19 @@ pub async fn run(args: ShipArgs, context: &Context) -> anyhow::Result<Exit> {
 
 fn tell(fates: &[(PathBuf, Fate)], context: &Context) -> anyhow::Result<()> {
     if context.json() {
-        let views: Vec<FileView> = fates.iter().map(view).collect();
+        let views: Vec<FileView<'_>> = fates.iter().map(view).collect();
         return output::json(&views);
     }
     let (mut shipped, mut already, mut all_bytes) = (0, 0, 0);
+    let mut by_node: BTreeMap<&str, u64> = BTreeMap::new();
     for (path, fate) in fates {
         match fate {
-            Fate::Shipped { bytes } => {
+            Fate::Shipped { bytes, nodes } => {
                 shipped += 1;
                 all_bytes += bytes;
+                for node in nodes {
+                    *by_node.entry(node.as_str()).or_insert(0) += 1;
+                }
             }
             Fate::Already => {
                 already += 1;
@@ -156,19 +178,38 @@ fn tell(fates: &[(PathBuf, Fate)], context: &Context) -> anyhow::Result<()> {
             line += &format!(", {count} {what}");
         }
     }
+    if !by_node.is_empty() {
+        let nodes = by_node.iter().map(|(node, files)| format!("{files} on {node}"));
+        line += &format!("; {}", nodes.collect::<Vec<_>>().join(", "));
+    }
     output::line(line)
 }
 
-fn view((path, fate): &(PathBuf, Fate)) -> FileView {
-    let (state, bytes, why) = match fate {
-        Fate::Shipped { bytes } => ("shipped", Some(*bytes), None),
-        Fate::Already => ("already", None, None),
-        Fate::Failed { why } => ("failed", None, Some(why.clone())),
+/// What `--spread` and `--copies` say.
+fn keeping(spread: String, copies: u32) -> Keeping {
+    let (spread, pattern) = match spread.as_str() {
+        "hash" => (Sharing::Names, None),
+        "random" => (Sharing::Turns, None),
+        _ => (Sharing::Names, Some(spread)),
+    };
+    Keeping::Nodes(Nodes {
+        copies,
+        pattern,
+        spread,
+    })
+}
+
+fn view((path, fate): &(PathBuf, Fate)) -> FileView<'_> {
+    let (state, bytes, nodes, why) = match fate {
+        Fate::Shipped { bytes, nodes } => ("shipped", Some(*bytes), nodes.as_slice(), None),
+        Fate::Already => ("already", None, <&[String]>::default(), None),
+        Fate::Failed { why } => ("failed", None, <&[String]>::default(), Some(why.clone())),
     };
     FileView {
         file: path.display().to_string(),
         state,
         bytes,
+        nodes,
         why,
     }
 }

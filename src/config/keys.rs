@@ -86,6 +86,7 @@ pub const KEYS: &[Key] = &[
     key("block_copies", Kind::Bytes, || some("10GiB")),
     key("query_memory", Kind::Share, || some("25%")),
     key("stop_grace", Kind::Duration, || some("0s")),
+    key("local_store", Kind::Path, || None),
     of_machine("scratch", Kind::Path, || {
         Some(std::env::temp_dir().display().to_string())
     }),

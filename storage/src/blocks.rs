@@ -5,7 +5,7 @@ use std::{
     io::{self, Cursor, Read, Seek, SeekFrom},
 };
 
-use model::{Block, Codec, Content};
+use model::{Block, Codec, Content, place::NodeUrl};
 
 use crate::{Error, Store, codec, copies::Original, files, objects};
 
@@ -74,7 +74,8 @@ impl Store {
     /// modification time, has changed. An object elsewhere has changed with its size or its time.
     ///
     /// # Errors
-    /// [`Error::Changed`], [`Error::NotAFile`], [`Error::Io`], [`Error::Object`], [`Error::BadUrl`].
+    /// [`Error::Changed`], [`Error::NotAFile`], [`Error::Io`], [`Error::Object`], [`Error::BadUrl`]; [`Error::NoHost`] for a
+    /// block that nodes keep, when none of them gives it.
     pub async fn reader(&self, block: &Block) -> Result<BlockReader, Error> {
         let Content::Object {
             url,
@@ -94,6 +95,9 @@ impl Store {
                 url: url.clone(),
                 why: error.to_string(),
             })?;
+        }
+        if NodeUrl::is_one(url) {
+            return self.kept_reader(block).await;
         }
         let (store, key) = objects::remote(url)?;
         let (was, is) = ((*size, *mtime_ms), objects::head(&*store, &key, url).await?);
@@ -151,7 +155,7 @@ fn open_local(block: &Block) -> Result<BlockReader, Error> {
     )
 }
 
-fn decoded(codec: Codec, stored: BlockReader, url: &str) -> Result<BlockReader, Error> {
+pub(crate) fn decoded(codec: Codec, stored: BlockReader, url: &str) -> Result<BlockReader, Error> {
     if codec == Codec::None {
         return Ok(stored);
     }

@@ -17,8 +17,8 @@ use mongodb::{
 use tokio::sync::OnceCell;
 
 use crate::{
-    Config, Error, config::DEFAULT_DATABASE, copies::Copies, objects::Root, sessions::Sessions,
-    shipped::Turns,
+    Config, Error, LocalStore, Neighbours, config::DEFAULT_DATABASE, copies::Copies, objects::Root,
+    sessions::Sessions, shipped::Turns,
 };
 
 /// MongoDB and the block store. Cloning is cheap; all clones share their connections.
@@ -26,6 +26,9 @@ use crate::{
 pub struct Store {
     inner: Arc<Inner>,
     copies: Option<Arc<Copies>>,
+    /// What this node keeps itself.
+    pub(crate) local: Option<LocalStore>,
+    pub(crate) neighbours: Option<Arc<dyn Neighbours>>,
 }
 
 struct Inner {
@@ -98,6 +101,8 @@ impl Store {
         let store = Self {
             inner: Arc::new(inner),
             copies: None,
+            local: None,
+            neighbours: None,
         };
         store.hello().await?;
         store.check_format().await?;
@@ -109,6 +114,10 @@ impl Store {
     pub fn with_copies(mut self, folder: impl Into<PathBuf>, most_bytes: u64) -> Self {
         self.copies = (most_bytes > 0).then(|| Arc::new(Copies::new(folder.into(), most_bytes)));
         self
+    }
+
+    pub(crate) fn shared_copies(&self) -> Option<Arc<Copies>> {
+        self.copies.clone()
     }
 
     pub(crate) fn copies(&self) -> Option<&Copies> {

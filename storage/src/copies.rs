@@ -5,14 +5,16 @@
 
 use std::{
     fs::{DirBuilder, File},
-    io,
+    io::{self, Write as _},
     ops::Range,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
+use bytes::Bytes;
 use object_store::{ObjectStore, path::Path as Key};
+use tempfile::NamedTempFile;
 
 use crate::{BlockReader, Error, objects};
 
@@ -49,18 +51,10 @@ impl Copies {
     ) -> Result<BlockReader, Error> {
         let (range, url) = (original.range.clone(), original.url);
         let remaining = range.end.saturating_sub(range.start);
-        let path = self.folder.join(name(&original));
-        if let Err(error) = own(&self.folder) {
-            tracing::debug!("no copies in {}: {error}", self.folder.display());
-            return objects::fetch(store, key, range, url).await;
-        }
-        if let Some(file) = found(&path, remaining) {
+        if let Some(file) = self.found(&original) {
             return Ok(BlockReader::File { file, remaining });
         }
-        let copy = tempfile::Builder::new()
-            .prefix("partial-")
-            .tempfile_in(&self.folder);
-        let Ok(copy) = copy else {
+        let Some(copy) = self.begin() else {
             return objects::fetch(store, key, range, url).await;
         };
         let into = || copy.reopen();
@@ -68,13 +62,52 @@ impl Copies {
             Err(Error::Io { .. }) => return objects::fetch(store, key, range, url).await,
             other => other?,
         };
+        self.keep(copy, &original);
+        Ok(reader)
+    }
+
+    /// The copy, where there is one and the folder can be used.
+    pub(crate) fn found(&self, original: &Original<'_>) -> Option<File> {
+        let bytes = original.range.end.saturating_sub(original.range.start);
+        self.is_usable()
+            .then(|| found(&self.folder.join(name(original)), bytes))?
+    }
+
+    /// A file that may become a copy; none where the disk takes none.
+    pub(crate) fn begin(&self) -> Option<NamedTempFile> {
+        if !self.is_usable() {
+            return None;
+        }
+        let mut file = tempfile::Builder::new();
+        file.prefix("partial-").tempfile_in(&self.folder).ok()
+    }
+
+    /// Makes a whole file the copy.
+    pub(crate) fn keep(&self, copy: NamedTempFile, original: &Original<'_>) {
         // Synced first: after a power failure a copy is whole or not there.
+        let path = self.folder.join(name(original));
         let kept = copy.as_file().sync_data().and_then(|()| Ok(copy.persist(&path)?));
         match kept {
             Ok(_) => self.make_room(),
-            Err(error) => tracing::debug!("no copy of {url} is kept: {error}"),
+            Err(error) => tracing::debug!("no copy of {} is kept: {error}", original.url),
         }
-        Ok(reader)
+    }
+
+    /// Makes these bytes the copy, so that nobody has to fetch them.
+    pub(crate) fn warm(&self, bytes: &[Bytes], original: &Original<'_>) {
+        let Some(mut copy) = self.begin() else { return };
+        match bytes.iter().try_for_each(|bytes| copy.write_all(bytes)) {
+            Ok(()) => self.keep(copy, original),
+            Err(error) => tracing::debug!("no copy of {} is kept: {error}", original.url),
+        }
+    }
+
+    fn is_usable(&self) -> bool {
+        let owned = own(&self.folder);
+        if let Err(error) = &owned {
+            tracing::debug!("no copies in {}: {error}", self.folder.display());
+        }
+        owned.is_ok()
     }
 
     /// Removes the copies that were not read for longest, once they are too many.

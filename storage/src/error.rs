@@ -147,6 +147,33 @@ pub enum Error {
         /// The object.
         url: String,
     },
+    /// No node gives a block that only nodes keep.
+    #[error("no node gives block {key}: {why}")]
+    NoHost {
+        /// What they keep it under.
+        key: String,
+        /// What each of them said.
+        why: String,
+    },
+    /// There are no nodes for a block.
+    #[error(transparent)]
+    Misplaced(#[from] model::place::Misplaced),
+    /// A node that was to keep a block does not.
+    #[error("can't place block {key}: {why}")]
+    Unplaced {
+        /// What it was to be kept under.
+        key: String,
+        /// The node, and what it said.
+        why: String,
+    },
+    /// A directory in which another node keeps blocks.
+    #[error("{} holds the blocks of node {owner}: give each node a directory of its own", .path.display())]
+    OtherNode {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: String,
+    },
     /// A name that no collection of an answer can have.
     #[error("an answer can't be kept in a collection {name:?}: {why}")]
     BadCollection {

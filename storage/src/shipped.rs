@@ -15,9 +15,11 @@ use uuid::Uuid;
 
 use crate::{
     Dataset, Error, Store,
+    copies::Original,
     datasets::{Page, pages},
     error::{DUPLICATE_KEY, code, is_transient},
     fence::{commit, pause, transaction_options},
+    files,
     leaving::own_folder,
     objects,
     rows::Query,
@@ -225,7 +227,7 @@ impl Shipment {
         }
     }
 
-    fn object(&self, mill: &str, sequence: u64) -> String {
+    pub(crate) fn object(&self, mill: &str, sequence: u64) -> String {
         let Self {
             agent,
             instance,
@@ -240,7 +242,8 @@ impl Shipment {
 
 impl Store {
     /// Keeps the bytes of a block in the block store, synced. Safe to repeat: what is there already is compared and
-    /// left as it is. With `verify` what was written is read back and compared as well.
+    /// left as it is. With `verify` what was written is read back and compared as well. Where the store is no local disk
+    /// the bytes are also kept among the copies of this node, so that its queries need not fetch them.
     ///
     /// Dropped half-way, the object may be there; nothing names it.
     ///
@@ -264,7 +267,7 @@ impl Store {
             source: Box::new(source),
         };
         let length: u64 = bytes.iter().map(|bytes| bytes.len() as u64).sum();
-        let payload = PutPayload::from_iter(bytes);
+        let payload = PutPayload::from_iter(bytes.iter().cloned());
         let create = PutOptions::from(PutMode::Create);
         let written = match store.put_opts(&key, payload.clone(), create).await {
             Ok(_) => true,
@@ -284,6 +287,23 @@ impl Store {
         let (size, mtime_ms) = objects::head(&**store, &key, &url).await?;
         if size != length {
             return Err(Error::Corrupt { url });
+        }
+        if files::path_of(&url).is_none()
+            && let Some(copies) = self.shared_copies()
+        {
+            let warmed = (url.clone(), bytes);
+            // A disk that takes no copies costs only them.
+            let _ = tokio::task::spawn_blocking(move || {
+                let (url, bytes) = warmed;
+                let original = Original {
+                    url: &url,
+                    range: 0..length,
+                    size,
+                    mtime_ms,
+                };
+                copies.warm(&bytes, &original);
+            })
+            .await;
         }
         Ok(Block {
             content: Content::Object {

@@ -119,6 +119,7 @@ async fn of_another_version(mill: &Mill) -> (Term, Worker, Candidacy) {
         endpoint: None,
         zone: String::new(),
         protocol: 0,
+        local_store: false,
         wake: 0,
     };
     let candidate = CandidateData {

@@ -42,6 +42,8 @@ pub enum Fate {
     Shipped {
         /// Bytes of lines that were shipped now.
         bytes: u64,
+        /// The nodes that keep them, by name, where nodes do and have said so.
+        nodes: Vec<String>,
     },
     /// All of it was shipped before.
     Already,
@@ -170,7 +172,10 @@ impl Follower {
                 .paths
                 .why(path)
                 .map(|why| Fate::Failed { why: why.to_string() });
-            return told.or((file.size == 0).then_some(Fate::Shipped { bytes: 0 }));
+            return told.or((file.size == 0).then_some(Fate::Shipped {
+                bytes: 0,
+                nodes: Vec::new(),
+            }));
         };
         if !self.has_met {
             return None;
@@ -194,6 +199,7 @@ impl Follower {
         }
         is_registered_whole(stream).then_some(Fate::Shipped {
             bytes: stream.offset - file.begun,
+            nodes: Vec::new(),
         })
     }
 }

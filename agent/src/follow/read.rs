@@ -118,6 +118,7 @@ impl Follower {
 
     fn read_turn(&mut self, number: u64, stream: &mut Stream, buffer: &mut Vec<u8>, now: Now) -> bool {
         let dataset = stream.dataset.clone();
+        let placement = self.keeping.placement(&self.host, &stream.born, number);
         let turn_end = stream.offset + TURN_BYTES;
         let mut most = READ_BYTES.min(self.block_bytes);
         while stream.offset < turn_end {
@@ -149,6 +150,11 @@ impl Follower {
                 is_settled_lines,
             };
             let block = self.open.entry(dataset.clone()).or_insert_with(OpenBlock::new);
+            if block.is_elsewhere(placement.as_ref()) {
+                self.cut_with(number, stream, &dataset);
+                continue;
+            }
+            block.place(placement.clone());
             match next_step(&self.records, block, self.block_bytes, buffer, &reading) {
                 Step::Push(length) => self.push(number, stream, &buffer[..length], now),
                 Step::PushAndCut(length) => {

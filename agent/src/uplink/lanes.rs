@@ -121,7 +121,7 @@ impl Lanes {
             return Consequence::Again;
         }
         match why {
-            BlockRefusal::Store => {
+            BlockRefusal::Store | BlockRefusal::NoNode => {
                 let (first, longest) = STORE_PAUSE;
                 let pause = first
                     .saturating_mul(1 << lane.store_failures.min(10))

@@ -220,6 +220,10 @@ impl Uplink {
     fn header(&self, header: &Header) -> BlockHeader {
         let [stored_checksum, raw_checksum] = header.checksums();
         let base = self.shared.spool.lane(&header.dataset).base;
+        // As it is wished now, also for what was spooled before.
+        let file = header.positions.first();
+        let keeping = &self.config.keeping;
+        let placement = file.and_then(|file| keeping.placement(&self.config.host, &file.born, file.stream));
         BlockHeader {
             dataset: header.dataset.to_string(),
             sequence: header.sequence.saturating_sub(base),
@@ -230,6 +234,7 @@ impl Uplink {
             raw_checksum: raw_checksum.into(),
             read_ms: header.read_ms,
             verify: self.once || self.config.after != crate::After::Keep,
+            placement: placement.as_ref().map(Into::into),
         }
     }
 
@@ -240,7 +245,13 @@ impl Uplink {
                     return Err(shipping.lost("it speaks of a dataset that is none"));
                 };
                 let spool = &self.shared.spool;
-                let sequence = spool.lane(&dataset).base.saturating_add(stored.sequence);
+                let base = spool.lane(&dataset).base;
+                for placed in &stored.placed {
+                    if let Some(block) = spool.block(&dataset, base.saturating_add(placed.sequence)) {
+                        self.shared.placed(&block, &placed.nodes);
+                    }
+                }
+                let sequence = base.saturating_add(stored.sequence);
                 let acknowledged = spool.acknowledge(&dataset, sequence, meeting::uuid(&stored.incarnation));
                 let bytes = acknowledged.map_err(Over::Fatal)?;
                 shipping.lanes.stored(&dataset, sequence);
@@ -290,7 +301,7 @@ impl Uplink {
             why.as_str_name()
         );
         let consequence = shipping.lanes.refused(dataset, sequence, why, now);
-        let is_permanent = why == BlockRefusal::NotAllowed;
+        let is_permanent = matches!(why, BlockRefusal::NotAllowed | BlockRefusal::NoNode);
         match consequence {
             Consequence::Again if is_permanent && self.once => Err(Over::Refused {
                 worker: shipping.worker,

@@ -71,6 +71,7 @@ impl Place {
                 dataset: Name::new("access").unwrap(),
                 patterns: patterns.collect(),
             }],
+            keeping: agent::Keeping::Shared,
             after: After::Keep,
             stop_grace: SOON,
             timing: Timing {
@@ -127,6 +128,13 @@ fn lines(first: u32, count: u32) -> String {
             )
         })
         .collect()
+}
+
+fn shipped(bytes: u64) -> Fate {
+    Fate::Shipped {
+        bytes,
+        nodes: Vec::new(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,10 +273,7 @@ async fn a_shipment_knows_what_it_has_shipped() {
     place.mill.break_next(&[Fault::Corrupt, Fault::LoseAnswer]);
     let bytes = text.len() as u64;
     let [a, empty] = ["a.log", "empty.log"].map(|name| place.path(name));
-    let expected = vec![
-        (a.clone(), Fate::Shipped { bytes }),
-        (empty, Fate::Shipped { bytes: 0 }),
-    ];
+    let expected = vec![(a.clone(), shipped(bytes)), (empty, shipped(0))];
     assert_eq!(place.ship(config.clone(), false).await, expected);
     assert_eq!(place.mill.text("access"), text);
     assert!(place.mill.look(|state| state.verified > 0));
@@ -280,13 +285,10 @@ async fn a_shipment_knows_what_it_has_shipped() {
     );
     // Only what is new of it.
     append(&a, "more");
-    assert_eq!(
-        place.ship(config.clone(), false).await,
-        [(a.clone(), Fate::Shipped { bytes: 4 })]
-    );
+    assert_eq!(place.ship(config.clone(), false).await, [(a.clone(), shipped(4))]);
     assert_eq!(place.mill.text("access"), format!("{text}more"));
     let again = place.ship(config.clone(), true).await;
-    assert_eq!(again, [(a.clone(), Fate::Shipped { bytes: bytes + 4 })]);
+    assert_eq!(again, [(a.clone(), shipped(bytes + 4))]);
     assert_eq!(place.mill.text("access"), format!("{text}more{text}more"));
 
     // Broken three times, it stays, and is shipped the next time.

@@ -364,6 +364,7 @@ impl Service {
             dataset: dataset.clone(),
             sequence: registered.max(sequence),
             incarnation: incarnation.to_be_bytes().to_vec().into(),
+            placed: Vec::new(),
         });
         if sequence <= registered {
             return Ok(Some(stored));

@@ -81,6 +81,7 @@ fn worker_data(node: &str) -> WorkerData {
         endpoint: None,
         zone: String::new(),
         protocol: 0,
+        local_store: false,
         wake: 0,
     }
 }
@@ -129,6 +130,7 @@ fn new_entry(block: u32) -> NewEntry {
         priority: Priority::DEFAULT,
         dataset: Name::new("d").unwrap(),
         spot: Spot::Block(block),
+        host: None,
         place: Place::Unowned,
         data: znode::encode(&owned(block)),
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use api::v1::{BlockHeader, BlockRefusal};
-use model::Name;
+use api::v1::{BlockHeader, BlockRefusal, Placed as PlacedAt};
+use model::{Name, place::Placement};
 use storage::{Registration, Shipment, ShippedBlock, Store};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -38,6 +38,8 @@ pub(super) struct Placed {
 /// What became of blocks that were to be registered.
 pub(super) struct RegisterEnd {
     dataset: Name,
+    /// Where those lie that nodes keep.
+    placed: Vec<PlacedAt>,
     end: Result<Registration, storage::Error>,
 }
 
@@ -82,10 +84,26 @@ impl Block {
         if let Err(why) = frames {
             return Err(corrupt(format!("block {}: {why}", header.sequence)));
         }
-        let put = store.put_block(&shipment, header.sequence, bytes, checksum, header.verify);
-        let block = put.await.map_err(|failure| {
+        let (sequence, verify) = (header.sequence, header.verify);
+        let put = match header.placement {
+            None => {
+                store
+                    .put_block(&shipment, sequence, bytes, checksum, verify)
+                    .await
+            }
+            Some(placement) => {
+                let bad = |error: api::Malformed| (BlockRefusal::NoNode, error.to_string());
+                let placement = Placement::try_from(placement).map_err(bad)?;
+                let how = (checksum, verify);
+                store
+                    .place_block(&shipment, sequence, bytes, how, &placement)
+                    .await
+            }
+        };
+        let block = put.map_err(|failure| {
             let why = match failure {
                 storage::Error::Corrupt { .. } => BlockRefusal::Corrupt,
+                storage::Error::Misplaced(_) => BlockRefusal::NoNode,
                 _ => BlockRefusal::Store,
             };
             (why, failure.to_string())
@@ -98,6 +116,15 @@ impl Block {
             raw_bytes: header.raw_bytes,
         })
     }
+}
+
+/// Where a block lies, if nodes keep it.
+fn placed(block: &ShippedBlock) -> Option<PlacedAt> {
+    let hosts = block.block.hosts();
+    (!hosts.is_empty()).then(|| PlacedAt {
+        sequence: block.sequence,
+        nodes: hosts.iter().map(ToString::to_string).collect(),
+    })
 }
 
 fn checksum(bytes: &[Bytes]) -> blake3::Hash {
@@ -208,10 +235,12 @@ impl Session {
             return;
         };
         let (store, shipment) = (self.shared.store.clone(), self.shipment(dataset));
+        let placed = blocks.iter().filter_map(placed).collect();
         self.registering.spawn(async move {
             let end = store.register_shipped(&shipment, &blocks).await;
             RegisterEnd {
                 dataset: shipment.dataset,
+                placed,
                 end,
             }
         });
@@ -219,7 +248,7 @@ impl Session {
 
     /// Blocks are registered, or are not.
     pub(super) async fn registered(&mut self, end: Result<RegisterEnd, JoinError>) -> Result<(), End> {
-        let RegisterEnd { dataset, end } =
+        let RegisterEnd { dataset, placed, end } =
             end.map_err(|error| End::Status(tonic::Status::internal(error.to_string())))?;
         let Some(lane) = self.lanes.get_mut(&dataset) else {
             return Ok(());
@@ -228,7 +257,7 @@ impl Session {
             Ok(Registration::Registered { mark, incarnation }) => {
                 lane.note_registered(mark, incarnation);
                 self.register(&dataset);
-                self.acknowledge(&dataset, mark).await
+                self.acknowledge(&dataset, mark, placed).await
             }
             Ok(Registration::Gap(mark)) => {
                 let dropped = lane.begin_at(mark);

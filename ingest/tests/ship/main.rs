@@ -98,6 +98,7 @@ impl Yard {
             endpoint: Some(address.clone()),
             zone: String::new(),
             protocol: api::PROTOCOL,
+            local_store: false,
             wake: 0,
         };
         let own = Term::begin(&config).await.unwrap();

@@ -78,6 +78,7 @@ impl Hands {
             endpoint: None,
             zone: String::new(),
             protocol: 0,
+            local_store: false,
             wake: 0,
         };
         let worker = Worker::register(&term, data).await?;
@@ -136,6 +137,7 @@ impl Load {
             priority: Priority::DEFAULT,
             dataset,
             spot,
+            host: None,
             place: Place::Unowned,
             data,
         }

@@ -1,6 +1,6 @@
 //! `sawmill dataset show`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
 use model::{Block, Codec, Content, Name};
@@ -8,6 +8,9 @@ use storage::Dataset;
 
 use super::View;
 use crate::{commands::Context, output};
+
+/// Blocks that are looked through for the nodes that keep them.
+const MOST_COUNTED: u32 = 50_000;
 
 /// `sawmill dataset show`.
 #[derive(Clone, Debug, Args)]
@@ -26,9 +29,19 @@ pub struct ShowArgs {
 pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()> {
     let control = context.control().await?;
     let dataset = control.dataset(&args.name).await?;
-    let blocks = control.first_blocks(&dataset, args.limit).await?;
+    let mut blocks = control.first_blocks(&dataset, args.limit).await?;
+    let mut kept = by_node(&blocks);
+    if !kept.is_empty() && dataset.count() > args.limit {
+        let more = control.first_blocks(&dataset, MOST_COUNTED.max(args.limit)).await?;
+        kept = by_node(&more);
+        blocks = more.into_iter().take(args.limit as usize).collect();
+    }
     if context.json() {
-        return output::json(&serde_json::json!({ "dataset": View::from(&dataset), "blocks": blocks }));
+        let mut shown = serde_json::json!({ "dataset": View::from(&dataset), "blocks": blocks });
+        if !kept.is_empty() {
+            shown["kept"] = serde_json::json!(kept);
+        }
+        return output::json(&shown);
     }
     let mut pairs = vec![
         ("name", dataset.name.to_string()),
@@ -44,6 +57,11 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
         ),
         ("created", output::time(dataset.created_ms)),
     ];
+    if !kept.is_empty() {
+        let nodes = kept.iter().map(|(node, blocks)| format!("{} on {node}", output::grouped(*blocks)));
+        let of = if dataset.count() > MOST_COUNTED { " (of the first blocks)" } else { "" };
+        pairs.push(("kept", nodes.collect::<Vec<_>>().join(", ") + of));
+    }
     pairs.extend(limits(&dataset).map(|limits| ("keeps", limits)));
     pairs.extend(left(&dataset).map(|left| ("left", left)));
     if let Some(table) = &dataset.table {
@@ -65,6 +83,15 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
         output::line(format_args!("… and {more} more (--limit)"))?;
     }
     Ok(())
+}
+
+/// How many of these blocks each node keeps in a directory of its own, each copy counted.
+fn by_node(blocks: &[Block]) -> BTreeMap<String, u64> {
+    let mut kept = BTreeMap::new();
+    for host in blocks.iter().flat_map(Block::hosts) {
+        *kept.entry(host.to_string()).or_insert(0) += 1;
+    }
+    kept
 }
 
 /// What a dataset keeps, where it does not keep all.

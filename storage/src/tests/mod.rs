@@ -22,6 +22,7 @@ mod data;
 mod leading;
 mod learning;
 mod leaving;
+mod placing;
 mod protected;
 mod pruning;
 mod recording;
