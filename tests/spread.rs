@@ -58,7 +58,7 @@ impl Yard {
         testkit::mill::settled(Process::sawmill(&self.space), self.folder.path())
             .env("SAWMILL_SESSION_TIMEOUT", "2s")
             // Nobody takes what another keeps, unless that one is away.
-            .env("SAWMILL_LOCALITY_WAIT", "20s")
+            .env("SAWMILL_LOCALITY_WAIT", "10s")
     }
 
     async fn started(&mut self, name: &'static str, mut process: Process, line: &str) {
@@ -108,7 +108,7 @@ impl Yard {
     /// Ships all files, and gives the nodes that keep each.
     async fn ship(&self, dataset: &str, args: &[&str]) -> Vec<Vec<String>> {
         let told = self
-            .shipped(dataset, &[args, &["--output", "json"]].concat())
+            .shipped("state", dataset, &[args, &["--output", "json"]].concat())
             .await
             .code(0);
         let files: Value = serde_json::from_str(&told.stdout).unwrap();
@@ -122,8 +122,8 @@ impl Yard {
         files.as_array().unwrap().iter().map(nodes).collect()
     }
 
-    async fn shipped(&self, dataset: &str, args: &[&str]) -> Output {
-        let state = self.folder.path().join("state");
+    async fn shipped(&self, state: &str, dataset: &str, args: &[&str]) -> Output {
+        let state = self.folder.path().join(state);
         let recipe = self.recipe().env("SAWMILL_SERVER", &self.server);
         let recipe = recipe.args(["ship", "--dataset", dataset, "--name", "web7"]);
         let recipe = recipe.arg("--state").arg(state).args(args);
@@ -192,19 +192,22 @@ async fn spread_files_are_worked_on_where_they_are_and_survive_a_node() {
         fs::write(yard.log(file), lines.collect::<String>()).unwrap();
     }
     // No node of such a name; then the same files, each to the node that its name gives.
-    let refused = yard.shipped("one", &["--spread", "rack9-*"]).await.code(1);
+    let refused = yard
+        .shipped("refused", "one", &["--spread", "rack9-*"])
+        .await
+        .code(1);
     assert!(
         refused.stderr.contains("rack9-*") && refused.stderr.contains("rack1-a"),
         "{}",
         refused.stderr
     );
     let few = yard
-        .shipped("two", &["--spread", "rack1-*", "--copies", "3"])
+        .shipped("few", "two", &["--spread", "rack1-*", "--copies", "3"])
         .await
         .code(1);
     assert!(few.stderr.contains("3 copies"), "{}", few.stderr);
     let unsafe_to_delete = yard
-        .shipped("one", &["--spread", "hash", "--delete-shipped"])
+        .shipped("refused", "one", &["--spread", "hash", "--delete-shipped"])
         .await
         .code(2);
     assert!(

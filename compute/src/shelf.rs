@@ -51,18 +51,15 @@ impl Shelf {
         }
     }
 
-    /// Whether this node is the one to reach for an entry: it keeps its blocks, or is the nearest where nobody who lives does.
+    /// Whether this node is the one to reach for an entry: it keeps its blocks, or is the nearest where nobody does.
     fn is_nearest(&self, name: &EntryName, me: &Name) -> bool {
-        if self.nodes.len() < 2 {
-            return true;
+        if let Some(host) = &name.host {
+            // It lived when the entry was fed; should it have died since, its entries become anybody's after a while.
+            return host == me;
         }
-        match &name.host {
-            Some(host) if self.nodes.contains(host) => host == me,
-            _ => {
-                let key = name.locality_key();
-                rendezvous::nearest(key.as_bytes(), &self.nodes).is_none_or(|nearest| nearest == me)
-            }
-        }
+        let key = name.locality_key();
+        self.nodes.len() < 2
+            || rendezvous::nearest(key.as_bytes(), &self.nodes).is_none_or(|nearest| nearest == me)
     }
 
     /// Which entries to reach for after a listing, the best first, and when to look again at what is left to others.

@@ -230,31 +230,22 @@ impl Placement {
             }
             _ => {}
         }
+        let mut ranked = fitting;
         let key = match &self.spread {
             Spread::Key(key) => key.as_str(),
             Spread::Receiver | Spread::Turn(_) => key,
         };
-        let mut ranked = fitting.clone();
-        ranked.sort_by_key(|node| {
-            (
-                std::cmp::Reverse(rendezvous::weight(key.as_bytes(), node.as_str())),
-                *node,
-            )
-        });
-        let first = match &self.spread {
-            Spread::Turn(turn) => usize::try_from(turn % fitting.len() as u64)
-                .ok()
-                .map(|at| fitting[at]),
-            Spread::Receiver => fitting.iter().copied().find(|node| Some(*node) == receiver),
-            Spread::Key(_) => None,
-        };
-        let rest = ranked.into_iter().filter(|node| Some(*node) != first);
-        Ok(first
-            .into_iter()
-            .chain(rest)
-            .take(self.copies as usize)
-            .cloned()
-            .collect())
+        let weight = |node: &Name| std::cmp::Reverse(rendezvous::weight(key.as_bytes(), node.as_str()));
+        match &self.spread {
+            // So that further copies are shared as evenly as the first.
+            Spread::Turn(turn) => {
+                let at = usize::try_from(turn % ranked.len() as u64).unwrap_or(0);
+                ranked.rotate_left(at);
+            }
+            Spread::Key(_) => ranked.sort_by_key(|node| (weight(node), *node)),
+            Spread::Receiver => ranked.sort_by_key(|node| (Some(*node) != receiver, weight(node), *node)),
+        }
+        Ok(ranked.into_iter().take(self.copies as usize).cloned().collect())
     }
 }
 

@@ -32,7 +32,9 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
     let mut blocks = control.first_blocks(&dataset, args.limit).await?;
     let mut kept = by_node(&blocks);
     if !kept.is_empty() && dataset.count() > args.limit {
-        let more = control.first_blocks(&dataset, MOST_COUNTED.max(args.limit)).await?;
+        let more = control
+            .first_blocks(&dataset, MOST_COUNTED.max(args.limit))
+            .await?;
         kept = by_node(&more);
         blocks = more.into_iter().take(args.limit as usize).collect();
     }
@@ -58,8 +60,14 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
         ("created", output::time(dataset.created_ms)),
     ];
     if !kept.is_empty() {
-        let nodes = kept.iter().map(|(node, blocks)| format!("{} on {node}", output::grouped(*blocks)));
-        let of = if dataset.count() > MOST_COUNTED { " (of the first blocks)" } else { "" };
+        let nodes = kept
+            .iter()
+            .map(|(node, blocks)| format!("{} on {node}", output::grouped(*blocks)));
+        let of = if dataset.count() > MOST_COUNTED {
+            " (of the first blocks)"
+        } else {
+            ""
+        };
         pairs.push(("kept", nodes.collect::<Vec<_>>().join(", ") + of));
     }
     pairs.extend(limits(&dataset).map(|limits| ("keeps", limits)));
