@@ -45,7 +45,7 @@ pub struct AgentArgs {
 pub enum Command {
     /// Follow files and ship them until SIGTERM; `run` may be left out
     #[command(after_help = EXAMPLES)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Those of a mill, from anywhere.
     #[command(flatten)]
     Mill(agents::Command),
@@ -181,7 +181,7 @@ impl ShippingArgs {
 /// What is wrong with the command line or the state directory.
 pub async fn run(args: AgentArgs, context: &Context) -> anyhow::Result<Exit> {
     let args = match args.command {
-        Some(Command::Run(args)) => args,
+        Some(Command::Run(args)) => *args,
         Some(Command::Mill(command)) => return agents::run(command, context).await,
         None => args.run,
     };

@@ -205,11 +205,12 @@ impl Error {
         }
     }
 
-    /// Whether a file or an object is not there.
+    /// Whether a file or an object is not there, or no node gives it.
     pub fn is_not_found(&self) -> bool {
         match self {
             Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
             Self::Object { source, .. } => matches!(**source, object_store::Error::NotFound { .. }),
+            Self::NoHost { .. } => true,
             _ => false,
         }
     }
