@@ -396,7 +396,7 @@ async fn a_dataset_made_anew_has_nothing_of_what_was_shipped() {
     fs::write(&b, "b\n").unwrap();
     let config = place.config(&["a.log"]);
     let bytes = text.len() as u64;
-    let whole = [(a.clone(), Fate::Shipped { bytes })];
+    let whole = [(a.clone(), shipped(bytes))];
     assert_eq!(place.ship(config.clone(), false).await, whole);
     assert_eq!(
         place.ship(config.clone(), false).await,
@@ -432,7 +432,7 @@ async fn a_dataset_made_anew_has_nothing_of_what_was_shipped() {
         .await
         .unwrap();
     assert_eq!(shipment.leftovers.into_values().collect::<Vec<_>>(), [1]);
-    assert_eq!(shipment.fates, [(b, Fate::Shipped { bytes: 2 })]);
+    assert_eq!(shipment.fates, [(b, shipped(2))]);
     assert_eq!(
         (place.mill.text("access"), place.mill.text("other")),
         (format!("{text}left\n"), "b\n".to_string())
