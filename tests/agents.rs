@@ -153,7 +153,12 @@ impl Yard {
         let Some(dataset) = self.store.get(&name).await.unwrap() else {
             return lines;
         };
-        for block in self.store.blocks(dataset.id, 0..dataset.blocks).await.unwrap() {
+        for block in self
+            .store
+            .blocks(dataset.edition(), 0..dataset.blocks)
+            .await
+            .unwrap()
+        {
             let mut text = String::new();
             let mut reader = self.store.reader(&block).await.unwrap();
             reader.read_to_string(&mut text).unwrap();

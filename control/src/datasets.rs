@@ -83,6 +83,8 @@ pub struct AddReport {
 
 /// Of datasets with more blocks it is not looked which files they have.
 const LOOKED_THROUGH: u32 = 50_000;
+/// Numbers of blocks that are looked up together at least, where some are void.
+const LISTED_TOGETHER: u32 = 256;
 
 impl Control {
     /// All datasets by name.
@@ -129,16 +131,42 @@ impl Control {
         self.dataset(name).await
     }
 
-    /// The first blocks of a dataset, at most so many.
+    /// The first blocks of a dataset with their numbers, at most so many.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub async fn first_blocks(&self, dataset: &Dataset, limit: u32) -> Result<Vec<Block>, Error> {
+    pub async fn first_blocks(&self, dataset: &Dataset, limit: u32) -> Result<Vec<(u32, Block)>, Error> {
         if let Some(remote) = self.remote() {
             return remote.blocks(&dataset.name, limit).await;
         }
-        let end = dataset.blocks.min(dataset.first.saturating_add(limit));
-        Ok(self.store()?.blocks(dataset.id, dataset.first..end).await?)
+        let (mut blocks, mut next) = (Vec::new(), dataset.first);
+        while next < dataset.blocks && blocks.len() < limit as usize {
+            // Void numbers are none of them.
+            let more = u32::try_from(limit as usize - blocks.len()).unwrap_or(u32::MAX);
+            let end = dataset.blocks.min(next.saturating_add(more.max(LISTED_TOGETHER)));
+            let found = self.store()?.numbered(dataset.edition(), next..end).await?;
+            if found.known.is_empty() {
+                break;
+            }
+            next = found.known.end;
+            blocks.extend(found.blocks);
+        }
+        blocks.truncate(limit as usize);
+        Ok(blocks)
+    }
+
+    /// Asks to merge small blocks of a dataset, as many as can be, into larger ones; gives it as it was.
+    /// [`Dataset::compacting`] tells until when the leader is at it.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDataset`], [`Error::Storage`].
+    pub async fn compact_dataset(&self, name: &Name) -> Result<Dataset, Error> {
+        if let Some(remote) = self.remote() {
+            return remote.compact_dataset(name).await;
+        }
+        let dataset = self.dataset(name).await?;
+        self.store()?.ask_to_compact(&dataset).await?;
+        Ok(dataset)
     }
 
     /// Adds files that this process can read, or the gateway can, to a dataset: splits them into blocks, and learns what their
@@ -264,7 +292,7 @@ impl Control {
             return Ok(Vec::new());
         }
         let blocks = self.first_blocks(&dataset, LOOKED_THROUGH).await?;
-        let held: HashSet<&str> = blocks.iter().filter_map(url).collect();
+        let held: HashSet<&str> = blocks.iter().filter_map(|(_, block)| url(block)).collect();
         let urls = files.iter().filter_map(|blocks| blocks.first().and_then(url));
         Ok(urls
             .filter(|url| held.contains(url))

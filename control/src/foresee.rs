@@ -63,7 +63,7 @@ impl Control {
             let found = &mut datasets[table];
             for first in part.range().step_by(TOGETHER as usize) {
                 let range = first..part.range().end.min(first.saturating_add(TOGETHER));
-                let blocks = self.store()?.blocks(sources[table].id, range).await?;
+                let blocks = self.store()?.blocks(sources[table].edition(), range).await?;
                 let prints: Vec<Fingerprint> = blocks
                     .iter()
                     .map(|block| Fingerprint::of(processor, table, block))

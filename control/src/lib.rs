@@ -51,7 +51,9 @@ pub use failed::FailedAttempt;
 pub use foresee::{Foreseen, ForeseenDataset};
 pub use lesson::{Lesson, Misfit, NewColumn, Unfit};
 pub use question::{Answer, Asked, Question, WithTable};
-pub use status::{AgentCounts, Candidate, OutOfStep, Places, Status, StorageUse, UnfinishedJob, Worker};
+pub use status::{
+    AgentCounts, BlockCounts, Candidate, OutOfStep, Places, Status, StorageUse, UnfinishedJob, Worker,
+};
 pub use submit::new_job_id;
 pub use tokens::TOKEN_VALID_MAX;
 pub use view_report::{ViewDataset, ViewLeftOut, ViewReport};

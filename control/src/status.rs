@@ -31,6 +31,9 @@ pub struct Status {
     pub jobs: Vec<UnfinishedJob>,
     /// What the mill takes in MongoDB; none where MongoDB does not tell.
     pub storage: Option<StorageUse>,
+    /// Blocks of all datasets.
+    #[serde(default)]
+    pub blocks: BlockCounts,
     /// How long the look took, in milliseconds.
     pub took_ms: u64,
 }
@@ -98,6 +101,15 @@ pub struct Worker {
     pub cache_bytes: Option<u64>,
     /// Part of the columns that queries found there, 0.0 to 1.0, since it started; none when nothing was looked for.
     pub cache_hit_rate: Option<f64>,
+}
+
+/// Blocks of all datasets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockCounts {
+    /// Those that are read.
+    pub blocks: u64,
+    /// Small ones that have become part of these.
+    pub compacted: u64,
 }
 
 /// Agents by what they do.
@@ -188,6 +200,10 @@ impl Control {
             documents: usage.documents,
             disk_bytes: usage.disk_bytes,
         });
+        for dataset in self.store()?.list_datasets().await? {
+            status.blocks.blocks += u64::from(dataset.count());
+            status.blocks.compacted += u64::from(dataset.void);
+        }
         status.took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(status)
     }
@@ -233,6 +249,7 @@ fn of_snapshot(snapshot: &Snapshot, reports: &[NodeReport], now_ms: i64) -> Stat
             .collect(),
         jobs: Vec::new(),
         storage: None,
+        blocks: BlockCounts::default(),
         took_ms: 0,
     }
 }

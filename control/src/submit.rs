@@ -8,7 +8,7 @@ use std::{
 
 use model::{
     Fingerprint, Job, JobId, JobSpec, Name, Output, Parts, Payload, Processor, limits::INLINE_SUBTASK_BYTES,
-    parts::Source, processor::Query, table::Format,
+    parts::Source, processor::Query, table::Format, view::ranges::without,
 };
 use storage::Dataset;
 use uuid::Uuid;
@@ -95,6 +95,32 @@ impl Control {
         Ok(id)
     }
 
+    /// The numbers of a dataset at which there is a block, in order.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(crate) async fn live(&self, dataset: &Dataset) -> Result<Vec<Range<u32>>, Error> {
+        let all = std::iter::once(dataset.first..dataset.blocks);
+        self.without_void(dataset, all.collect()).await
+    }
+
+    /// Of ranges of numbers of a dataset, in order, those at which there is a block: the others take no part in jobs.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub(crate) async fn without_void(
+        &self,
+        dataset: &Dataset,
+        ranges: Vec<Range<u32>>,
+    ) -> Result<Vec<Range<u32>>, Error> {
+        if dataset.generation == 0 {
+            return Ok(ranges);
+        }
+        let all = dataset.first..dataset.blocks;
+        let void = self.store()?.void(dataset.edition(), all).await?;
+        Ok(without(&ranges, &void))
+    }
+
     /// Stores the small tables of a query under an id, whose folder they share.
     pub(crate) async fn store_tables(
         &self,
@@ -134,12 +160,18 @@ impl Control {
                 check_lines(&spec.processor, &datasets[name])?;
             }
         }
+        let mut live: HashMap<&Name, Vec<Range<u32>>> = HashMap::new();
+        for (name, dataset) in &datasets {
+            live.insert(name, self.live(dataset).await?);
+        }
         let submitted_ms = now_ms();
         let jobs: Vec<Job> = specs
             .into_iter()
             .map(|spec| {
                 let sources = spec.datasets().map(|name| datasets[name].source()).collect();
-                Ok(Job::new(new_job_id(), spec, Parts::whole(sources)?, submitted_ms))
+                let ranges = spec.datasets().map(|name| live[name].clone()).collect();
+                let parts = Parts::selected(sources, ranges)?;
+                Ok(Job::new(new_job_id(), spec, parts, submitted_ms))
             })
             .collect::<Result<_, Error>>()?;
         let ids = jobs.iter().map(|job| job.id).collect();

@@ -8,16 +8,20 @@ use std::{
 };
 
 use model::{
-    Block, Job, JobId, JobState, Name, Priority, Processor, Spot, ledger::Ledger, ledger::Portion,
-    parts::Source,
+    Block, Job, JobId, JobState, Name, Priority, Processor, Spot,
+    ledger::Ledger,
+    ledger::Portion,
+    parts::{Edition, Source},
 };
-use storage::Store;
+use storage::{Numbered, Store};
 use uuid::Uuid;
 
 use crate::Error;
 
 /// Blocks read ahead of the cursor.
 const READ_AHEAD: u32 = 1000;
+/// Numbers of blocks read ahead where many are void.
+const READ_AHEAD_COMPACTED: u32 = 16_000;
 
 /// The order in which jobs are fed: higher priority first, then the one submitted first.
 pub(crate) type Turn = (Reverse<Priority>, JobId);
@@ -49,10 +53,10 @@ const SMALL_BLOCKS: u32 = 64;
 /// Small datasets kept at once; all are forgotten when there are more.
 const SMALL_DATASETS: usize = 256;
 
-/// The blocks of small datasets from the first on that counts. Blocks of a dataset never change, and a removed one comes
-/// back under another id.
+/// The blocks of small datasets from the first on that counts. Blocks of an edition of a dataset never change, and a removed
+/// one comes back under another id.
 #[derive(Default)]
-pub(crate) struct SmallDatasets(HashMap<(Uuid, u32), Vec<Block>>);
+pub(crate) struct SmallDatasets(HashMap<(Edition, u32), Vec<Block>>);
 
 impl SmallDatasets {
     async fn blocks(
@@ -61,18 +65,23 @@ impl SmallDatasets {
         source: Source,
         range: Range<u32>,
     ) -> Result<Vec<Block>, Error> {
-        let Source { id, first, blocks } = source;
+        let (edition, first) = (source.edition(), source.first);
         let known = self
             .0
-            .get(&(id, first))
-            .is_some_and(|known| known.len() >= source.count() as usize);
+            .get(&(edition, first))
+            .is_some_and(|known| known.len() >= source.span() as usize);
         if !known {
             if self.0.len() >= SMALL_DATASETS {
                 self.0.clear();
             }
-            self.0.insert((id, first), store.blocks(id, first..blocks).await?);
+            let all = store.blocks(edition, first..source.blocks).await?;
+            self.0.insert((edition, first), all);
         }
-        let blocks = self.0.get(&(id, first)).map(Vec::as_slice).unwrap_or_default();
+        let blocks = self
+            .0
+            .get(&(edition, first))
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let from = |number: u32| number.saturating_sub(first) as usize;
         Ok(blocks
             .get(from(range.start)..from(range.end))
@@ -84,8 +93,7 @@ impl SmallDatasets {
 #[derive(Default)]
 struct Ahead {
     dataset: Uuid,
-    first: u32,
-    blocks: Vec<Block>,
+    blocks: Numbered,
 }
 
 impl Active {
@@ -117,26 +125,25 @@ impl Active {
         };
         let (first, end) = (place.block, place.block + portion.run.count);
         let source = self.job.parts.sources()[place.table as usize];
-        if source.count() <= SMALL_BLOCKS {
+        if source.span() <= SMALL_BLOCKS {
             return small.blocks(store, source, first..end).await;
         }
-        let held = self.ahead.first..self.ahead.first + self.ahead.blocks.len() as u32;
-        if self.ahead.dataset != place.dataset || !held.contains(&first) || end > held.end {
-            let last = first.saturating_add(READ_AHEAD).max(end).min(source.blocks);
-            let blocks = store.blocks(place.dataset, first..last).await?;
-            self.ahead = Ahead {
-                dataset: place.dataset,
-                first,
-                blocks,
-            };
+        if self.ahead.dataset == place.dataset
+            && let Some(blocks) = self.ahead.blocks.get(first..end)
+        {
+            return Ok(blocks);
         }
-        let from = (first - self.ahead.first) as usize;
-        Ok(self
-            .ahead
-            .blocks
-            .get(from..from + portion.run.count as usize)
-            .unwrap_or_default()
-            .to_vec())
+        // Most of the numbers of a dataset with merged blocks are void.
+        let ahead = match source.generation {
+            0 => READ_AHEAD,
+            _ => READ_AHEAD_COMPACTED,
+        };
+        let last = first.saturating_add(ahead).max(end).min(source.blocks);
+        self.ahead = Ahead {
+            dataset: place.dataset,
+            blocks: store.numbered(source.edition(), first..last).await?,
+        };
+        Ok(self.ahead.blocks.get(first..end).unwrap_or_default())
     }
 
     /// Which dataset the blocks of a portion are of.

@@ -14,6 +14,7 @@ use crate::{
     Config, Error,
     active::{Active, SmallDatasets, Turn},
     assigning::Assigning,
+    compacting::Compacting,
     reuse::Reuse,
 };
 
@@ -64,6 +65,7 @@ pub(crate) struct Leading {
     left_at: Option<Instant>,
     pub(crate) views_at: Option<Instant>,
     pub(crate) assigning: Assigning,
+    pub(crate) compacting: Compacting,
     moved_at: Instant,
     failing_since: Option<Instant>,
 }
@@ -93,6 +95,7 @@ impl Leading {
             left_at: None,
             views_at: None,
             assigning: Assigning::default(),
+            compacting: Compacting::default(),
             moved_at: Instant::now(),
             failing_since: None,
         }
@@ -169,6 +172,7 @@ impl Leading {
         self.assign().await?;
         moved |= self.feed().await?;
         self.keep_house().await?;
+        self.compact().await?;
         Ok(moved)
     }
 

@@ -10,6 +10,7 @@ mod admission;
 mod assigning;
 mod cancelling;
 mod census;
+mod compacting;
 mod feeding;
 mod following;
 mod leading;

@@ -18,7 +18,7 @@ use crate::{
 /// What blocks may take of an entry; the rest is for the processor and the frame.
 const BLOCK_BYTES: usize = ENTRY_BYTES - COMMAND_BYTES - 8 * 1024;
 /// What a block takes in an entry beside its own bytes and URL.
-const BLOCK_FRAME_BYTES: usize = 160;
+const BLOCK_FRAME_BYTES: usize = 240;
 
 /// Bytes of blocks that go into one entry of a query before it is known how long its blocks take: about a tenth of a second.
 const GUESSED_BYTES: u64 = 128 << 20;
@@ -243,6 +243,8 @@ mod tests {
                 mtime_ms: 0,
             },
             checksum: None,
+            raw_bytes: None,
+            made: None,
         }
     }
 

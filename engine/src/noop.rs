@@ -29,6 +29,8 @@ mod tests {
                 mtime_ms: 0,
             },
             checksum: None,
+            raw_bytes: None,
+            made: None,
         };
         assert!(run(&block).is_empty());
     }

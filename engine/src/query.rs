@@ -102,6 +102,7 @@ pub(crate) async fn run_block(
     let failed = move |error: sql::Error| failed(&begin, &error);
     let failed_at_once = failed.clone();
     let (learned_of, learned) = (block.dataset, shared.learned.clone());
+    let made = block.block.made.map(|made| made.generation);
     tokio::select! {
         fetched = shared.fetch_small(query, blocks) => fetched?,
         () = cancel.cancelled() => return Err(Stop::Cancelled),
@@ -147,6 +148,7 @@ pub(crate) async fn run_block(
             learned.add(Learned {
                 dataset,
                 block: number,
+                made,
                 stats,
             });
         }

@@ -192,9 +192,9 @@ fn job(blocks: u32, processor: Processor) -> Job {
         id: JobId(Uuid::now_v7()),
         spec: JobSpec::new("logs".parse().unwrap(), processor),
         parts: Parts::whole(vec![Source {
-            first: 0,
             id: Uuid::from_u128(1),
             blocks,
+            ..Source::default()
         }])
         .unwrap(),
         blocks,

@@ -111,7 +111,11 @@ impl Catalog for Service {
             .control
             .first_blocks(&dataset, request.limit.min(MOST_LISTED))
             .await;
-        Ok(self.list(blocks.map_err(told)?.iter().map(v1::Block::from).collect()))
+        let message = |(number, block): &(u32, model::Block)| v1::Block {
+            number: Some(*number),
+            ..v1::Block::from(block)
+        };
+        Ok(self.list(blocks.map_err(told)?.iter().map(message).collect()))
     }
 
     async fn add_files(
@@ -140,6 +144,18 @@ impl Catalog for Service {
         let changes = understood(wire::changes(request))?;
         let dataset = self.control.set_dataset(&name, &changes).await.map_err(told)?;
         self.log(&peer, "dataset.set", &name, format!("{changes:?}"))
+            .await;
+        Ok(Response::new(wire::dataset_message(&dataset)))
+    }
+
+    async fn compact_dataset(
+        &self,
+        request: Request<v1::DatasetReference>,
+    ) -> Result<Response<v1::Dataset>, Status> {
+        let peer = refuse::change(&request)?;
+        let name = named(&request.get_ref().name)?;
+        let dataset = self.control.compact_dataset(&name).await.map_err(told)?;
+        self.log(&peer, "dataset.compact", &name, dataset.id.to_string())
             .await;
         Ok(Response::new(wire::dataset_message(&dataset)))
     }

@@ -69,6 +69,21 @@ pub struct Block {
     /// blake3 of the raw bytes of the range as hex, once it has been read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
+    /// Bytes of its lines, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_bytes: Option<u64>,
+    /// Of a block that was made of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Made>,
+}
+
+/// How a block came about that has the lines of smaller ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// The generation of the dataset from which on it counts.
+    pub generation: u32,
+    /// When the youngest of the smaller ones was written, in milliseconds since 1970 UTC: no line is younger.
+    pub newest_ms: i64,
 }
 
 impl Block {
@@ -77,6 +92,27 @@ impl Block {
         Self {
             content: Content::Inline(Payload(bytes.into())),
             checksum: None,
+            raw_bytes: None,
+            made: None,
+        }
+    }
+
+    /// What stands at a number whose lines have become part of another block: no lines at all.
+    pub fn void() -> Self {
+        Self::inline(Vec::new())
+    }
+
+    /// Whether it has no lines, without anything to read.
+    pub fn is_void(&self) -> bool {
+        matches!(&self.content, Content::Inline(bytes) if bytes.0.is_empty())
+    }
+
+    /// When its lines had been written, in milliseconds since 1970 UTC: none is younger. None where that is not known.
+    pub fn newest_ms(&self) -> Option<i64> {
+        match (&self.made, &self.content) {
+            (Some(made), _) => Some(made.newest_ms),
+            (None, Content::Object { mtime_ms, .. }) => Some(*mtime_ms),
+            (None, Content::Inline(_)) => None,
         }
     }
 
@@ -95,7 +131,7 @@ impl Block {
         let mut other = self.clone();
         if let Content::Object { start, end, .. } = &mut other.content {
             (*start, *end) = (range.start, range.end);
-            other.checksum = None;
+            (other.checksum, other.raw_bytes) = (None, None);
         }
         other
     }

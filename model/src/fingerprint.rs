@@ -28,7 +28,8 @@ impl Fingerprint {
         Self::short(&hasher)
     }
 
-    /// The fingerprint of the answer to a question over datasets as they were at a time.
+    /// The fingerprint of the answer to a question over datasets as they were at a time. Another one once blocks were merged
+    /// into larger ones: an answer may tell in which block a line is.
     pub fn of_answer(question: &str, sources: &[Source]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"answer\0").update(question.as_bytes());
@@ -37,6 +38,12 @@ impl Fingerprint {
                 .update(source.id.as_bytes())
                 .update(&source.first.to_le_bytes())
                 .update(&source.blocks.to_le_bytes());
+            // Left out where it says nothing, as it always was.
+            if source.generation > 0 {
+                hasher
+                    .update(b"generation\0")
+                    .update(&source.generation.to_le_bytes());
+            }
         }
         Self::short(&hasher)
     }
@@ -102,6 +109,8 @@ mod tests {
         Block {
             content,
             checksum: None,
+            raw_bytes: None,
+            made: None,
         }
     }
 
@@ -116,13 +125,24 @@ mod tests {
 
     #[test]
     fn an_answer_is_of_so_many_blocks_of_one_incarnation() {
-        let of = |question, id, blocks| {
+        let of = |question, id, blocks, generation| {
             let id = Uuid::from_u128(id);
-            Fingerprint::of_answer(question, &[Source { id, first: 0, blocks }])
+            let source = Source {
+                id,
+                blocks,
+                generation,
+                ..Source::default()
+            };
+            Fingerprint::of_answer(question, &[source])
         };
-        assert_eq!(of("q", 1, 3), of("q", 1, 3));
-        for different in [of("p", 1, 3), of("q", 2, 3), of("q", 1, 4)] {
-            assert_ne!(of("q", 1, 3), different);
+        assert_eq!(of("q", 1, 3, 0), of("q", 1, 3, 0));
+        for different in [
+            of("p", 1, 3, 0),
+            of("q", 2, 3, 0),
+            of("q", 1, 4, 0),
+            of("q", 1, 3, 1),
+        ] {
+            assert_ne!(of("q", 1, 3, 0), different);
         }
     }
 

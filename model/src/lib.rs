@@ -10,6 +10,7 @@ pub mod block;
 pub mod bundle;
 pub mod cache;
 pub mod claim;
+pub mod compaction;
 pub mod entry;
 pub mod feed;
 pub mod fingerprint;
@@ -32,7 +33,7 @@ pub mod table;
 pub mod view;
 pub mod znode;
 
-pub use block::{Block, Codec, Content};
+pub use block::{Block, Codec, Content, Made};
 pub use entry::{EntryName, Priority, Spot};
 pub use fingerprint::Fingerprint;
 pub use job::{Counts, Job, JobId, JobSpec, JobState};

@@ -5,7 +5,7 @@ use std::ops::Range;
 use uuid::Uuid;
 
 /// A dataset as it was when a job over it was submitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Source {
     /// Its incarnation: a removed and newly added dataset has another.
     pub id: Uuid,
@@ -13,13 +13,40 @@ pub struct Source {
     pub first: u32,
     /// One past its last block; later ones are not part of the job.
     pub blocks: u32,
+    /// How often blocks of it had been merged into larger ones: the job reads what was there then.
+    pub generation: u32,
+    /// Numbers from `first` on that were void: what was there had become part of another block.
+    pub void: u32,
 }
 
 impl Source {
     /// How many blocks it had.
     pub fn count(&self) -> u32 {
+        self.span().saturating_sub(self.void)
+    }
+
+    /// How many numbers it had, with or without a block.
+    pub fn span(&self) -> u32 {
         self.blocks.saturating_sub(self.first)
     }
+
+    /// Which blocks its numbers mean.
+    pub fn edition(&self) -> Edition {
+        Edition {
+            dataset: self.id,
+            generation: self.generation,
+        }
+    }
+}
+
+/// What the numbers of the blocks of a dataset mean: a compaction puts one block in the place of several, and leaves the
+/// others void. An edition never changes, but for blocks that come behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Edition {
+    /// Incarnation of the dataset.
+    pub dataset: Uuid,
+    /// How many compactions count.
+    pub generation: u32,
 }
 
 /// Consecutive blocks of one of the datasets of a job.
@@ -66,6 +93,8 @@ pub struct Parts {
 /// Most parts of a job: they travel in its document, which is read often. What is more finely cut takes blocks along that
 /// could have been left out.
 pub const MOST_PARTS: usize = 1000;
+/// The same where blocks were merged: between any two of these there are void numbers, which a job had better leave out.
+pub const MOST_PARTS_COMPACTED: usize = 10_000;
 
 /// Parts that fit no datasets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +108,7 @@ pub enum BadParts {
 }
 
 impl Parts {
-    /// All blocks of these datasets, one dataset after the other.
+    /// All blocks of these datasets, one dataset after the other; void numbers take part.
     ///
     /// # Errors
     /// [`BadParts::TooMany`].
@@ -87,15 +116,15 @@ impl Parts {
         let all = (0..).zip(&sources).map(|(table, source)| Part {
             table,
             first: source.first,
-            count: source.count(),
+            count: source.span(),
         });
         let parts = all.filter(|part| part.count > 0).collect();
         Self::of(sources, parts)
     }
 
     /// The blocks of these datasets with a number in one of the ranges, which are given by dataset, in any order. A
-    /// dataset without ranges takes no part; what lies behind its end is left out. More than [`MOST_PARTS`] are joined
-    /// across the smallest gaps.
+    /// dataset without ranges takes no part; what lies behind its end is left out. More than [`MOST_PARTS`], or
+    /// [`MOST_PARTS_COMPACTED`], are joined across the smallest gaps.
     ///
     /// # Errors
     /// [`BadParts::TooMany`].
@@ -118,7 +147,13 @@ impl Parts {
                 }
             }
         }
-        Self::of(sources, joined(parts))
+        let is_compacted = sources.iter().any(|source| source.generation > 0);
+        let most = if is_compacted {
+            MOST_PARTS_COMPACTED
+        } else {
+            MOST_PARTS
+        };
+        Self::of(sources, joined(parts, most))
     }
 
     /// These parts of these datasets, as they were written.
@@ -167,9 +202,10 @@ impl Parts {
         self.sources.iter().map(|source| u64::from(source.count())).sum()
     }
 
-    /// Whether every block of every dataset takes part.
+    /// Whether every number of every dataset takes part, void or not.
     pub fn are_whole(&self) -> bool {
-        u64::from(self.blocks()) == self.of_blocks()
+        let all = self.sources.iter().map(|source| u64::from(source.span()));
+        u64::from(self.blocks()) == all.sum::<u64>()
     }
 
     /// The runs of blocks of a dataset, each with the index of its first subtask.
@@ -195,8 +231,8 @@ impl Parts {
 }
 
 /// Closes the smallest gaps until there are few enough.
-fn joined(parts: Vec<Part>) -> Vec<Part> {
-    let surplus = parts.len().saturating_sub(MOST_PARTS);
+fn joined(parts: Vec<Part>, most: usize) -> Vec<Part> {
+    let surplus = parts.len().saturating_sub(most);
     if surplus == 0 {
         return parts;
     }
@@ -210,7 +246,7 @@ fn joined(parts: Vec<Part>) -> Vec<Part> {
     for &(_, at) in gaps.iter().take(surplus) {
         closed[at] = true;
     }
-    let mut kept: Vec<Part> = Vec::with_capacity(MOST_PARTS);
+    let mut kept: Vec<Part> = Vec::with_capacity(most);
     for (part, closed) in parts.into_iter().zip(closed) {
         match kept.last_mut() {
             Some(last) if closed => last.count = part.range().end - last.first,
@@ -228,8 +264,11 @@ mod tests {
 
     fn source(id: u128, blocks: u32) -> Source {
         let id = Uuid::from_u128(id);
-        let first = 0;
-        Source { id, first, blocks }
+        Source {
+            id,
+            blocks,
+            ..Source::default()
+        }
     }
 
     fn numbers(parts: &Parts) -> Vec<(u32, u32)> {

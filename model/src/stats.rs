@@ -44,6 +44,8 @@ pub struct Learned {
     pub dataset: Uuid,
     /// The number of the block in it.
     pub block: u32,
+    /// Of a block that was made of others, since which generation it stands there: before, the number meant another.
+    pub made: Option<u32>,
     /// What is known of it now, of some columns.
     pub stats: BlockStats,
 }

@@ -4,7 +4,7 @@
 //! is a job over the blocks that are new, whose merge adds to that state. When covered blocks have left, or a dataset
 //! has been made anew, so is the state: from all blocks that are there.
 
-mod ranges;
+pub mod ranges;
 #[cfg(test)]
 mod tests;
 
@@ -116,8 +116,8 @@ pub struct View {
     pub revision: u64,
 }
 
-/// A dataset of a view as it stands; none where there is none of its name.
-pub type Seen = Option<(Source, Option<Table>)>;
+/// A dataset of a view as it stands, with its void numbers in order; none where there is none of its name.
+pub type Seen = Option<(Source, Option<Table>, Vec<Range<u32>>)>;
 
 impl View {
     /// A view of which nothing is computed yet.
@@ -172,10 +172,10 @@ impl View {
             let name = &covered.dataset;
             match seen {
                 None => Some(format!("there is no dataset {name} any more")),
-                Some((source, None)) if source.id != covered.id => Some(format!(
+                Some((source, None, _)) if source.id != covered.id => Some(format!(
                     "it is not known yet how the lines of dataset {name} are written"
                 )),
-                Some((_, Some(table)))
+                Some((_, Some(table), _))
                     if table.format == Format::Syslog && pinned.table.format != table.format =>
                 {
                     Some(format!(
@@ -216,7 +216,7 @@ impl View {
             ranges.truncate(room);
             room -= ranges.len();
         }
-        let sources = seen.iter().flatten().map(|(source, _)| *source).collect();
+        let sources = seen.iter().flatten().map(|(source, ..)| *source).collect();
         let parts = Parts::selected(sources, ranges)?;
         let query = Query {
             into: Some(self.name.to_string()),
@@ -337,14 +337,15 @@ impl View {
     /// The blocks that belong into the answer, by dataset.
     fn wanted(&self, seen: &[Seen]) -> Vec<Vec<Range<u32>>> {
         let of_table = |(table, seen): (u32, &Seen)| {
-            let Some((source, _)) = seen else {
+            let Some((source, _, void)) = seen else {
                 return Vec::new();
             };
             let out = self
                 .left_out
                 .iter()
                 .filter(|out| out.table == table && out.dataset == source.id);
-            let out = joined(out.map(|out| out.block..out.block.saturating_add(1)).collect());
+            let out = out.map(|out| out.block..out.block.saturating_add(1));
+            let out = joined(out.chain(void.iter().cloned()).collect());
             let all = source.first..source.blocks.max(source.first);
             without(&[all], &out)
         };
@@ -355,7 +356,7 @@ impl View {
     fn is_outdated(&self, seen: &[Seen]) -> bool {
         let mut all = self.covered.iter().zip(seen).zip(&self.query.tables);
         all.any(|((covered, seen), pinned)| {
-            let Some((source, table)) = seen else {
+            let Some((source, table, _)) = seen else {
                 return false;
             };
             let have_left = covered
@@ -375,7 +376,7 @@ impl View {
         let mut query = self.query.clone();
         for ((table, covered), seen) in query.tables.iter_mut().zip(&self.covered).zip(seen) {
             let mut changed = query.version != version;
-            if let Some((source, Some(now))) = seen
+            if let Some((source, Some(now), _)) = seen
                 && (source.id != covered.id || is_reshaped(&table.table, now))
                 && table.table != *now
             {

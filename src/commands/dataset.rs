@@ -1,6 +1,7 @@
 //! `sawmill dataset`: names for log files, and what their lines are.
 
 mod add;
+mod compact;
 #[cfg(feature = "sql")]
 mod head;
 mod schema;
@@ -35,6 +36,8 @@ pub enum Command {
     Head(head::HeadArgs),
     /// Change what holds for a dataset
     Set(set::SetArgs),
+    /// Merge small blocks that agents shipped into larger ones now
+    Compact(compact::CompactArgs),
     /// Forget a dataset that no unfinished job runs over; the files stay as they are
     Remove(RemoveArgs),
 }
@@ -69,6 +72,9 @@ struct View {
     id: String,
     blocks: u32,
     bytes: u64,
+    /// Blocks that have become part of others, where there are some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compacted: Option<u32>,
     created_at: String,
     /// What it keeps, where it does not keep all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,6 +103,7 @@ impl From<&Dataset> for View {
             id: dataset.id.to_string(),
             blocks: dataset.count(),
             bytes: dataset.bytes,
+            compacted: Some(dataset.void).filter(|void| *void > 0),
             created_at: output::time(dataset.created_ms),
             keep_ms: dataset.limits.keep_ms,
             max_bytes: dataset.limits.max_bytes,
@@ -123,6 +130,7 @@ pub async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         #[cfg(feature = "sql")]
         Command::Head(args) => head::run(args, context).await?,
         Command::Set(args) => set::run(args, context).await?,
+        Command::Compact(args) => compact::run(args, context).await?,
         Command::Remove(args) => remove(args, context).await?,
     }
     Ok(Exit::Success)

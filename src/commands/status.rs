@@ -1,6 +1,6 @@
 //! `sawmill status`: who leads, who works, what waits.
 
-use control::{AgentCounts, Candidate, Status, Worker};
+use control::{AgentCounts, BlockCounts, Candidate, Status, Worker};
 
 use super::Context;
 use crate::{exit::Exit, output};
@@ -46,6 +46,7 @@ fn tell(status: &Status) -> anyhow::Result<()> {
                 places.unowned, places.owned, places.done
             ),
         ),
+        ("blocks", blocks(status)),
         ("mongodb", storage_line(status)),
     ])?;
     output::line("")?;
@@ -133,6 +134,18 @@ fn agents(status: &Status) -> String {
     match (shipping, waiting, away) {
         (0, 0, 0) => "none".to_string(),
         _ => format!("{shipping} shipping, {waiting} waiting, {away} away"),
+    }
+}
+
+fn blocks(status: &Status) -> String {
+    let BlockCounts { blocks, compacted } = status.blocks;
+    match compacted {
+        0 => output::grouped(blocks),
+        _ => format!(
+            "{}, {} small ones became part of them",
+            output::grouped(blocks),
+            output::grouped(compacted)
+        ),
     }
 }
 

@@ -1,12 +1,17 @@
 //! Datasets: ordered lists of blocks, kept in pages.
 //!
 //! A page is one document of up to 256 blocks, written once and never changed; appending writes new pages. So what a
-//! job was submitted over stays as it was.
+//! job was submitted over stays as it was. Blocks that were made of others lie beside the pages and count from a
+//! generation on: see [`crate::compacted`].
 
 use std::{future::IntoFuture as _, ops::Range};
 
 use bson::{RawDocument, RawDocumentBuf, cstr, doc, raw::RawBsonRef, rawdoc};
-use model::{Block, FORMAT, Name, parts::Source, table::Table};
+use model::{
+    Block, FORMAT, Name,
+    parts::{Edition, Source},
+    table::Table,
+};
 use mongodb::{ClientSession, error::Error as Driver};
 use uuid::Uuid;
 
@@ -57,12 +62,23 @@ pub struct Dataset {
     pub table_revision: u64,
     /// One past the number of the last block that was there when its lines were last looked at for that.
     pub looked_at: u32,
+    /// How often blocks of it were merged into a larger one.
+    pub generation: u32,
+    /// Numbers from `first` on that are void since then.
+    pub void: u32,
+    /// Whether somebody asked to merge what can be, and it is not done yet.
+    pub compacting: bool,
 }
 
 impl Dataset {
     /// How many blocks it has.
     pub fn count(&self) -> u32 {
-        self.blocks.saturating_sub(self.first)
+        self.source().count()
+    }
+
+    /// What the numbers of its blocks mean.
+    pub fn edition(&self) -> Edition {
+        self.source().edition()
     }
 
     /// What a job over it keeps of it.
@@ -71,6 +87,8 @@ impl Dataset {
             id: self.id,
             first: self.first,
             blocks: self.blocks,
+            generation: self.generation,
+            void: self.void,
         }
     }
 }
@@ -294,17 +312,36 @@ impl Store {
             .delete_many(pages)
             .await
             .map_err(self.failed("removing blocks"))?;
+        self.remove_all_compacted(dataset.id).await?;
         self.forget_stats(dataset.id, 0..u32::MAX).await
     }
 
-    /// The blocks of an incarnation of a dataset with an index in `range`, from the first one in order; fewer where it
-    /// has fewer, none when the first one has left or the dataset is gone.
-    ///
-    /// # Errors
-    /// [`Error::Mongo`], [`Error::Newer`], [`Error::Decode`].
-    pub async fn blocks(&self, dataset: Uuid, range: Range<u32>) -> Result<Vec<Block>, Error> {
+    /// The blocks of a dataset as they were appended, with an index in `range`, from the first one in order; fewer where
+    /// it has fewer, none when the first one has left or the dataset is gone.
+    pub(crate) async fn appended(&self, dataset: Uuid, range: Range<u32>) -> Result<Vec<Block>, Error> {
+        let mut next = range.start;
+        let mut found = Vec::with_capacity(range.len().min(1 << 16));
+        self.pages(dataset, range.clone(), |first, blocks| {
+            for (index, block) in (first..).zip(blocks) {
+                if index == next && range.contains(&index) {
+                    next += 1;
+                    found.push(block);
+                }
+            }
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// The pages that have a block with an index in `range`, in order: the index of the first of their blocks, and these.
+    pub(crate) async fn pages(
+        &self,
+        dataset: Uuid,
+        range: Range<u32>,
+        mut each: impl FnMut(u32, Vec<Block>),
+    ) -> Result<(), Error> {
         if range.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         // The page that holds the first one may begin a page's length before it.
         let lowest = range.start.saturating_sub(PAGE_BLOCKS as u32 - 1);
@@ -313,33 +350,34 @@ impl Store {
         let mut rows = self
             .find(Query::new(BLOCKS, "reading blocks", filter).sort("_id", 1))
             .await?;
-        let mut blocks = Vec::with_capacity(range.len().min(1 << 16));
-        let mut next = range.start;
         while let Some(page) = rows.next().await? {
-            let what = || {
-                format!(
-                    "page {} of dataset {dataset}",
-                    schema::index_of(page).unwrap_or(0)
-                )
-            };
-            schema::check_version(page, what)?;
-            let bad = |why: String| Error::Decode { what: what(), why };
-            let first = schema::index_of(page).ok_or_else(|| bad("its _id has another length".into()))?;
-            let array = page.get_array("blocks").map_err(|error| bad(error.to_string()))?;
-            for (index, element) in (first..).zip(array) {
-                let element = element.map_err(|error| bad(error.to_string()))?;
-                if index == next && range.contains(&index) {
-                    next += 1;
-                    let RawBsonRef::Document(block) = element else {
-                        return Err(bad("a block is no document".into()));
-                    };
-                    let block = bson::deserialize_from_slice(block.as_bytes());
-                    blocks.push(block.map_err(|error| bad(error.to_string()))?);
-                }
+            let first = schema::index_of(page).unwrap_or(0);
+            let blocks = of_page(page, || format!("page {first} of dataset {dataset}"))?;
+            if first as usize + blocks.len() > range.start as usize {
+                each(first, blocks);
             }
         }
-        Ok(blocks)
+        Ok(())
     }
+}
+
+/// The blocks in a document.
+pub(crate) fn of_page(page: &RawDocument, what: impl Fn() -> String) -> Result<Vec<Block>, Error> {
+    schema::check_version(page, &what)?;
+    let bad = |why: String| Error::Decode { what: what(), why };
+    if schema::index_of(page).is_none() {
+        return Err(bad("its _id has another length".into()));
+    }
+    let array = page.get_array("blocks").map_err(|error| bad(error.to_string()))?;
+    let mut blocks = Vec::new();
+    for element in array {
+        let RawBsonRef::Document(block) = element.map_err(|error| bad(error.to_string()))? else {
+            return Err(bad("a block is no document".into()));
+        };
+        let block = bson::deserialize_from_slice(block.as_bytes());
+        blocks.push(block.map_err(|error| bad(error.to_string()))?);
+    }
+    Ok(blocks)
 }
 
 pub(crate) fn unknown(name: &Name) -> Error {
@@ -446,6 +484,9 @@ pub(crate) fn decode(document: &RawDocument) -> Result<Dataset, Error> {
         table_why: document.get_str("table_why").ok().map(str::to_owned),
         table_revision: count(document, "table_revision"),
         looked_at: narrow(document, "looked_at").unwrap_or(0),
+        generation: narrow(document, "generation").unwrap_or(0),
+        void: narrow(document, "void").unwrap_or(0),
+        compacting: document.get_bool("compacting").unwrap_or(false),
     })
 }
 

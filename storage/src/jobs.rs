@@ -242,6 +242,12 @@ struct JobDocument {
     of_blocks: Vec<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     parts: Option<Vec<u32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    packed: Option<bson::Binary>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    generations: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    voids: Vec<u32>,
     processor: Processor,
     merges: bool,
     priority: Priority,
@@ -293,6 +299,9 @@ pub(crate) fn encode(job: &Job) -> Result<RawDocumentBuf, Error> {
         firsts: extent.firsts,
         of_blocks: extent.of_blocks,
         parts: extent.parts,
+        packed: extent.packed,
+        generations: extent.generations,
+        voids: extent.voids,
         processor: job.spec.processor.clone(),
         merges: job.has_merge(),
         priority: job.spec.priority,
@@ -335,6 +344,9 @@ pub(crate) fn decode(raw: &RawDocument) -> Result<Job, Error> {
         firsts: document.firsts,
         of_blocks: document.of_blocks,
         parts: document.parts,
+        packed: document.packed,
+        generations: document.generations,
+        voids: document.voids,
     };
     let parts = extent
         .read(document.dataset_id, document.blocks)

@@ -6,14 +6,16 @@
 //! while: somebody may just have read the dataset and be about to submit a job. A mark says below which block they rest
 //! since when; what leaves meanwhile gets the next mark, or a dataset that loses a block each minute would keep them all.
 //!
-//! Both steps may be repeated, and be taken by two at once.
+//! Both steps may be repeated, and be taken by two at once. What compactions replaced is removed here too: see
+//! [`cleaning`].
 
+mod cleaning;
 mod objects;
 
 use std::{collections::HashSet, future::IntoFuture as _};
 
 use bson::{Bson, Document, RawDocument, doc};
-use model::{Block, Content, JobId, Name};
+use model::{JobId, Name};
 use uuid::Uuid;
 
 use crate::{
@@ -131,6 +133,11 @@ impl Store {
                 Err(error) => tracing::warn!("what left dataset {name} stays for now: {error}"),
             }
         }
+        match self.clean_compacted(now_ms, &mut departed).await {
+            Err(error) if matches!(error, Error::Mongo { .. }) && error.is_retryable() => return Err(error),
+            Err(error) => tracing::warn!("what was compacted stays for now: {error}"),
+            Ok(()) => {}
+        }
         Ok(departed)
     }
 
@@ -164,20 +171,22 @@ impl Store {
     async fn first_to_stay(&self, dataset: &Dataset, now_ms: i64) -> Result<u32, Error> {
         let Limits { keep_ms, max_bytes } = dataset.limits;
         let oldest = keep_ms.map(|keep| now_ms.saturating_sub_unsigned(keep));
-        let (mut first, mut bytes) = (dataset.first, dataset.bytes);
-        while first < dataset.blocks && dataset.limits.any() {
-            let end = first.saturating_add(CHUNK).min(dataset.blocks);
-            let blocks = self.blocks(dataset.id, first..end).await?;
-            if blocks.is_empty() {
+        let (mut first, mut looked_at, mut bytes) = (dataset.first, dataset.first, dataset.bytes);
+        while looked_at < dataset.blocks && dataset.limits.any() {
+            let end = looked_at.saturating_add(CHUNK).min(dataset.blocks);
+            let found = self.numbered(dataset.edition(), looked_at..end).await?;
+            if found.known.is_empty() {
                 break;
             }
-            for block in &blocks {
-                let is_old = oldest.is_some_and(|oldest| changed_ms(block).is_some_and(|at| at < oldest));
+            looked_at = found.known.end;
+            // Void numbers leave with the block behind them that leaves.
+            for (number, block) in &found.blocks {
+                let is_old = oldest.is_some_and(|oldest| block.newest_ms().is_some_and(|at| at < oldest));
                 if !is_old && max_bytes.is_none_or(|most| bytes <= most) {
                     return Ok(first);
                 }
                 bytes = bytes.saturating_sub(block.stored_bytes());
-                first += 1;
+                first = number + 1;
             }
         }
         Ok(first)
@@ -185,13 +194,16 @@ impl Store {
 
     /// Lets the blocks below `first` count no longer; gives how many that were, 0 when the dataset has changed meanwhile.
     async fn raise_first(&self, dataset: &Dataset, first: u32, now_ms: i64) -> Result<u64, Error> {
-        let leaving = self.blocks(dataset.id, dataset.first..first).await?;
-        let bytes = signed(leaving.iter().map(Block::stored_bytes).sum());
+        let leaving = self.numbered(dataset.edition(), dataset.first..first).await?;
+        let bytes = leaving.blocks.iter().map(|(_, block)| block.stored_bytes());
+        let (bytes, count) = (signed(bytes.sum()), leaving.blocks.len() as u64);
+        let void = i64::from(first - dataset.first) - signed(count);
         let mut filter = doc! {
             "_id": dataset.name.as_str(),
             "id": bson::Uuid::from_uuid_1(dataset.id),
-            "first": if dataset.first == 0 { doc! { "$exists": false }.into() } else { Bson::from(i64::from(dataset.first)) },
+            "first": as_read(dataset.first),
         };
+        filter.insert("generation", as_read(dataset.generation));
         for (field, limit) in fields(dataset.limits) {
             let as_read = limit.map_or(doc! { "$exists": false }.into(), |limit| {
                 Bson::from(signed(limit))
@@ -200,17 +212,13 @@ impl Store {
         }
         let change = doc! {
             "$set": { "first": i64::from(first), "left_at": date(now_ms), "leaving": true },
-            "$inc": { "bytes": -bytes, "left_bytes": bytes },
+            "$inc": { "bytes": -bytes, "left_bytes": bytes, "void": -void },
         };
         let datasets = self.documents(DATASETS);
         let raising = datasets.update_one(filter, change);
         let done = self.patiently(raising.into_future()).await;
         let done = done.map_err(self.failed(format!("letting blocks of dataset {} leave", dataset.name)))?;
-        Ok(if done.matched_count > 0 {
-            u64::from(first - dataset.first)
-        } else {
-            0
-        })
+        Ok(if done.matched_count > 0 { count } else { 0 })
     }
 
     /// Marks what has left by now as resting, in place of `before`; nothing when that is all that has left. Does nothing
@@ -260,7 +268,9 @@ impl Store {
             (below, count) = (past, count + 1);
             urls.extend(blocks.iter().filter_map(|block| self.own_object(block, &own)));
         }
-        if count > 0 {
+        let covers = self.covers_below(dataset.id, end).await?;
+        below = covers.iter().map(|cover| cover.range.end).fold(below, u32::max);
+        if count > 0 || !covers.is_empty() {
             self.forget_results(dataset.id, below).await?;
             self.forget_stats(dataset.id, 0..below).await?;
             let pages =
@@ -270,6 +280,8 @@ impl Store {
             departed.pages += deleted
                 .map_err(self.failed("removing blocks that left"))?
                 .deleted_count;
+            departed.objects += self.remove_covers(dataset.id, &covers).await?;
+            departed.pages += covers.len() as u64;
         }
         Ok(end == rested)
     }
@@ -328,6 +340,14 @@ impl Store {
     }
 }
 
+/// The filter for a number that is not written where it is 0.
+fn as_read(number: u32) -> Bson {
+    match number {
+        0 => doc! { "$exists": false }.into(),
+        number => Bson::from(i64::from(number)),
+    }
+}
+
 fn losing(document: &RawDocument) -> Result<Losing, Error> {
     let at = document.get_datetime("resting_at").ok();
     let resting = narrow(document, "resting_first").zip(at);
@@ -343,12 +363,4 @@ fn losing(document: &RawDocument) -> Result<Losing, Error> {
 
 fn fields(limits: Limits) -> [(&'static str, Option<u64>); 2] {
     [("keep_ms", limits.keep_ms), ("max_bytes", limits.max_bytes)]
-}
-
-/// When the object of a block last changed; its lines are not younger. None where that is not known.
-fn changed_ms(block: &Block) -> Option<i64> {
-    match block.content {
-        Content::Object { mtime_ms, .. } => Some(mtime_ms),
-        Content::Inline(_) => None,
-    }
 }

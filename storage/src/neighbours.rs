@@ -276,6 +276,8 @@ impl Store {
                 mtime_ms: now_ms(),
             },
             checksum: Some(checksum.to_hex().to_string()),
+            raw_bytes: None,
+            made: None,
         })
     }
 

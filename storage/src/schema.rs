@@ -30,6 +30,9 @@ pub(crate) const ROWS: &str = "rows";
 /// What is known of the values in blocks.
 pub(crate) const BLOCK_STATS: &str = "block_stats";
 
+/// Blocks that were made of others, and which numbers they stand for.
+pub(crate) const COMPACTED: &str = "compacted";
+
 /// Queries whose answer is kept current.
 pub(crate) const VIEWS: &str = "views";
 
@@ -44,7 +47,7 @@ pub(crate) const TOKENS: &str = "tokens";
 /// Who changed what.
 pub(crate) const AUDIT: &str = "audit";
 
-pub(crate) const ALL: [&str; 16] = [
+pub(crate) const ALL: [&str; 17] = [
     META,
     LEADER,
     DATASETS,
@@ -56,6 +59,7 @@ pub(crate) const ALL: [&str; 16] = [
     SESSIONS,
     ROWS,
     BLOCK_STATS,
+    COMPACTED,
     VIEWS,
     TOKENS,
     AUDIT,

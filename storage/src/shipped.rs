@@ -315,11 +315,13 @@ impl Store {
                 mtime_ms,
             },
             checksum: Some(checksum.to_hex().to_string()),
+            raw_bytes: None,
+            made: None,
         })
     }
 
     /// Whether an object has the bytes of this checksum.
-    async fn is_there(&self, object: &str, checksum: blake3::Hash) -> Result<bool, Error> {
+    pub(crate) async fn is_there(&self, object: &str, checksum: blake3::Hash) -> Result<bool, Error> {
         let (key, url) = (self.root().key(object), self.root().url(object));
         let failed = |source| objects::unreadable(&url, source);
         let found = self.root().store().get(&key).await.map_err(failed)?;
@@ -365,7 +367,11 @@ impl Store {
             }
             let dataset = self.made(&shipment.dataset).await?;
             let after = mark.after(&new, dataset.id, now_ms());
-            let given: Vec<Block> = new.into_iter().map(|block| block.block).collect();
+            let given = new.into_iter().map(|block| Block {
+                raw_bytes: Some(block.raw_bytes),
+                ..block.block
+            });
+            let given: Vec<Block> = given.collect();
             let pages = pages(&given)?;
             match self
                 .patiently(self.register_once(shipment, &dataset, &pages, (&mark, &after)))

@@ -162,7 +162,7 @@ impl Store {
             .try_collect()
             .await
             .map_err(|source| self.unwritable(&of_job, source))?;
-        self.delete_objects(listed).await
+        self.delete_keys(listed).await
     }
 
     /// Removes the objects that nothing names: of jobs that are gone or have lost their results, and of lost attempts
@@ -220,7 +220,7 @@ impl Store {
                     unnamed.push(meta.location);
                 }
             }
-            swept += self.delete_objects(unnamed).await?;
+            swept += self.delete_keys(unnamed).await?;
         }
         Ok(swept)
     }
@@ -244,7 +244,8 @@ impl Store {
         Ok(named)
     }
 
-    async fn delete_objects(&self, keys: Vec<Key>) -> Result<u64, Error> {
+    /// Deletes objects of the block store; gives how many there were.
+    pub(crate) async fn delete_keys(&self, keys: Vec<Key>) -> Result<u64, Error> {
         let mut deleted = 0;
         let keys = futures::stream::iter(keys.into_iter().map(Ok)).boxed();
         let mut done = self.root().store().delete_stream(keys);

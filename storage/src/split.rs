@@ -85,6 +85,8 @@ fn block(url: &str, range: Range<u64>, codec: Codec, size: u64, mtime_ms: i64) -
             mtime_ms,
         },
         checksum: None,
+        raw_bytes: None,
+        made: None,
     }
 }
 

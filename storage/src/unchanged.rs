@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range, path::Path};
 
-use model::{Block, Content};
-use uuid::Uuid;
+use model::{Block, Content, parts::Edition};
 
 use crate::{Error, Store, files};
 
@@ -21,8 +20,9 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Mongo`].
-    pub async fn first_changed(&self, dataset: Uuid, range: Range<u32>) -> Result<Option<String>, Error> {
-        let blocks = self.blocks(dataset, range).await?;
+    pub async fn first_changed(&self, edition: Edition, range: Range<u32>) -> Result<Option<String>, Error> {
+        let found = self.numbered(edition, range).await?;
+        let blocks: Vec<Block> = found.blocks.into_iter().map(|(_, block)| block).collect();
         let looked = tokio::task::spawn_blocking(move || {
             let files = of_blocks(&blocks);
             files.into_iter().find_map(|(url, was)| changed(url, &was))

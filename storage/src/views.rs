@@ -139,8 +139,14 @@ impl Store {
     pub async fn seen_by(&self, view: &View) -> Result<Vec<Seen>, Error> {
         let mut seen = Vec::with_capacity(view.covered.len());
         for covered in &view.covered {
-            let dataset = self.get(&covered.dataset).await?;
-            seen.push(dataset.map(|dataset| (dataset.source(), dataset.table)));
+            let Some(dataset) = self.get(&covered.dataset).await? else {
+                seen.push(None);
+                continue;
+            };
+            let void = self
+                .void(dataset.edition(), dataset.first..dataset.blocks)
+                .await?;
+            seen.push(Some((dataset.source(), dataset.table, void)));
         }
         Ok(seen)
     }

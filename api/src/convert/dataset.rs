@@ -1,7 +1,7 @@
 //! Datasets: their tables and blocks.
 
 use model::{
-    Block, Codec, Content, Payload,
+    Block, Codec, Content, Made, Payload,
     table::{Column, ColumnType, Format, Table},
 };
 
@@ -178,6 +178,12 @@ impl From<&Block> for v1::Block {
         Self {
             content: Some(content),
             checksum: block.checksum.clone(),
+            raw_bytes: block.raw_bytes,
+            made: block.made.map(|made| v1::Made {
+                generation: made.generation,
+                newest_ms: made.newest_ms,
+            }),
+            number: None,
         }
     }
 }
@@ -200,6 +206,11 @@ impl TryFrom<v1::Block> for Block {
         Ok(Self {
             content,
             checksum: block.checksum,
+            raw_bytes: block.raw_bytes,
+            made: block.made.map(|made| Made {
+                generation: made.generation,
+                newest_ms: made.newest_ms,
+            }),
         })
     }
 }
@@ -256,6 +267,11 @@ mod tests {
                     mtime_ms: -4,
                 },
                 checksum: Some("ab".into()),
+                raw_bytes: Some(5),
+                made: Some(Made {
+                    generation: 6,
+                    newest_ms: -7,
+                }),
             };
             assert_eq!(Block::try_from(v1::Block::from(&block)).unwrap(), block);
         }

@@ -208,6 +208,8 @@ impl From<&Job> for v1::Job {
             id: source.id.to_string(),
             first: source.first,
             blocks: source.blocks,
+            generation: source.generation,
+            void: source.void,
         });
         let parts = job.parts.parts().iter().map(|part| v1::JobPart {
             source: part.table,
@@ -245,6 +247,8 @@ impl TryFrom<v1::Job> for Job {
                 id,
                 first: source.first,
                 blocks: source.blocks,
+                generation: source.generation,
+                void: source.void,
             })
         };
         let part = |part: &v1::JobPart| Part {
@@ -347,11 +351,12 @@ mod tests {
                         id: uuid(dataset),
                         first,
                         blocks: first + count,
+                        generation: first / 2,
+                        void: count / 2,
                     };
                     let empty = Source {
                         id: uuid(dataset ^ 1),
-                        first: 0,
-                        blocks: 0,
+                        ..Source::default()
                     };
                     let parts = Parts::whole(vec![source, empty]).unwrap();
                     Job {

@@ -55,8 +55,12 @@ impl Head {
             blocks: Vec::new(),
         };
         let (mut left, mut bytes_left) = (lines as usize, MOST_BYTES);
-        for block in dataset.first..dataset.blocks {
-            let found = control.store()?.blocks(dataset.id, block..block + 1).await?;
+        let live = control.live(dataset).await?;
+        for block in live.into_iter().flatten() {
+            let found = control
+                .store()?
+                .blocks(dataset.edition(), block..block + 1)
+                .await?;
             let Some(content) = found.first() else {
                 break;
             };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use model::processor::Query;
+use model::{processor::Query, view::ranges::joined};
 use storage::Dataset;
 
 use super::{Chosen, wrong};
@@ -31,7 +31,7 @@ pub(super) async fn changed(
     }
     for dataset in datasets {
         let range = dataset.first..dataset.blocks;
-        if let Some(why) = control.store()?.first_changed(dataset.id, range).await? {
+        if let Some(why) = control.store()?.first_changed(dataset.edition(), range).await? {
             return Ok(Some(why));
         }
     }
@@ -51,6 +51,7 @@ pub(super) async fn needed(
     let mut needed = Vec::with_capacity(datasets.len());
     for (number, dataset) in datasets.into_iter().enumerate() {
         let ranges = of_dataset(control, runtime, query, number, &dataset).await?;
+        let ranges = control.without_void(&dataset, joined(ranges)).await?;
         needed.push((dataset, ranges));
     }
     Ok(needed)
@@ -86,7 +87,10 @@ async fn of_dataset(
     let known = if columns.is_empty() {
         BTreeMap::new()
     } else {
-        control.store()?.stats(dataset.id, all.clone(), &columns).await?
+        control
+            .store()?
+            .stats(dataset.edition(), all.clone(), &columns)
+            .await?
     };
     Ok(pruner.needed(all, &known))
 }

@@ -270,7 +270,7 @@ async fn with_later(control: &Control, dataset: &Dataset, table: &Table) -> Resu
     let store = control.store()?;
     let latest = first.max(dataset.blocks.saturating_sub(LATER_BLOCKS))..dataset.blocks;
     let mut grown = table.clone();
-    let blocks = store.blocks(dataset.id, latest).await?;
+    let blocks = store.blocks(dataset.edition(), latest).await?;
     // The checksum of what was added as a file is not known yet.
     for block in blocks.iter().filter(|block| block.checksum.is_some()) {
         // One that can't be read is told when it is asked for.
@@ -313,11 +313,8 @@ pub(crate) async fn retype(
 
 /// The first bytes of a dataset; none where it is empty.
 async fn first_lines(control: &Control, dataset: &Dataset) -> Result<Option<Vec<u8>>, Error> {
-    let blocks = control
-        .store()?
-        .blocks(dataset.id, dataset.first..dataset.blocks.min(dataset.first + 1))
-        .await?;
-    let Some(first) = blocks.first() else {
+    let first = control.first_blocks(dataset, 1).await?;
+    let Some((_, first)) = first.first() else {
         return Ok(None);
     };
     let sample = sample(control, first, SAMPLE_BYTES).await;

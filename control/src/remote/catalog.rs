@@ -39,7 +39,17 @@ impl Remote {
         Ok(wire::dataset(asked.await?)?)
     }
 
-    pub(crate) async fn blocks(&self, dataset: &Name, limit: u32) -> Result<Vec<Block>, Error> {
+    pub(crate) async fn compact_dataset(&self, name: &Name) -> Result<Dataset, Error> {
+        let request = v1::DatasetReference {
+            name: name.to_string(),
+        };
+        let asked = self.change(request, async |channel, request| {
+            client(channel).compact_dataset(request).await
+        });
+        Ok(wire::dataset(asked.await?)?)
+    }
+
+    pub(crate) async fn blocks(&self, dataset: &Name, limit: u32) -> Result<Vec<(u32, Block)>, Error> {
         let request = v1::ListBlocksRequest {
             dataset: dataset.to_string(),
             limit,
@@ -49,7 +59,7 @@ impl Remote {
         });
         let blocks = self.told(asked.await?).await;
         blocks
-            .and_then(async |block| Ok(Block::try_from(block)?))
+            .and_then(async |block| Ok((block.number.unwrap_or(0), Block::try_from(block)?)))
             .try_collect()
             .await
     }

@@ -26,6 +26,9 @@ pub fn dataset_message(dataset: &Dataset) -> v1::Dataset {
         table: dataset.table.as_ref().map(Into::into),
         table_why: dataset.table_why.clone(),
         table_revision: dataset.table_revision,
+        generation: dataset.generation,
+        void: dataset.void,
+        compacting: dataset.compacting,
     }
 }
 
@@ -52,6 +55,9 @@ pub fn dataset(message: v1::Dataset) -> Result<Dataset, Malformed> {
         table_revision: message.table_revision,
         // Who asks over the network plans nothing.
         looked_at: message.blocks,
+        generation: message.generation,
+        void: message.void,
+        compacting: message.compacting,
     })
 }
 
@@ -198,6 +204,9 @@ mod tests {
             table_why: Some("so".into()),
             table_revision: 10,
             looked_at: 2,
+            generation: 11,
+            void: 1,
+            compacting: true,
         };
         assert_eq!(dataset(dataset_message(&whole)).unwrap(), whole);
         let forever = Changes {

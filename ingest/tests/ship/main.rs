@@ -130,7 +130,12 @@ impl Yard {
             return Vec::new();
         };
         let mut lines = Vec::new();
-        for block in self.store.blocks(dataset.id, 0..dataset.blocks).await.unwrap() {
+        for block in self
+            .store
+            .blocks(dataset.edition(), 0..dataset.blocks)
+            .await
+            .unwrap()
+        {
             let mut text = String::new();
             let mut reader = self.store.reader(&block).await.unwrap();
             reader.read_to_string(&mut text).unwrap();

@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 /// How many blocks there are in ranges.
-pub(super) fn count(ranges: &[Range<u32>]) -> u64 {
+pub fn count(ranges: &[Range<u32>]) -> u64 {
     ranges.iter().map(|range| range.len() as u64).sum()
 }
 
 /// In order, neighbours together.
-pub(super) fn joined(mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
+pub fn joined(mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
     ranges.sort_unstable_by_key(|range| range.start);
     let mut joined: Vec<Range<u32>> = Vec::new();
     for range in ranges.into_iter().filter(|range| !range.is_empty()) {
@@ -21,7 +21,7 @@ pub(super) fn joined(mut ranges: Vec<Range<u32>>) -> Vec<Range<u32>> {
 }
 
 /// What of `ranges` is in none of `others`; both in order.
-pub(super) fn without(ranges: &[Range<u32>], others: &[Range<u32>]) -> Vec<Range<u32>> {
+pub fn without(ranges: &[Range<u32>], others: &[Range<u32>]) -> Vec<Range<u32>> {
     let mut left = Vec::new();
     for range in ranges {
         let mut from = range.start;

@@ -10,7 +10,12 @@ const VERSION: &str = "1";
 
 fn source(id: u128, first: u32, blocks: u32) -> Source {
     let id = Uuid::from_u128(id);
-    Source { id, first, blocks }
+    Source {
+        id,
+        first,
+        blocks,
+        ..Source::default()
+    }
 }
 
 fn table(format: Format, columns: &[&str]) -> Table {
@@ -57,7 +62,11 @@ fn raw() -> View {
 }
 
 fn seen(id: u128, first: u32, blocks: u32) -> Vec<Seen> {
-    vec![Some((source(id, first, blocks), Some(table(Format::Raw, &[]))))]
+    vec![Some((
+        source(id, first, blocks),
+        Some(table(Format::Raw, &[])),
+        Vec::new(),
+    ))]
 }
 
 fn refresh(view: &View, seen: &[Seen], now_ms: i64) -> Option<Job> {
@@ -102,6 +111,24 @@ fn only_new_blocks_are_added() {
     succeeded(&mut view, second);
     assert_eq!(view.covered[0].blocks, [0..5]);
     assert_eq!((view.lag_blocks(&seen(1, 0, 5)), view.refreshed_ms), (0, Some(5)));
+}
+
+#[test]
+fn void_numbers_are_neither_read_nor_missed() {
+    let void = |void: &[Range<u32>], blocks| {
+        let of = table(Format::Raw, &[]);
+        vec![Some((source(1, 0, blocks), Some(of), void.to_vec()))]
+    };
+    let mut view = raw();
+    let first = refresh(&view, &void(&[1..4, 5..6], 6), 10).unwrap();
+    assert_eq!(shape(&first), (vec![0..1, 4..5], false));
+    assert_eq!(view.lag_blocks(&void(&[1..4, 5..6], 6)), 2);
+    succeeded(&mut view, first);
+    assert!(refresh(&view, &void(&[1..4, 5..6], 6), 20).is_none());
+    // What is covered becomes void: nothing is to be done.
+    assert!(refresh(&view, &void(&[0..4, 5..6], 6), 20).is_none());
+    let next = refresh(&view, &void(&[0..4, 5..6], 7), 20).unwrap();
+    assert_eq!(shape(&next), (vec![6..7], true));
 }
 
 #[test]
@@ -157,7 +184,7 @@ fn values_found_by_place_take_new_columns_anew_and_others_do_not() {
             false,
         ),
     ] {
-        let seen = |table: &Table, blocks| [Some((source(1, 0, blocks), Some(table.clone())))];
+        let seen = |table: &Table, blocks| [Some((source(1, 0, blocks), Some(table.clone()), Vec::new()))];
         let mut view = view(pinned.clone());
         let first = refresh(&view, &seen(&pinned, 2), 10).unwrap();
         succeeded(&mut view, first);

@@ -264,9 +264,8 @@ pub(super) fn job(dataset: &Name, subtasks: u32) -> Job {
         id: JobId(Uuid::now_v7()),
         spec: workload::noop(dataset),
         parts: model::Parts::whole(vec![Source {
-            first: 0,
-            id: Uuid::nil(),
             blocks: subtasks,
+            ..Source::default()
         }])
         .expect("one dataset is never too large"),
         blocks: subtasks,

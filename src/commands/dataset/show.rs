@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
 use model::{Block, Codec, Content, Name};
+use serde::Serialize;
 use storage::Dataset;
 
 use super::View;
@@ -20,6 +21,13 @@ pub struct ShowArgs {
     /// How many blocks to list
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: u32,
+}
+
+#[derive(Serialize)]
+struct Numbered<'a> {
+    number: u32,
+    #[serde(flatten)]
+    block: &'a Block,
 }
 
 /// Runs the command.
@@ -39,6 +47,11 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
         blocks = more.into_iter().take(args.limit as usize).collect();
     }
     if context.json() {
+        let blocks = blocks.iter().map(|(number, block)| Numbered {
+            number: *number,
+            block,
+        });
+        let blocks: Vec<Numbered<'_>> = blocks.collect();
         let mut shown = serde_json::json!({ "dataset": View::from(&dataset), "blocks": blocks });
         if !kept.is_empty() {
             shown["kept"] = serde_json::json!(kept);
@@ -70,6 +83,7 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
         };
         pairs.push(("kept", nodes.collect::<Vec<_>>().join(", ") + of));
     }
+    pairs.extend(compacted(&dataset).map(|compacted| ("compacted", compacted)));
     pairs.extend(limits(&dataset).map(|limits| ("keeps", limits)));
     pairs.extend(left(&dataset).map(|left| ("left", left)));
     if let Some(table) = &dataset.table {
@@ -82,9 +96,7 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
         return Ok(());
     }
     output::line("")?;
-    let rows = (dataset.first..)
-        .zip(&blocks)
-        .map(|(number, block)| row(number, block));
+    let rows = blocks.iter().map(|(number, block)| row(*number, block));
     output::table(&[">BLOCK", ">START", ">END", "OBJECT"], rows)?;
     let more = u64::from(dataset.count()).saturating_sub(blocks.len() as u64);
     if more > 0 {
@@ -94,9 +106,9 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
 }
 
 /// How many of these blocks each node keeps in a directory of its own, each copy counted.
-fn by_node(blocks: &[Block]) -> BTreeMap<String, u64> {
+fn by_node(blocks: &[(u32, Block)]) -> BTreeMap<String, u64> {
     let mut kept = BTreeMap::new();
-    for host in blocks.iter().flat_map(Block::hosts) {
+    for host in blocks.iter().flat_map(|(_, block)| block.hosts()) {
         *kept.entry(host.to_string()).or_insert(0) += 1;
     }
     kept
@@ -111,6 +123,19 @@ pub(super) fn limits(dataset: &Dataset) -> Option<String> {
     match (age, bytes) {
         (Some(age), Some(bytes)) => Some(format!("{age}, {bytes}")),
         (age, bytes) => age.or(bytes),
+    }
+}
+
+/// What of a dataset was merged.
+fn compacted(dataset: &Dataset) -> Option<String> {
+    let merged = (dataset.void > 0).then(|| {
+        let blocks = output::counted(dataset.void.into(), "small block");
+        format!("{blocks} became part of others")
+    });
+    match (merged, dataset.compacting) {
+        (merged, false) => merged,
+        (None, true) => Some("under way".into()),
+        (Some(merged), true) => Some(format!("{merged}; under way")),
     }
 }
 

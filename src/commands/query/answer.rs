@@ -145,7 +145,7 @@ pub(crate) fn place(left_out: &sql::LeftOut) -> String {
 /// How many blocks were skipped, where there were any.
 fn skipped(job: &Job) -> Option<String> {
     let of = job.parts.of_blocks();
-    let skipped = of - u64::from(job.blocks);
+    let skipped = of.saturating_sub(u64::from(job.blocks));
     (skipped > 0).then(|| {
         format!(
             "{} of {} skipped: by what is known of their values, none of their lines can match",

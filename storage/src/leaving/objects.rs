@@ -25,13 +25,14 @@ impl Store {
         self.own_key(url, own).map(|_| url.to_string())
     }
 
-    fn own_key(&self, url: &str, own: &str) -> Option<Key> {
+    /// The key of an object that Sawmill itself wrote; none of another.
+    pub(crate) fn own_key(&self, url: &str, own: &str) -> Option<Key> {
         let object = url.strip_prefix(&self.root().url(""))?;
         object.starts_with(own).then(|| self.root().key(object))
     }
 
     /// Deletes the objects that no page names, besides those that are about to be removed.
-    pub(super) async fn delete_unnamed(
+    pub(crate) async fn delete_unnamed(
         &self,
         urls: HashSet<String>,
         own: &str,

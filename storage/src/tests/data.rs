@@ -39,7 +39,7 @@ async fn blocks_come_back_by_range_across_pages() {
     ] {
         let expected = all.get(from..to.min(700)).unwrap_or_default();
         assert_eq!(
-            store.blocks(id, from as u32..to as u32).await.unwrap(),
+            store.blocks(edition(id), from as u32..to as u32).await.unwrap(),
             expected,
             "{from}..{to}"
         );
@@ -49,7 +49,10 @@ async fn blocks_come_back_by_range_across_pages() {
         4,
         "pages of 256, each append beginning a new one"
     );
-    assert_eq!(store.blocks(Uuid::from_u128(3), 0..10).await.unwrap(), []);
+    assert_eq!(
+        store.blocks(edition(Uuid::from_u128(3)), 0..10).await.unwrap(),
+        []
+    );
 }
 
 #[tokio::test]
@@ -61,7 +64,7 @@ async fn large_blocks_make_small_pages() {
         .map(|i| Block::inline(vec![b'a' + i as u8; 1 << 20]))
         .collect();
     fresh.store.append_blocks(&logs, all.clone()).await.unwrap();
-    assert_eq!(fresh.store.blocks(id, 0..30).await.unwrap(), all);
+    assert_eq!(fresh.store.blocks(edition(id), 0..30).await.unwrap(), all);
     assert!(fresh.documents("blocks").await >= 7);
 }
 
@@ -83,7 +86,7 @@ async fn appending_at_once_mixes_but_loses_nothing() {
         });
     }
     tasks.join_all().await;
-    let blocks = fresh.store.blocks(id, 0..1000).await.unwrap();
+    let blocks = fresh.store.blocks(edition(id), 0..1000).await.unwrap();
     let texts: std::collections::BTreeSet<_> = blocks.iter().map(|block| format!("{block:?}")).collect();
     assert_eq!((blocks.len(), texts.len()), (200, 200));
 }
@@ -101,8 +104,8 @@ async fn a_dataset_in_use_stays() {
     // Of several datasets each counts, also one of which no block takes part.
     let sources = [Uuid::from_u128(1), id].map(|id| Source {
         id,
-        first: 0,
         blocks: 1,
+        ..Source::default()
     });
     user.parts = Parts::selected(sources.to_vec(), vec![vec![0..1], vec![]]).unwrap();
     store.submit(vec![user.clone(), job(1, false)]).await.unwrap();
@@ -141,7 +144,12 @@ async fn an_orphaned_page_of_a_newer_release_is_refused_by_name() {
         .update_one(doc! {}, doc! { "$set": { "v": 99 } })
         .await
         .unwrap();
-    let error = fresh.store.blocks(id, 0..1).await.unwrap_err().to_string();
+    let error = fresh
+        .store
+        .blocks(edition(id), 0..1)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("page 0") && error.contains("99"), "{error}");
 }
 

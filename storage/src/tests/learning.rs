@@ -33,6 +33,7 @@ async fn what_was_learned_adds_up_and_goes_with_its_dataset() {
         Learned {
             dataset,
             block,
+            made: None,
             stats,
         }
     };
@@ -55,7 +56,10 @@ async fn what_was_learned_adds_up_and_goes_with_its_dataset() {
     store.keep_stats(&later).await.unwrap();
 
     let keys = |keys: &[&str]| keys.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let known = store.stats(id, 0..9, &keys(&["aa", "bb", "cc"])).await.unwrap();
+    let known = store
+        .stats(edition(id), 0..9, &keys(&["aa", "bb", "cc"]))
+        .await
+        .unwrap();
     let expected = [
         learned(
             id,
@@ -67,14 +71,14 @@ async fn what_was_learned_adds_up_and_goes_with_its_dataset() {
     let expected: BTreeMap<u32, BlockStats> =
         expected.into_iter().map(|one| (one.block, one.stats)).collect();
     assert_eq!(known, expected);
-    let some = store.stats(id, 0..1, &keys(&["cc"])).await.unwrap();
+    let some = store.stats(edition(id), 0..1, &keys(&["cc"])).await.unwrap();
     assert_eq!(some[&0].columns, BTreeMap::from([("cc".into(), booleans)]));
     assert_eq!(some.len(), 1);
 
     let mut in_other_rows = learned(id, 1, &[("dd", nothing.clone())]);
     in_other_rows.stats.rows = 8;
     store.keep_stats(&[in_other_rows]).await.unwrap();
-    let of = async |columns: &[&str]| store.stats(id, 1..2, &keys(columns)).await.unwrap();
+    let of = async |columns: &[&str]| store.stats(edition(id), 1..2, &keys(columns)).await.unwrap();
     assert_eq!((of(&["aa"]).await[&1].rows, of(&["dd"]).await[&1].rows), (7, 8));
     assert!(
         of(&["aa", "dd"]).await.is_empty(),
@@ -82,7 +86,13 @@ async fn what_was_learned_adds_up_and_goes_with_its_dataset() {
     );
 
     store.remove(&logs).await.unwrap();
-    assert!(store.stats(id, 0..9, &keys(&["aa"])).await.unwrap().is_empty());
-    let kept = store.stats(other, 0..9, &keys(&["aa"])).await.unwrap();
+    assert!(
+        store
+            .stats(edition(id), 0..9, &keys(&["aa"]))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let kept = store.stats(edition(other), 0..9, &keys(&["aa"])).await.unwrap();
     assert_eq!(kept[&0].columns["aa"], nothing);
 }

@@ -29,6 +29,8 @@ fn block(url: &str, day: i64) -> Block {
             mtime_ms: day * DAY,
         },
         checksum: None,
+        raw_bytes: None,
+        made: None,
     }
 }
 
@@ -97,8 +99,11 @@ async fn the_oldest_leave_by_age_and_by_size() {
     );
     assert_eq!(fresh.leave(now + 3 * MINUTES).await, (0, 2));
     assert_eq!(fresh.documents(BLOCKS).await, 4);
-    assert_eq!(fresh.store.blocks(dataset.id, 0..10).await.unwrap(), []);
-    assert_eq!(fresh.store.blocks(dataset.id, 6..10).await.unwrap().len(), 4);
+    assert_eq!(fresh.store.blocks(dataset.edition(), 0..10).await.unwrap(), []);
+    assert_eq!(
+        fresh.store.blocks(dataset.edition(), 6..10).await.unwrap().len(),
+        4
+    );
     fresh.keep(None, None).await;
     assert_eq!(fresh.leave(90 * DAY).await, (0, 0));
     let more = vec![block("file:///log/more", 9)];
@@ -168,8 +173,8 @@ async fn what_was_recorded_goes_when_nobody_works_on_it() {
     let over = |first: u32, merges: bool| {
         let source = Source {
             id: dataset.id,
-            first: 0,
             blocks: 4,
+            ..Source::default()
         };
         let parts = Parts::of(
             vec![source],
@@ -208,6 +213,7 @@ async fn what_was_recorded_goes_when_nobody_works_on_it() {
     fresh.store.submit(vec![waiting.clone()]).await.unwrap();
 
     let learned = (0..4).map(|block| Learned {
+        made: None,
         dataset: dataset.id,
         block,
         stats: BlockStats {
@@ -230,7 +236,11 @@ async fn what_was_recorded_goes_when_nobody_works_on_it() {
     fresh.store.request_cancel(waiting.id).await.unwrap();
     fresh.store.cancel_pending(epoch).await.unwrap();
     assert_eq!(fresh.leave(later).await, (0, 2));
-    let known = fresh.store.stats(dataset.id, 0..4, &["aa".into()]).await.unwrap();
+    let known = fresh
+        .store
+        .stats(dataset.edition(), 0..4, &["aa".into()])
+        .await
+        .unwrap();
     assert_eq!(known.into_keys().collect::<Vec<_>>(), [2, 3]);
 
     let mut kept = fresh

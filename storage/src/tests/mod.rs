@@ -5,7 +5,7 @@ use model::{
     Counts, End, Failure, FailureKind, Job, JobId, JobSpec, JobState, Name, Outcome, Output, Parts, Payload,
     Priority, Processor,
     outcome::{Past, Run},
-    parts::Source,
+    parts::{Edition, Source},
     processor::Command,
     znode::DoneData,
 };
@@ -17,6 +17,7 @@ use crate::{Config, DoneItem, Epoch, Partial, Store};
 
 mod answers;
 mod bench;
+mod compacting;
 mod connecting;
 mod data;
 mod leading;
@@ -108,7 +109,20 @@ fn name(text: &str) -> Name {
 
 /// All of a dataset.
 fn whole(id: Uuid, blocks: u32) -> Parts {
-    Parts::whole(vec![Source { id, first: 0, blocks }]).unwrap()
+    let source = Source {
+        id,
+        blocks,
+        ..Source::default()
+    };
+    Parts::whole(vec![source]).unwrap()
+}
+
+/// A dataset as nothing of it was compacted.
+fn edition(dataset: Uuid) -> Edition {
+    Edition {
+        dataset,
+        generation: 0,
+    }
 }
 
 fn job(blocks: u32, merges: bool) -> Job {

@@ -71,7 +71,7 @@ async fn puts(
 async fn lines(store: &Store, dataset: &str) -> Vec<String> {
     let dataset = store.get(&name(dataset)).await.unwrap().unwrap();
     let mut lines = Vec::new();
-    for block in store.blocks(dataset.id, 0..dataset.blocks).await.unwrap() {
+    for block in store.blocks(dataset.edition(), 0..dataset.blocks).await.unwrap() {
         let mut reader = store.reader(&block).await.unwrap();
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
