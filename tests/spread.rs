@@ -254,6 +254,14 @@ async fn spread_files_are_worked_on_where_they_are_and_survive_a_node() {
     assert!(one.iter().any(|nodes| nodes[0] == NODES[0]), "{one:?}");
     let failed = yard.count("one").await.code(1);
     assert!(failed.stderr.contains("rack1-a: it is away"), "{}", failed.stderr);
+    let left = yard
+        .told(&[
+            "query",
+            "SELECT count(id) AS n FROM one WHERE id >= 0",
+            "--skip-missing",
+        ])
+        .await;
+    assert!(!left.contains("600"), "{left}");
     yard.node(NODES[0]).await;
     assert_eq!(yard.count("one").await.code(0).stdout, expected());
 }

@@ -224,17 +224,21 @@ impl Config {
                     .to_string(),
             );
         }
-        if let Keeping::Nodes(nodes) = &self.keeping
-            && (!COPIES.contains(&nodes.copies)
-                || nodes
-                    .pattern
-                    .as_ref()
-                    .is_some_and(|pattern| pattern.len() > TEXT_BYTES))
-        {
+        if let Keeping::Nodes(nodes) = &self.keeping {
             let (least, most) = (COPIES.start(), COPIES.end());
-            return bad(format!(
-                "a block has {least} to {most} copies, and a pattern of nodes at most {TEXT_BYTES} bytes"
-            ));
+            if !COPIES.contains(&nodes.copies) {
+                return bad(format!(
+                    "a block has {least} to {most} copies, not {}",
+                    nodes.copies
+                ));
+            }
+            if nodes
+                .pattern
+                .as_ref()
+                .is_some_and(|pattern| pattern.len() > TEXT_BYTES)
+            {
+                return bad(format!("a pattern of nodes has at most {TEXT_BYTES} bytes"));
+            }
         }
         for pattern in self.sources.iter().flat_map(|source| &source.patterns) {
             glob::Pattern::new(pattern).map_err(|error| Error::BadPattern {

@@ -116,7 +116,8 @@ pub(crate) fn panicked(entry: &EntryData, node: &Name) -> DoneData {
 /// node may be the one that does not see the file.
 fn may_skip(entry: &EntryData, failure: &Failure) -> bool {
     let last = entry.past.failed + 1 >= entry.max_attempts;
-    entry.skip_missing && failure.kind == FailureKind::Missing && (last || entry.past.failed > 0)
+    let is_gone = matches!(failure.kind, FailureKind::Missing | FailureKind::Away);
+    entry.skip_missing && is_gone && (last || entry.past.failed > 0)
 }
 
 fn unsuccessful(entry: &EntryData, failure: Failure) -> Outcome {

@@ -297,7 +297,7 @@ pub(crate) async fn run_merge(
 
 fn not_open(place: &str, failure: Failure) -> Failure {
     let hint = match failure.kind {
-        FailureKind::Missing => "; --skip-missing leaves out blocks that are gone",
+        FailureKind::Missing | FailureKind::Away => "; --skip-missing leaves out blocks that are gone",
         _ => "",
     };
     Failure {

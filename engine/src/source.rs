@@ -48,7 +48,8 @@ pub trait Blocks {
     /// Opens a block. Dropping the future has no effect.
     ///
     /// # Errors
-    /// A [`Failure`] of kind `Changed` when the object is no longer what it was, else `Read`.
+    /// A [`Failure`] of kind `Changed` when the object is no longer what it was, `Missing` when it is not there, `Away` when
+    /// the nodes that keep it are, else `Read`.
     fn open(&self, block: &Block) -> impl Future<Output = Result<Source, Failure>> + Send;
 
     /// Opens what was stored with a job. Dropping the future has no effect.

@@ -256,10 +256,10 @@ fn pieces(
 }
 
 fn failure(error: &Error) -> Failure {
-    let kind = if matches!(error, Error::Changed { .. }) {
-        FailureKind::Changed
-    } else {
-        FailureKind::Read
+    let kind = match error {
+        Error::Changed { .. } => FailureKind::Changed,
+        error if error.is_away() => FailureKind::Away,
+        _ => FailureKind::Read,
     };
     Failure::new(kind, error.to_string())
 }

@@ -81,6 +81,8 @@ pub enum FailureKind {
     Read,
     /// The file of the block is not there.
     Missing,
+    /// The nodes that keep the block are away, or have no good copy of it.
+    Away,
     /// The block is no longer what it was when it was added.
     Changed,
     /// The output could not be stored.

@@ -408,7 +408,7 @@ fn is_reshaped(pinned: &Table, now: &Table) -> bool {
 /// Whether a failure is one of the block, and not of the nodes that tried.
 fn is_of_block(kind: FailureKind) -> bool {
     match kind {
-        FailureKind::Start | FailureKind::Store | FailureKind::Refused => false,
+        FailureKind::Start | FailureKind::Store | FailureKind::Refused | FailureKind::Away => false,
         FailureKind::Exit
         | FailureKind::Signal
         | FailureKind::Timeout

@@ -205,12 +205,16 @@ impl Error {
         }
     }
 
-    /// Whether a file or an object is not there, or no node gives it.
+    /// Whether the nodes that keep a block do not give it.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::NoHost { .. })
+    }
+
+    /// Whether a file or an object is not there.
     pub fn is_not_found(&self) -> bool {
         match self {
             Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
             Self::Object { source, .. } => matches!(**source, object_store::Error::NotFound { .. }),
-            Self::NoHost { .. } => true,
             _ => false,
         }
     }

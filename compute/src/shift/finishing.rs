@@ -6,7 +6,7 @@ use std::{
 };
 
 use coordination::Finished;
-use model::{EntryName, Outcome, znode::DoneData};
+use model::{EntryName, FailureKind, Outcome, znode::DoneData};
 use tokio::task::JoinError;
 
 use super::{RETRY_PAUSE, SHORT, Shift};
@@ -53,7 +53,10 @@ impl Shift {
         match ended {
             Ok((name, done)) => {
                 for end in &done.ends {
-                    match end.outcome {
+                    match &end.outcome {
+                        // Other nodes are away: that is no fault of this one.
+                        Outcome::Failed(failure) | Outcome::Dead(failure)
+                            if failure.kind == FailureKind::Away => {}
                         Outcome::Failed(_) | Outcome::Dead(_) => self.health.note(done.job, true),
                         Outcome::Ok { .. } => self.health.note(done.job, false),
                         _ => {}
