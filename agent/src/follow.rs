@@ -88,6 +88,8 @@ pub(crate) struct Follower {
     block_bytes: usize,
     age: Duration,
     spool_bytes: u64,
+    /// How many are followed.
+    datasets: usize,
     timing: Timing,
     after: After,
     keeping: Keeping,
@@ -154,6 +156,7 @@ impl Follower {
             block_bytes: config.block_bytes,
             age: config.age,
             spool_bytes: config.spool_bytes,
+            datasets: config.sources.len(),
             timing: config.timing.clone(),
             after: config.after.clone(),
             keeping: config.keeping.clone(),

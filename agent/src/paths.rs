@@ -6,11 +6,11 @@ use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     fs::{self, Metadata},
     os::unix::fs::FileTypeExt as _,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use model::Name;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     config::Source,
@@ -20,6 +20,9 @@ use crate::{
 /// The patterns of an agent.
 pub(crate) struct Paths {
     sources: Vec<Source>,
+    /// Patterns that have matched nothing yet; each is told once.
+    unmatched: HashSet<String>,
+    has_looked: bool,
     told: HashMap<PathBuf, String>,
 }
 
@@ -33,14 +36,17 @@ pub(crate) struct Found {
 }
 
 impl Paths {
-    /// Relative ones are taken from the directory of this process.
+    /// Relative ones are taken from the directory of this process, and those with `..` as the directory that this is.
     pub(crate) fn new(mut sources: Vec<Source>) -> Self {
         for pattern in sources.iter_mut().flat_map(|source| &mut source.patterns) {
             if let Ok(path) = std::path::absolute(&*pattern) {
-                *pattern = path.to_string_lossy().into_owned();
+                *pattern = without_parents(&path).to_string_lossy().into_owned();
             }
         }
+        let patterns = sources.iter().flat_map(|source| source.patterns.iter().cloned());
         Self {
+            unmatched: patterns.collect(),
+            has_looked: false,
             sources,
             told: HashMap::new(),
         }
@@ -51,11 +57,12 @@ impl Paths {
         let mut seen: HashMap<Key, Name> = HashMap::new();
         let mut all = Vec::new();
         for source in self.sources.clone() {
-            let paths: Vec<PathBuf> = source
-                .patterns
-                .iter()
-                .flat_map(|pattern| self.expand(pattern))
-                .collect();
+            let mut paths: Vec<PathBuf> = Vec::new();
+            for pattern in &source.patterns {
+                let expanded = self.expand(pattern);
+                self.note_matches(pattern, &expanded);
+                paths.extend(expanded);
+            }
             for path in paths {
                 let Some(found) = self.look(path, &source.dataset) else {
                     continue;
@@ -76,7 +83,23 @@ impl Paths {
                 }
             }
         }
+        self.has_looked = true;
         all
+    }
+
+    /// Tells of a pattern that matches nothing at first, and when it does.
+    fn note_matches(&mut self, pattern: &str, expanded: &[PathBuf]) {
+        if !self.unmatched.contains(pattern) {
+            return;
+        }
+        if expanded.iter().any(|path| fs::symlink_metadata(path).is_ok()) {
+            self.unmatched.remove(pattern);
+            if self.has_looked {
+                info!(pattern, "a file of this name is there by now");
+            }
+        } else if !self.has_looked {
+            warn!(pattern, "no file of this name is there yet");
+        }
     }
 
     fn expand(&mut self, pattern: &str) -> Vec<PathBuf> {
@@ -169,6 +192,31 @@ impl Paths {
     }
 }
 
+/// An absolute path without `..`: what is before the last of them, and before any wildcard, is the directory that it leads to.
+fn without_parents(path: &Path) -> PathBuf {
+    let parts: Vec<Component<'_>> = path.components().collect();
+    let is_wild = |part: &Component<'_>| part.as_os_str().to_string_lossy().contains(['*', '?', '[']);
+    let fixed = parts.iter().position(is_wild).unwrap_or(parts.len());
+    let is_parent = |part: &Component<'_>| matches!(part, Component::ParentDir);
+    let Some(last) = parts[..fixed].iter().rposition(is_parent) else {
+        return path.to_path_buf();
+    };
+    let leading: PathBuf = parts[..=last].iter().collect();
+    let mut clean = fs::canonicalize(&leading).unwrap_or_else(|_| {
+        // Not there yet: as it is written.
+        let mut clean = PathBuf::new();
+        for part in leading.components() {
+            match part {
+                Component::ParentDir => drop(clean.pop()),
+                part => clean.push(part),
+            }
+        }
+        clean
+    });
+    clean.extend(&parts[last + 1..]);
+    clean
+}
+
 /// The directory up to the first part with a wildcard.
 fn fixed_folder(pattern: &str) -> Option<PathBuf> {
     let wild = pattern.find(['*', '?', '[']).unwrap_or(pattern.len());
@@ -221,6 +269,33 @@ mod tests {
         );
         assert_eq!(paths.told.len(), 3, "{:?}", paths.told);
         assert!(Content::open(&at("fifo.log")).is_err());
+    }
+
+    #[test]
+    fn paths_are_told_without_detours() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir_all(real.join("a/b")).unwrap();
+        std::os::unix::fs::symlink(real.join("a/b"), real.join("link")).unwrap();
+        let clean = |text: &str| without_parents(&real.join(text));
+        assert_eq!(clean("a/../x.log"), real.join("x.log"));
+        assert_eq!(
+            clean("link/../*.log"),
+            real.join("a/*.log"),
+            "where the link leads to"
+        );
+        assert_eq!(clean("link/x.log"), real.join("link/x.log"));
+        assert_eq!(clean("none/../x/*.log"), real.join("x/*.log"));
+        assert_eq!(clean("*/../x"), real.join("*/../x"));
+        let source = Source {
+            dataset: Name::new("access").unwrap(),
+            patterns: vec![real.join("a/../later.log").display().to_string()],
+        };
+        let mut paths = Paths::new(vec![source]);
+        assert!(paths.find().is_empty() && paths.unmatched.len() == 1);
+        fs::write(real.join("later.log"), "x").unwrap();
+        assert_eq!(paths.find()[0].path, real.join("later.log"));
+        assert!(paths.unmatched.is_empty());
     }
 
     #[test]

@@ -472,3 +472,27 @@ fn death_at_any_step_changes_nothing() {
     }
     assert!(step > 20, "{step} steps only");
 }
+
+#[test]
+fn a_copy_that_stalls_is_read_once() {
+    let mut world = World::new();
+    for op in [
+        Op::Write(0, 90),
+        Op::Turn(0),
+        Op::Pack,
+        Op::Ship(true),
+        Op::Turn(1000),
+    ] {
+        world.do_one(op);
+    }
+    let bytes = fs::read(world.live(0)).unwrap();
+    let copy = world.live(0).with_extension("log.1");
+    fs::write(&copy, &bytes[..bytes.len() / 2]).unwrap();
+    for _ in 0..6 {
+        world.do_one(Op::Turn(2500));
+    }
+    fs::write(&copy, &bytes).unwrap();
+    fs::write(world.live(0), "").unwrap();
+    world.do_one(Op::Turn(2500));
+    world.finish();
+}

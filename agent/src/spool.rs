@@ -61,6 +61,10 @@ struct Queue {
     removed: u64,
     blocks: BTreeMap<u64, Arc<Header>>,
     lane: Lane,
+    /// On disk, and of lines that are on their way to it.
+    bytes: u64,
+    /// The mill does not take it from this agent.
+    is_held: bool,
 }
 
 impl Queue {
@@ -121,6 +125,7 @@ impl Spool {
         }
         for queue in inner.datasets.values_mut() {
             queue.removed = queue.registered;
+            queue.bytes = queue.blocks.values().map(|header| header.stored_bytes).sum();
         }
         let blocks = inner.datasets.values().flat_map(|queue| queue.blocks.values());
         inner.stored_bytes = blocks.map(|header| header.stored_bytes).sum();
@@ -151,8 +156,10 @@ impl Spool {
     }
 
     /// Lines were read that will come by [`Spool::commit`].
-    pub(crate) fn announce(&self, raw_bytes: u64) {
-        self.lock().unspooled_bytes += raw_bytes;
+    pub(crate) fn announce(&self, dataset: &Name, raw_bytes: u64) {
+        let mut inner = self.lock();
+        inner.unspooled_bytes += raw_bytes;
+        inner.datasets.entry(dataset.clone()).or_default().bytes += raw_bytes;
     }
 
     /// Gives a block its number and puts it on disk. On an error nothing has happened; try again.
@@ -174,6 +181,7 @@ impl Spool {
         if let Some(lost) = header.rebuilds {
             queue.lane.find(lost);
         }
+        queue.bytes = queue.bytes.saturating_sub(header.raw_bytes) + header.stored_bytes;
         queue.blocks.insert(sequence, Arc::new(header));
         inner.lanes_kept &= block.rebuilds.is_none();
         drop(inner);
@@ -298,6 +306,7 @@ impl Spool {
             inner.stored_bytes = inner.stored_bytes.saturating_sub(header.stored_bytes);
             let queue = inner.datasets.entry(header.dataset.clone()).or_default();
             queue.removed = queue.removed.max(header.sequence);
+            queue.bytes = queue.bytes.saturating_sub(header.stored_bytes);
         }
         Ok(())
     }
@@ -391,6 +400,32 @@ impl Spool {
         inner.stored_bytes + inner.unspooled_bytes
     }
 
+    /// The same of one dataset.
+    pub(crate) fn bytes_of(&self, dataset: &Name) -> u64 {
+        let inner = self.lock();
+        inner.datasets.get(dataset).map_or(0, |queue| queue.bytes)
+    }
+
+    /// The mill does not take a dataset from this agent: nothing more is to be read for it. True when that is new.
+    pub(crate) fn hold(&self, dataset: &Name) -> bool {
+        let mut inner = self.lock();
+        let queue = inner.datasets.entry(dataset.clone()).or_default();
+        !std::mem::replace(&mut queue.is_held, true)
+    }
+
+    /// It takes it. True when that is new.
+    pub(crate) fn release(&self, dataset: &Name) -> bool {
+        let mut inner = self.lock();
+        let queue = inner.datasets.get_mut(dataset);
+        queue.is_some_and(|queue| std::mem::replace(&mut queue.is_held, false))
+    }
+
+    /// Whether nothing is to be read for a dataset.
+    pub(crate) fn is_held(&self, dataset: &Name) -> bool {
+        let inner = self.lock();
+        inner.datasets.get(dataset).is_some_and(|queue| queue.is_held)
+    }
+
     /// What is not registered yet.
     pub(crate) fn waiting(&self) -> Waiting {
         let inner = self.lock();
@@ -463,3 +498,6 @@ impl Queue {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

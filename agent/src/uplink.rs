@@ -39,6 +39,8 @@ pub(crate) struct Uplink {
 enum Over {
     /// There was no worker: what the dispatcher or the way to it said.
     Unattached(String),
+    /// The same, and no later try will end otherwise.
+    Hopeless(String),
     /// No worker was offered although some may be left that are avoided.
     NoOffer,
     /// The worker can't be used now.
@@ -83,6 +85,7 @@ impl Uplink {
     pub(crate) async fn run(mut self) -> Result<(), Error> {
         let mut route = Route::new(&self.config.servers, &self.config.timing);
         let mut told = String::new();
+        let mut hopeless = 0;
         loop {
             self.incarnation += 1;
             let (begun, before) = (Instant::now(), self.shared.registered_bytes());
@@ -93,7 +96,14 @@ impl Uplink {
                 route.succeeded();
                 told.clear();
             }
+            hopeless = match over {
+                Over::Hopeless(_) => hopeless + 1,
+                _ => 0,
+            };
             let why = self.learn(over, &mut route)?;
+            if self.once && hopeless >= self.config.servers.len() {
+                return Err(Error::NotTaken { why });
+            }
             if self.once && route.failures() > ONCE_FAILURES {
                 return Err(Error::NotTaken { why });
             }
@@ -110,7 +120,7 @@ impl Uplink {
     fn learn(&self, over: Over, route: &mut Route) -> Result<String, Error> {
         Ok(match over {
             Over::Fatal(error) => return Err(error),
-            Over::Unattached(why) => {
+            Over::Unattached(why) | Over::Hopeless(why) => {
                 route.server_failed();
                 why
             }
@@ -124,7 +134,7 @@ impl Uplink {
                 why
             }
             Over::Left { worker, why } => {
-                info!(worker, why = why.as_str_name(), "the worker sends this agent on");
+                info!(worker, why = leaving(why), "the worker sends this agent on");
                 match why {
                     LeaveReason::Replaced => route.server_failed(),
                     _ => route.move_on(worker),
@@ -180,6 +190,16 @@ impl Uplink {
             },
         };
         Ended { over, was_welcome }
+    }
+}
+
+/// Why a worker sends an agent away, in words.
+fn leaving(why: LeaveReason) -> &'static str {
+    match why {
+        LeaveReason::Moved => "the leader moves it",
+        LeaveReason::Stopping => "the worker stops",
+        LeaveReason::Replaced => "another connection took over, or the worker has lost its session",
+        LeaveReason::Unspecified => "not told",
     }
 }
 

@@ -94,12 +94,29 @@ pub enum Error {
         /// Why not.
         why: String,
     },
+    /// Somebody is there, and does not go together with us: as it is, no later try will end otherwise.
+    #[error("can't connect to {address}: {why}")]
+    Hopeless {
+        /// Where.
+        address: String,
+        /// Why not.
+        why: String,
+    },
     /// None of several addresses answers.
     #[error("can't reach any of them: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     NoneAnswers(Vec<Error>),
 }
 
 impl Error {
+    /// Whether a later try would end the same, unless somebody changes what is configured here or there.
+    pub fn is_hopeless(&self) -> bool {
+        match self {
+            Self::NoneAnswers(all) => all.iter().all(Self::is_hopeless),
+            Self::Unreachable { .. } => false,
+            _ => true,
+        }
+    }
+
     /// Whether the one who called asked for something that can't be.
     pub fn is_usage(&self) -> bool {
         matches!(

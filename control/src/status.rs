@@ -299,10 +299,12 @@ impl AgentCounts {
             .filter(|client| client.place == Place::Unowned)
             .count();
         let is_held = |record: &&AgentRecord| held.iter().any(|client| client.name == record.seen.agent);
+        // What was shipped once is missed by nobody.
+        let is_away = |record: &&AgentRecord| !is_held(record) && !record.seen.once;
         Self {
             shipping: held.len() - waiting,
             waiting,
-            away: known.len() - known.iter().filter(is_held).count(),
+            away: known.iter().filter(is_away).count(),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! What decides is [`model::assignment`]; here is what it is told, and what becomes of it. Looked at more often than the
 //! tree, since an agent without a worker only fills its spool.
 
+mod unreached;
+
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
@@ -16,6 +18,7 @@ use model::{
 };
 use storage::{AgentRecord, NodeReport};
 
+use self::unreached::Unreached;
 use crate::{Error, leading::Leading, leading::now_ms};
 
 /// How often it is looked for agents that wait.
@@ -37,6 +40,7 @@ pub(crate) struct Assigning {
     /// The worker of each agent, and since when.
     stays: HashMap<Name, (WorkerNumber, Instant)>,
     trends: Trends,
+    unreached: Unreached,
     agents: HashMap<Name, AgentRecord>,
     nodes: Vec<NodeReport>,
 }
@@ -51,6 +55,7 @@ impl Default for Assigning {
             offers: HashMap::new(),
             stays: HashMap::new(),
             trends: Trends::default(),
+            unreached: Unreached::default(),
             agents: HashMap::new(),
             nodes: Vec::new(),
         }
@@ -137,26 +142,39 @@ impl Leading {
     }
 
     async fn move_agents(&mut self) -> Result<(), Error> {
-        let workers = self.workers();
+        let mut workers = self.workers();
         let now = self.assigning.begun.elapsed();
+        let doubtful = self.assigning.unreached.doubtful(now);
+        for worker in &mut workers {
+            // Nobody makes room for a worker that is perhaps out of reach of all.
+            worker.takes_agents &= worker.agents > 0 || !doubtful.contains(&worker.number);
+        }
         let shipping: Vec<Shipping> = self
             .assigning
             .stays
             .iter()
-            .map(|(agent, (worker, since))| {
+            .filter_map(|(agent, (worker, since))| {
                 let record = self.assigning.agents.get(agent);
-                Shipping {
+                let wanted = record.and_then(|record| record.wanted.clone());
+                // It would be sent where it could not go.
+                let avoided = self.assigning.unreached.avoided(agent, now);
+                let avoids_any = workers.iter().any(|worker| avoided.contains(&worker.number));
+                if wanted.is_none() && avoids_any {
+                    return None;
+                }
+                Some(Shipping {
                     agent: agent.clone(),
                     worker: worker.0,
                     zone: record.map(|record| record.seen.zone.clone()).unwrap_or_default(),
-                    wanted: record.and_then(|record| record.wanted.clone()),
+                    wanted,
                     lag_grows_for: self.assigning.trends.grows_for(agent, now),
                     stays_for: since.elapsed(),
-                }
+                })
             })
             .collect();
         for (agent, worker) in assignment::moves(&workers, &shipping, self.config.patience) {
             let moved = self.leader.move_client(WorkerNumber(worker), &agent).await?;
+            self.assigning.unreached.note_move(&agent, worker);
             tracing::info!(%agent, worker, moved, "moving an agent to another worker");
         }
         Ok(())
@@ -213,6 +231,9 @@ impl Assigning {
                 let known = before.get(agent).filter(|(worker, _)| *worker == view.number);
                 let since = known.map_or_else(Instant::now, |(_, since)| *since);
                 self.stays.insert(agent.clone(), (view.number, since));
+                if known.is_none() {
+                    self.unreached.note_reached(agent, view.number.0);
+                }
             }
         }
     }
@@ -238,8 +259,15 @@ impl Assigning {
     /// The agents that wait, as the policy looks at them.
     fn asked(&mut self, waiting: &[WaitingClient]) -> Vec<Waiting> {
         let before = std::mem::take(&mut self.offers);
+        let now = self.begun.elapsed();
+        for WaitingClient { data, .. } in waiting {
+            self.unreached
+                .note(&data.agent, data.incarnation, &data.avoid, now);
+        }
         let asked = waiting.iter().map(|client| {
             let data = &client.data;
+            let mut avoid = data.avoid.clone();
+            avoid.extend(self.unreached.avoided(&data.agent, now));
             let offer = data.offer.as_ref().map(|offer| {
                 let known = before.get(&data.agent);
                 let since = known.filter(|(number, _)| *number == offer.number);
@@ -251,7 +279,7 @@ impl Assigning {
             Waiting {
                 agent: data.agent.clone(),
                 zone: data.zone.clone(),
-                avoid: data.avoid.clone(),
+                avoid,
                 wanted: record.and_then(|record| record.wanted.clone()),
                 offer,
             }

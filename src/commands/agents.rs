@@ -14,7 +14,7 @@ const FRESH_MS: i64 = 60_000;
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// List the agents of the mill: what they do, how far they lag, what they have shipped
-    List,
+    List(ListArgs),
     /// Show one agent, with its datasets
     Show(Named),
     /// Tell an agent to read and ship nothing until it is resumed
@@ -25,6 +25,14 @@ pub enum Command {
     Move(MoveArgs),
     /// Forget an agent that is away; what it has shipped stays
     Remove(Named),
+}
+
+/// `sawmill agent list`.
+#[derive(Clone, Debug, Args)]
+pub struct ListArgs {
+    /// Also those that shipped files once and are gone
+    #[arg(long)]
+    all: bool,
 }
 
 /// The name of an agent.
@@ -54,8 +62,10 @@ pub struct MoveArgs {
 pub async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     let control = context.control().await?;
     let agent = match command {
-        Command::List => {
-            list(&control.agents().await?, context)?;
+        Command::List(ListArgs { all }) => {
+            let mut agents = control.agents().await?;
+            agents.retain(|agent| all || !agent.once || agent.state != AgentState::Away);
+            list(&agents, context)?;
             return Ok(Exit::Success);
         }
         Command::Show(Named { agent }) => control.agent(&agent).await?,
@@ -104,7 +114,17 @@ fn list(agents: &[Agent], context: &Context) -> anyhow::Result<()> {
         return output::line("no agents");
     }
     let headings = [
-        "AGENT", "STATE", "HOST", "ZONE", "NODE", ">LAG", ">RATE", ">TODAY", ">LINES", ">TOTAL", ">LINES",
+        "AGENT",
+        "STATE",
+        "HOST",
+        "ZONE",
+        "NODE",
+        ">LAG",
+        ">RATE",
+        ">TODAY",
+        ">LINES TODAY",
+        ">TOTAL",
+        ">LINES",
         "SEEN",
     ];
     output::table(&headings, agents.iter().map(row))
@@ -188,8 +208,8 @@ fn show(agent: &Agent) -> anyhow::Result<()> {
     let headings = [
         "DATASET",
         ">BLOCKS TODAY",
-        ">LINES",
-        ">BYTES",
+        ">LINES TODAY",
+        ">BYTES TODAY",
         ">BLOCKS",
         ">LINES",
         ">BYTES",

@@ -87,7 +87,8 @@ pub async fn run(args: ShipArgs, context: &Context) -> anyhow::Result<Exit> {
     let name = match &shipping.name {
         Some(name) => name.clone(),
         None => match own_name(&context.settings)? {
-            Some(name) => name,
+            // Its agent may be running.
+            Some(name) => Name::new(format!("{name}.ship")).unwrap_or(name),
             // An agent on this machine has the name itself.
             None => Name::new(format!("{:.59}-ship", context.settings.node))?,
         },

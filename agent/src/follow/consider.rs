@@ -2,7 +2,8 @@
 //!
 //! A file that begins with what another stream began with is that stream when it also has, before the place that was
 //! reached, the bytes that were read there. While the first file still is there too, one of them is a copy: it is
-//! compared once it is still, and goes on behind what they have in common.
+//! compared once it is still, and goes on behind what they have in common. One that is only the beginning of the first is
+//! waited for longer: whoever writes it may have been kept from it.
 
 use std::{io, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
@@ -32,6 +33,14 @@ struct Candidate<'a> {
     found: &'a Found,
     content: Content,
     head: Vec<u8>,
+}
+
+/// What a candidate and the file of a stream have in common.
+struct Common {
+    /// Up to here.
+    offset: u64,
+    /// The candidate is only the beginning of the other.
+    is_all: bool,
 }
 
 /// What a file that may be a stream is.
@@ -244,7 +253,11 @@ impl Follower {
                 waits = true;
             } else {
                 match self.compare(number, candidate) {
-                    Ok(Some(offset)) => return Verdict::Copy(offset),
+                    // It may be written still, by somebody who was kept waiting.
+                    Ok(Some(Common { is_all: true, .. })) if still < self.timing.unended && !self.once => {
+                        waits = true;
+                    }
+                    Ok(Some(Common { offset, .. })) => return Verdict::Copy(offset),
                     Ok(None) => {}
                     Err(_) => waits = true,
                 }
@@ -274,7 +287,7 @@ impl Follower {
 
     /// How far a candidate and the file of a stream are the same, where one of them is the beginning of the other and the
     /// stream is read so far.
-    fn compare(&mut self, number: u64, candidate: &mut Candidate<'_>) -> io::Result<Option<u64>> {
+    fn compare(&mut self, number: u64, candidate: &mut Candidate<'_>) -> io::Result<Option<Common>> {
         let Some(stream) = self.streams.get(&number) else {
             return Ok(None);
         };
@@ -299,8 +312,17 @@ impl Follower {
             match (self.buffer.len() - common, theirs.len() - common) {
                 (0, 0) if common == COMPARED_BYTES => {}
                 // The candidate goes on: what the stream has not read yet is left to it.
-                (1.., _) => return Ok(Some(offset.min(stream.offset))),
-                _ => return Ok(Some(offset)),
+                (1.., _) => {
+                    let offset = offset.min(stream.offset);
+                    return Ok(Some(Common {
+                        offset,
+                        is_all: false,
+                    }));
+                }
+                (0, more) => {
+                    let is_all = more > 0;
+                    return Ok(Some(Common { offset, is_all }));
+                }
             }
         }
     }

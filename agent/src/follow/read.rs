@@ -89,6 +89,15 @@ impl Follower {
         !is_full && self.ready.len() < MOST_READY
     }
 
+    /// Whether there is room for a dataset: one that the mill does not take must not fill the spool of the others.
+    fn has_room_for(&self, dataset: &Name) -> bool {
+        let share = match self.datasets {
+            0 | 1 => self.spool_bytes,
+            _ => self.spool_bytes / 2,
+        };
+        !self.spool.is_held(dataset) && self.spool.bytes_of(dataset) < share
+    }
+
     /// Whether what is left at the end of a file is taken as it is, in general and where it ends with a line feed.
     fn is_settled(&self, stream: &Stream, now: Now) -> (bool, bool) {
         let Some(file) = &stream.file else {
@@ -124,6 +133,9 @@ impl Follower {
         while stream.offset < turn_end {
             if !self.has_room() {
                 return true;
+            }
+            if !self.has_room_for(&dataset) {
+                return false;
             }
             if let Err(error) = super::scan::reopened(stream) {
                 warn!(path = &*stream.path, "can't be read now: {error}");
@@ -193,7 +205,7 @@ impl Follower {
             );
         }
         stream.advance(bytes);
-        self.spool.announce(bytes.len() as u64);
+        self.spool.announce(&stream.dataset, bytes.len() as u64);
         if block.len() >= self.block_bytes || block.has_most_runs() {
             let dataset = stream.dataset.clone();
             self.cut_with(number, stream, &dataset);

@@ -177,7 +177,7 @@ impl Follower {
         let Some(cut) = cut else {
             return self.spool.give_up(dataset, *sequence);
         };
-        self.spool.announce(cut.raw.len() as u64);
+        self.spool.announce(dataset, cut.raw.len() as u64);
         self.ready.push_back(CutBlock {
             rebuilds: Some(*sequence),
             ..cut

@@ -40,7 +40,10 @@ impl Uplink {
         let channel = connecting
             .await
             .map_err(late)?
-            .map_err(|error| Over::Unattached(error.to_string()))?;
+            .map_err(|error| match error.is_hopeless() {
+                true => Over::Hopeless(error.to_string()),
+                false => Over::Unattached(error.to_string()),
+            })?;
         let (requests, outgoing) = mpsc::channel(4);
         requests
             .send(request(attach_request::Message::Hello(hello.clone())))

@@ -255,6 +255,12 @@ impl Uplink {
                 let acknowledged = spool.acknowledge(&dataset, sequence, meeting::uuid(&stored.incarnation));
                 let bytes = acknowledged.map_err(Over::Fatal)?;
                 shipping.lanes.stored(&dataset, sequence);
+                if spool.release(&dataset) {
+                    warn!(
+                        dataset = dataset.as_str(),
+                        "the dataset is allowed again: reading goes on"
+                    );
+                }
                 self.shared.registered(bytes);
                 Ok(())
             }
@@ -298,7 +304,7 @@ impl Uplink {
         let now = shipping.now();
         let told = format!(
             "block {sequence} of dataset {dataset} is refused ({}): {message}",
-            why.as_str_name()
+            refusal(why)
         );
         let consequence = shipping.lanes.refused(dataset, sequence, why, now);
         let is_permanent = matches!(why, BlockRefusal::NotAllowed | BlockRefusal::NoNode);
@@ -307,6 +313,14 @@ impl Uplink {
                 worker: shipping.worker,
                 why: told,
             }),
+            Consequence::Again if why == BlockRefusal::NotAllowed => {
+                if self.shared.spool.hold(dataset) {
+                    warn!(
+                        "{told}; nothing more is read for it until it is allowed, which is asked every minute"
+                    );
+                }
+                Ok(())
+            }
             Consequence::Again if why == BlockRefusal::Order => Ok(()),
             Consequence::Again => {
                 warn!("{told}; it is sent again");
@@ -322,6 +336,18 @@ impl Uplink {
                 })
             }
         }
+    }
+}
+
+/// Why a block is refused, in words.
+fn refusal(why: BlockRefusal) -> &'static str {
+    match why {
+        BlockRefusal::Corrupt => "it arrived broken",
+        BlockRefusal::Store => "the store does not take it now",
+        BlockRefusal::Order => "it does not follow the last one",
+        BlockRefusal::NotAllowed => "not allowed",
+        BlockRefusal::NoNode => "no node keeps it as it is asked for",
+        BlockRefusal::Unspecified => "not told why",
     }
 }
 

@@ -297,7 +297,7 @@ async fn a_shipment_knows_what_it_has_shipped() {
     place.mill.break_next(&[Fault::Corrupt; 3]);
     let fates = place.ship(config.clone(), false).await;
     assert!(
-        matches!(&fates[..], [(_, Fate::Failed { why })] if why.contains("CORRUPT")),
+        matches!(&fates[..], [(_, Fate::Failed { why })] if why.contains("it arrived broken")),
         "{fates:?}"
     );
     assert!(a.exists());
@@ -437,4 +437,70 @@ async fn a_dataset_made_anew_has_nothing_of_what_was_shipped() {
         (place.mill.text("access"), place.mill.text("other")),
         (format!("{text}left\n"), "b\n".to_string())
     );
+}
+
+/// Lines that nothing compresses.
+fn noise(count: u32) -> String {
+    (0..count)
+        .map(|line| format!("{}\n", blake3::hash(&line.to_le_bytes()).to_hex()))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dataset_that_is_not_allowed_keeps_no_other_waiting() {
+    let place = Place::new().await;
+    let [open, secret] = ["open.log", "secret.log"].map(|name| place.path(name));
+    place
+        .mill
+        .look(|state| state.forbidden = Some("secret".to_string()));
+    let text = noise(30_000);
+    append(&secret, &text);
+    let mut config = place.config(&["open.log"]);
+    config.spool_bytes = 512 << 10;
+    config.sources.push(Source {
+        dataset: Name::new("secret").unwrap(),
+        patterns: vec![secret.display().to_string()],
+    });
+    let running = place.start(config);
+    append(&open, &text);
+    place.arrives(&text).await;
+    let spooled = fs::read_dir(place.dir.path().join("state/spool/secret")).unwrap();
+    let spooled: u64 = spooled.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!(spooled < 512 << 10, "{spooled}");
+    // Once it is allowed, the next connection ships it.
+    place.mill.look(|state| state.forbidden = None);
+    place.mill.break_next(&[Fault::Disconnect]);
+    append(&open, "more\n");
+    wait::until_true("what was not allowed", SOON, async || {
+        place.mill.text("secret") == text
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_all_the_time_becomes_patient() {
+    let place = Place::new().await;
+    place.mill.look(|state| state.breaks_all = true);
+    let log = place.path("a.log");
+    append(&log, "line\n");
+    let mut config = place.config(&["a.log"]);
+    config.servers.remove(0);
+    config.timing.retry = (Duration::from_millis(100), SOON);
+    config.stop_grace = Duration::ZERO;
+    let begin = std::time::Instant::now();
+    let running = place.start(config);
+    wait::until_true("five connections", SOON, async || {
+        place.mill.look(|state| state.connections) >= 5
+    })
+    .await;
+    // At least half of 100, 200, 400 and 800 ms; without patience each pause has 100 at most.
+    assert!(
+        begin.elapsed() >= Duration::from_millis(750),
+        "{:?}",
+        begin.elapsed()
+    );
+    place.mill.look(|state| state.breaks_all = false);
+    place.arrives("line\n").await;
+    running.stop().await;
 }

@@ -60,6 +60,10 @@ pub struct State {
     pub verified: u64,
     pub reports: u32,
     pub paused: bool,
+    /// A dataset that may not be shipped to.
+    pub forbidden: Option<String>,
+    /// Every block arrives broken.
+    pub breaks_all: bool,
     /// The dispatcher offers a worker that is not there.
     pub bad_offers: u32,
 }
@@ -369,8 +373,14 @@ impl Service {
         if sequence <= registered {
             return Ok(Some(stored));
         }
+        if state.forbidden.as_ref() == Some(&dataset) {
+            return Ok(Some(refused(BlockRefusal::NotAllowed)));
+        }
         if sequence != registered + 1 {
             return Ok(Some(refused(BlockRefusal::Order)));
+        }
+        if state.breaks_all {
+            return Ok(Some(refused(BlockRefusal::Corrupt)));
         }
         let fault = state.faults.pop_front();
         match fault {

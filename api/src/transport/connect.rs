@@ -45,7 +45,7 @@ const TLS_ALERT: u8 = 0x15;
 /// Connects to `address`, which is `HOST:PORT`. The channel connects anew by itself when its connection ends.
 ///
 /// # Errors
-/// [`Error::BadAddress`], [`Error::Unreachable`].
+/// [`Error::BadAddress`], [`Error::Unreachable`], [`Error::Hopeless`].
 pub async fn connect(address: &str, security: &Security) -> Result<Channel, Error> {
     let (host, port) = host_and_port(address)?;
     let bad = || Error::BadAddress {
@@ -69,13 +69,26 @@ pub async fn connect(address: &str, security: &Security) -> Result<Channel, Erro
         let target = target.clone();
         async move { target.dial().await.map(TokioIo::new) }
     });
-    endpoint
-        .connect_with_connector(connector)
-        .await
-        .map_err(|error| Error::Unreachable {
-            address: address.to_string(),
-            why: reason(&error),
-        })
+    endpoint.connect_with_connector(connector).await.map_err(|error| {
+        let (address, why) = (address.to_string(), reason(&error));
+        if is_hopeless(&error) {
+            Error::Hopeless { address, why }
+        } else {
+            Error::Unreachable { address, why }
+        }
+    })
+}
+
+/// Whether we said ourselves that it is so.
+fn is_hopeless(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if matches!(error.downcast_ref(), Some(Error::Hopeless { .. })) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Connects to the first of several addresses that answers, and tells which. Each is given a little while before the
@@ -121,7 +134,9 @@ pub fn why(status: &tonic::Status) -> String {
 fn reason(error: &(dyn StdError + 'static)) -> String {
     let mut cause = error;
     loop {
-        if let Some(Error::Unreachable { why, .. }) = cause.downcast_ref::<Error>() {
+        if let Some(Error::Unreachable { why, .. } | Error::Hopeless { why, .. }) =
+            cause.downcast_ref::<Error>()
+        {
             return why.clone();
         }
         match cause.source() {
@@ -168,6 +183,13 @@ impl Target {
             why,
         };
         let late = |_| unreachable(format!("no answer within {} s", CONNECT.as_secs()));
+        let refused = |refused: Refused| match refused.is_final {
+            true => Error::Hopeless {
+                address: self.address.clone(),
+                why: refused.why,
+            },
+            false => unreachable(refused.why),
+        };
         let stream = timeout(CONNECT, TcpStream::connect((self.host.as_str(), self.port)))
             .await
             .map_err(late)?
@@ -181,7 +203,7 @@ impl Target {
                     .map_err(|_| unreachable(format!("{} can't be in a certificate", self.host)))?;
                 let connector = TlsConnector::from(identity.client_config());
                 let stream = timeout(CONNECT, connector.connect(name, stream)).await;
-                let told = |error: io::Error| unreachable(refused(&error));
+                let told = |error: io::Error| refused(Refused::by(&error));
                 Box::new(stream.map_err(late)?.map_err(told)?)
             }
         };
@@ -189,18 +211,39 @@ impl Target {
         timeout(CONNECT, Opened::open(stream, is_plain))
             .await
             .map_err(late)?
-            .map_err(unreachable)
+            .map_err(refused)
     }
 }
 
 /// Why the other side ended the handshake.
-fn refused(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-            "it closed the connection during the handshake: it may not speak TLS, or its log says why"
-                .to_string()
+struct Refused {
+    why: String,
+    /// It has said so: another try ends the same.
+    is_final: bool,
+}
+
+impl Refused {
+    fn by(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                Self::perhaps(
+                    "it closed the connection during the handshake: it may not speak TLS, or its log says why",
+                )
+            }
+            // What TLS itself says.
+            io::ErrorKind::InvalidData => Self::finally(pki::why(error)),
+            _ => Self::perhaps(pki::why(error)),
         }
-        _ => pki::why(error),
+    }
+
+    fn perhaps(why: impl Into<String>) -> Self {
+        let (why, is_final) = (why.into(), false);
+        Self { why, is_final }
+    }
+
+    fn finally(why: impl Into<String>) -> Self {
+        let (why, is_final) = (why.into(), true);
+        Self { why, is_final }
     }
 }
 
@@ -222,7 +265,7 @@ struct Opened {
 }
 
 impl Opened {
-    async fn open(mut stream: Box<dyn Duplex>, is_plain: bool) -> Result<Self, String> {
+    async fn open(mut stream: Box<dyn Duplex>, is_plain: bool) -> Result<Self, Refused> {
         let written = async {
             stream.write_all(PREFACE).await?;
             stream.flush().await
@@ -236,7 +279,7 @@ impl Opened {
             match stream.read(&mut bytes[..room]).await {
                 Ok(0) => break,
                 Ok(read) => head.extend_from_slice(&bytes[..read]),
-                Err(error) if head.is_empty() => return Err(refused(&error)),
+                Err(error) if head.is_empty() => return Err(Refused::by(&error)),
                 Err(_) => break,
             }
         }
@@ -247,10 +290,15 @@ impl Opened {
                 preface: PREFACE,
             }),
             [TLS_ALERT, ..] if is_plain => {
-                Err("it wants TLS: set `identity` to a directory made by `sawmill pki issue`".to_string())
+                let why = "it wants TLS: set `identity` to a directory made by `sawmill pki issue`";
+                Err(Refused::finally(why))
             }
-            [] => Err("it closed the connection at once: it may want TLS, or its log says why".to_string()),
-            _ => Err("it does not speak HTTP/2: is this the address of a Sawmill?".to_string()),
+            [] => Err(Refused::perhaps(
+                "it closed the connection at once: it may want TLS, or its log says why",
+            )),
+            _ => Err(Refused::finally(
+                "it does not speak HTTP/2: is this the address of a Sawmill?",
+            )),
         }
     }
 

@@ -1,0 +1,78 @@
+//! What a spool does with files that are not as it wrote them.
+
+use super::*;
+use crate::{block::CutBlock, object::Packer};
+
+fn dataset() -> Name {
+    Name::new("access").unwrap()
+}
+
+fn commit(spool: &Spool, text: &str) -> u64 {
+    let block = CutBlock {
+        dataset: dataset(),
+        raw: text.as_bytes().to_vec(),
+        lines: 1,
+        origins: Vec::new(),
+        positions: Vec::new(),
+        begins: Vec::new(),
+        rebuilds: None,
+        read_ms: 0,
+    };
+    let object = Packer::new().unwrap().pack(&block).unwrap();
+    spool.announce(&block.dataset, block.raw.len() as u64);
+    spool.commit(&block, &object).unwrap()
+}
+
+fn open(dir: &Path) -> Result<Spool, Error> {
+    Spool::open(dir, &BTreeMap::new(), Disk::default())
+}
+
+fn three_blocks() -> (tempfile::TempDir, [PathBuf; 3]) {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path()).unwrap();
+    let paths = [1, 2, 3].map(|number| {
+        assert_eq!(commit(&spool, &format!("line {number}\n")), number);
+        spool.path(&dataset(), number)
+    });
+    assert_eq!(spool.bytes(), spool.bytes_of(&dataset()));
+    (dir, paths)
+}
+
+#[test]
+fn only_a_torn_last_block_is_dropped() {
+    let (dir, paths) = three_blocks();
+    let bytes = fs::read(&paths[2]).unwrap();
+    fs::write(&paths[2], &bytes[..bytes.len() - 1]).unwrap();
+    let spool = open(dir.path()).unwrap();
+    assert_eq!(spool.headers().len(), 2);
+    assert_eq!(commit(&spool, "line 3 again\n"), 3);
+    drop(spool);
+    fs::write(&paths[1], &bytes[..20]).unwrap();
+    assert!(matches!(open(dir.path()), Err(Error::BadBlock { path, .. }) if path == paths[1]));
+    assert!(paths[1].exists(), "it stays for who mends it");
+}
+
+#[test]
+fn a_number_is_not_given_twice_for_a_block_that_can_not_be_read() {
+    // A disk that fails to read: here because there is no file to be read.
+    let (dir, paths) = three_blocks();
+    let whole = fs::read(&paths[2]).unwrap();
+    fs::remove_file(&paths[2]).unwrap();
+    fs::create_dir(&paths[2]).unwrap();
+    assert!(matches!(open(dir.path()), Err(Error::BadBlock { path, .. }) if path == paths[2]));
+    fs::remove_dir(&paths[2]).unwrap();
+    // A newer release has written it.
+    let newer = br#"{"v":99,"of":"another shape"}"#;
+    let text = [newer, &b"\n"[..], blake3::hash(newer).to_hex().as_bytes(), b"\n"].concat();
+    fs::write(&paths[2], text).unwrap();
+    let told = open(dir.path())
+        .err()
+        .map(|error| error.to_string())
+        .unwrap_or_default();
+    assert!(told.contains("format 99 is newer"), "{told}");
+    fs::write(&paths[2], whole).unwrap();
+    assert_eq!(open(dir.path()).unwrap().headers().len(), 3);
+    // One in the midst is gone.
+    fs::remove_file(&paths[1]).unwrap();
+    assert!(matches!(open(dir.path()), Err(Error::BadBlock { path, .. }) if path == paths[2]));
+}
