@@ -13,6 +13,8 @@ mod content;
 mod disk;
 mod error;
 mod follow;
+#[doc(hidden)]
+pub mod hostile;
 mod journal;
 mod mark;
 mod object;

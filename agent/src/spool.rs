@@ -22,7 +22,10 @@ use tracing::warn;
 use uuid::Uuid;
 
 use self::file::Unusable;
-pub(crate) use self::{file::Header, lanes::Lane};
+pub(crate) use self::{
+    file::{Header, decode_any, written_any},
+    lanes::Lane,
+};
 use crate::{Error, block::CutBlock, disk::Disk, object::Object};
 
 /// Folder of the state directory that has the blocks.

@@ -18,7 +18,7 @@
 //! Called by the command processor of this crate and [`crate::Program`]; [`run_if_asked`] by every program that uses it.
 
 mod descendants;
-mod message;
+pub(crate) mod message;
 mod process;
 
 use std::{

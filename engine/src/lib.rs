@@ -8,6 +8,8 @@
 
 pub mod command;
 pub mod guard;
+#[doc(hidden)]
+pub mod hostile;
 #[cfg(feature = "sql")]
 mod learned;
 #[cfg(feature = "sql")]

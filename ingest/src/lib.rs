@@ -9,6 +9,8 @@
 
 mod arrival;
 mod hello;
+#[doc(hidden)]
+pub mod hostile;
 mod keep;
 mod lane;
 mod neighbours;

@@ -3,6 +3,8 @@
 mod blocks;
 mod welcome;
 
+pub(crate) use blocks::check_frames;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use api::{

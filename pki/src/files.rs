@@ -49,7 +49,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
 }
 
 /// All items of one kind in a PEM file; at least one.
-fn items<T: PemObject>(path: &Path, bytes: &[u8], what: &'static str) -> Result<Vec<T>, Error> {
+pub(crate) fn items<T: PemObject>(path: &Path, bytes: &[u8], what: &'static str) -> Result<Vec<T>, Error> {
     let content = |why| Error::Content {
         path: path.into(),
         what,

@@ -11,6 +11,8 @@ mod authority;
 mod certificate;
 mod error;
 mod files;
+#[doc(hidden)]
+pub mod hostile;
 mod identity;
 mod index;
 mod peer;

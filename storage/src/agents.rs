@@ -228,7 +228,7 @@ impl Store {
     }
 }
 
-fn decode(document: &RawDocument) -> Result<AgentRecord, Error> {
+pub(crate) fn decode(document: &RawDocument) -> Result<AgentRecord, Error> {
     let name = document.get_str("_id").unwrap_or_default();
     let what = || format!("agent {name}");
     schema::check_version(document, what)?;

@@ -108,7 +108,7 @@ fn at(at_ms: i64) -> uuid::Uuid {
     uuid::Uuid::new_v7(stamp)
 }
 
-fn decode(document: &RawDocument) -> Result<Change, Error> {
+pub(crate) fn decode(document: &RawDocument) -> Result<Change, Error> {
     check_version(document, || "the audit log".to_string())?;
     let wrong = |error: bson::error::Error| Error::Decode {
         what: "the audit log".to_string(),

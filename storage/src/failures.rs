@@ -96,7 +96,7 @@ impl Store {
     }
 }
 
-fn decode(job: JobId, document: &RawDocument) -> Result<FailureRecord, Error> {
+pub(crate) fn decode(job: JobId, document: &RawDocument) -> Result<FailureRecord, Error> {
     let what = || {
         format!(
             "failure of job {job} at {}",

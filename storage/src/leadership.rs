@@ -338,7 +338,7 @@ fn raw_ids(ids: &[JobId]) -> RawArrayBuf {
     array
 }
 
-fn progress(document: &RawDocument) -> Result<Progress, Error> {
+pub(crate) fn progress(document: &RawDocument) -> Result<Progress, Error> {
     let bad = |why: &str| Error::Decode {
         what: "a job".into(),
         why: why.into(),

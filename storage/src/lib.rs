@@ -25,6 +25,8 @@ mod extent;
 mod failures;
 mod fence;
 mod files;
+#[doc(hidden)]
+pub mod hostile;
 mod jobs;
 mod leadership;
 mod leaving;

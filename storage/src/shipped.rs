@@ -578,7 +578,7 @@ impl Store {
 /// By dataset, who appends to it in this process.
 pub(crate) type Turns = HashMap<Name, Arc<tokio::sync::Mutex<()>>>;
 
-fn decode(document: &RawDocument, now_ms: i64) -> Result<Shipped, Error> {
+pub(crate) fn decode(document: &RawDocument, now_ms: i64) -> Result<Shipped, Error> {
     let key = document.get_str("_id").unwrap_or_default();
     let what = || format!("the mark {key}");
     schema::check_version(document, what)?;

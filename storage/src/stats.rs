@@ -161,7 +161,7 @@ fn generation(document: &RawDocument) -> Option<u32> {
 }
 
 /// What can't be read is not known, nor a block whose columns were read as other rows.
-fn decode(document: &RawDocument) -> Option<(u32, BlockStats)> {
+pub(crate) fn decode(document: &RawDocument) -> Option<(u32, BlockStats)> {
     if schema::int(document, "v")? > i64::from(FORMAT) {
         return None;
     }

@@ -95,7 +95,7 @@ impl Store {
     }
 }
 
-fn decode(document: &RawDocument) -> Result<TokenRecord, Error> {
+pub(crate) fn decode(document: &RawDocument) -> Result<TokenRecord, Error> {
     let hash = document.get_str("_id").unwrap_or_default().to_string();
     let what = || format!("token {}", hash.get(..8).unwrap_or_default());
     check_version(document, what)?;

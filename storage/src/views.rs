@@ -294,7 +294,7 @@ fn encode(view: &View) -> Result<RawDocumentBuf, Error> {
     bson::serialize_to_raw_document_buf(&document).map_err(|why| undecodable(&view.name, &why))
 }
 
-fn decode(raw: &RawDocument) -> Result<View, Error> {
+pub(crate) fn decode(raw: &RawDocument) -> Result<View, Error> {
     let name = raw.get_str("_id").unwrap_or_default();
     schema::check_version(raw, || format!("view {name}"))?;
     let document: ViewDocument =

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead as _, BufReader, Read as _},
+    io::{self, BufRead, BufReader, Read as _},
     path::Path,
 };
 
@@ -114,7 +114,7 @@ pub(super) fn header(path: &Path, dataset: &Name, sequence: u64, all: bool) -> R
     if (&header.dataset, header.sequence) != (dataset, sequence) {
         return Err(torn("it is not the block that its name says"));
     }
-    if header_length + header.stored_bytes != length {
+    if header_length.checked_add(header.stored_bytes) != Some(length) {
         return Err(torn("it is not as long as it says"));
     }
     if all {
@@ -133,7 +133,7 @@ struct Version {
     v: u32,
 }
 
-fn read_header(reader: &mut BufReader<File>) -> io::Result<(Header, u64)> {
+fn read_header(reader: &mut impl BufRead) -> io::Result<(Header, u64)> {
     let bad = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_string());
     let mut json = Vec::new();
     reader.by_ref().take(HEADER_BYTES).read_until(b'\n', &mut json)?;
@@ -162,4 +162,22 @@ pub(super) fn data(path: &Path, header: &Header) -> io::Result<Vec<u8>> {
     let mut data = Vec::with_capacity(usize::try_from(header.stored_bytes).unwrap_or_default());
     reader.take(header.stored_bytes).read_to_end(&mut data)?;
     Ok(data)
+}
+
+/// Reads the header at the head of any bytes; whether there is one.
+pub(crate) fn decode_any(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    let Ok((header, length)) = read_header(&mut rest) else {
+        return false;
+    };
+    assert_eq!((bytes.len() - rest.len()) as u64, length);
+    drop(header.checksums());
+    true
+}
+
+/// The header of a block without lines.
+pub(crate) fn written_any() -> Vec<u8> {
+    let json = br#"{"v":1,"dataset":"access","sequence":1,"stored_bytes":0,"raw_bytes":0,"lines":0,"stored_checksum":"","raw_checksum":"","read_ms":0,"positions":[]}"#;
+    let checksum = format!("\n{}\n", blake3::hash(json).to_hex());
+    [&json[..], checksum.as_bytes()].concat()
 }

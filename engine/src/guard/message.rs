@@ -104,6 +104,21 @@ impl Reply {
     }
 }
 
+/// Reads any bytes as a reply, and as a request; whether they are one.
+pub fn decode_any(bytes: &[u8]) -> bool {
+    let reply = Reply::decode(bytes);
+    if let Some(reply) = reply {
+        assert_eq!(Reply::decode(&reply.encode()), Some(reply));
+    }
+    assert!(parts(bytes).map(<[u8]>::len).sum::<usize>() <= bytes.len());
+    reply.is_some() || bytes.ends_with(&[0])
+}
+
+/// A reply and a request.
+pub fn seeds() -> Vec<Vec<u8>> {
+    vec![Reply::Started(7).encode().to_vec(), b"wc -l\0A=b\0".to_vec()]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

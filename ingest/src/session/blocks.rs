@@ -137,7 +137,7 @@ fn checksum(bytes: &[Bytes]) -> blake3::Hash {
 
 /// Whether it is what it says: skippable frames, then one frame of zstd that tells its content, of as many bytes as the
 /// header says. Whoever reads it never gets more: a small block of nothing must not fill the memory of its readers.
-fn check_frames(bytes: &[Bytes], raw_bytes: u64) -> Result<(), String> {
+pub(crate) fn check_frames(bytes: &[Bytes], raw_bytes: u64) -> Result<(), String> {
     if raw_bytes > RAW_BYTES_MAX {
         return Err(format!(
             "it has {raw_bytes} bytes of lines, more than {RAW_BYTES_MAX}"
