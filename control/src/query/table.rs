@@ -4,6 +4,7 @@ use std::{borrow::Cow, io::Read as _};
 
 use model::{
     Block, Name,
+    compaction::TARGET_BYTES,
     table::{Column, ColumnType, Format, Table},
 };
 use storage::Dataset;
@@ -274,7 +275,12 @@ async fn with_later(control: &Control, dataset: &Dataset, table: &Table) -> Resu
     // The checksum of what was added as a file is not known yet.
     for block in blocks.iter().filter(|block| block.checksum.is_some()) {
         // One that can't be read is told when it is asked for.
-        let Ok(lines) = sample(control, block, LATER_SAMPLE_BYTES).await else {
+        // One that was made of others has the lines of many.
+        let most = match block.made {
+            Some(_) => TARGET_BYTES,
+            None => LATER_SAMPLE_BYTES,
+        };
+        let Ok(lines) = sample(control, block, most).await else {
             continue;
         };
         grown = sql::grow(&grown, &lines).map_err(wrong)?.table;

@@ -1,6 +1,6 @@
 //! `sawmill dataset compact`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use model::Name;
@@ -22,6 +22,8 @@ Examples:
 
 /// How often it is looked whether it is done.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long that may take before the user is told what is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `sawmill dataset compact`.
 #[derive(Clone, Debug, Args)]
@@ -41,10 +43,16 @@ pub(super) async fn run(args: CompactArgs, context: &Context) -> anyhow::Result<
     context
         .log("dataset.compact", args.name.as_str(), before.id.to_string())
         .await?;
+    let begun = Instant::now();
+    let mut is_told = false;
     let after = loop {
         let now = control.dataset(&args.name).await?;
         if now.id != before.id || !now.compacting {
             break now;
+        }
+        if !is_told && begun.elapsed() > PATIENCE {
+            is_told = true;
+            output::note("the leading dispatcher is at it; `sawmill status` tells whether there is one");
         }
         tokio::time::sleep(LOOK).await;
     };
