@@ -187,7 +187,10 @@ impl Leading {
             self.left_at = Some(Instant::now());
             let departed = self.store.let_leave(now_ms()).await?;
             if departed != Departed::default() {
-                tracing::info!(?departed, "blocks left their datasets");
+                tracing::info!(
+                    ?departed,
+                    "blocks left their datasets, or what was merged is removed"
+                );
             }
         }
         Ok(())
