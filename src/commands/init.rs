@@ -46,12 +46,14 @@ pub async fn run(args: InitArgs, context: &Context) -> anyhow::Result<Exit> {
             None
         }
     };
+    let format = store.format().await?.unwrap_or(model::FORMAT);
     let (zookeeper, mongodb) = (&context.settings.zookeeper, context.settings.mongodb.masked());
     if context.json() {
         output::json(&serde_json::json!({
             "zookeeper": zookeeper,
             "mongodb": mongodb,
             "initialized": true,
+            "format": format,
             "protected_znodes": protected,
         }))?;
     } else {
@@ -69,7 +71,7 @@ pub async fn run(args: InitArgs, context: &Context) -> anyhow::Result<Exit> {
             ))?;
         }
         output::line(format_args!(
-            "mongodb {mongodb}: collections and indexes are there"
+            "mongodb {mongodb}: collections and indexes are there, of format {format}: nothing to migrate"
         ))?;
     }
     Ok(Exit::Success)

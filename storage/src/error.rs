@@ -38,8 +38,10 @@ pub enum Error {
     },
     /// Written by a newer Sawmill.
     #[error(
-        "{what} has format {found}, newer than {}, the newest that this release of Sawmill knows: upgrade it",
-        model::FORMAT
+        "{what} has format {found}, newer than {}, the newest that Sawmill {} knows: upgrade it, everywhere to the newest release \
+         that is in use",
+        model::FORMAT,
+        env!("CARGO_PKG_VERSION")
     )]
     Newer {
         /// The collection, and the document where it is a single one.

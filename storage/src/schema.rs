@@ -101,13 +101,25 @@ impl Store {
                 .await
                 .map_err(self.failed(format!("indexing {collection}")))?;
         }
-        let meta = doc! { "$set": { "v": i64::from(FORMAT) } };
+        // Of a database that has one, it is left as it is: an older release must not be shut out by a role that looks in.
+        let meta = doc! { "$setOnInsert": { "v": i64::from(FORMAT) } };
         self.documents(META)
             .update_one(doc! { "_id": "format" }, meta)
             .upsert(true)
             .await
             .map_err(self.failed("writing meta"))?;
         Ok(())
+    }
+
+    /// The format of the database: all documents in it are of this one or an older. None before [`Store::init`].
+    ///
+    /// # Errors
+    /// [`Error::Mongo`].
+    pub async fn format(&self) -> Result<Option<u32>, Error> {
+        let meta = self.documents(META).find_one(doc! { "_id": "format" }).await;
+        let meta = meta.map_err(self.failed("reading meta"))?;
+        let found = meta.and_then(|meta| number(meta.get("v")));
+        Ok(found.and_then(|found| u32::try_from(found).ok()))
     }
 
     /// Refuses a database that a newer release has written.

@@ -20,6 +20,7 @@ mod bench;
 mod compacting;
 mod connecting;
 mod data;
+mod formats;
 mod leading;
 mod learning;
 mod leaving;
