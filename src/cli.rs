@@ -172,8 +172,9 @@ pub struct DispatcherArgs {
     /// 127.0.0.1:7766]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// Host under which others reach the gateway [default: that which it listens on, or the name of this host]
-    #[arg(long, value_name = "HOST")]
+    /// Host under which others reach the gateway, and its port where one is forwarded [default: what it listens on, or the
+    /// name of this host]
+    #[arg(long, value_name = "HOST[:PORT]")]
     advertise: Option<String>,
     /// Listen without TLS where others can reach it: whoever connects may do everything
     #[arg(long)]
