@@ -305,3 +305,27 @@ async fn members_that_come_later_become_columns() {
         "a,b\n1,\n2,late\n"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_separated_values_are_no_rows_wherever_blocks_begin() {
+    let mill = Mill::start().await;
+    let first = mill.file("a.csv", b"id,name\n1,one\n2,two\n");
+    let second = mill.file("b.csv", b"id,name\n3,three\n");
+    let state = mill.files.path().join("ship").display().to_string();
+    let ship = async |files: &[&str]| {
+        let args = [&["ship", "--dataset", "values", "--state", &state], files].concat();
+        mill.recipe_by_gateway(&args).output(DEADLINE).await.code(0)
+    };
+    let _ = ship(&[&first, &second]).await;
+    // The next block begins in the midst of the file.
+    let mut to = OpenOptions::new().append(true).open(&first).unwrap();
+    to.write_all(b"4,four\n5,five\n").unwrap();
+    let _ = ship(&[&first]).await;
+    let sql = "SELECT regexp_replace(_file, '.*/', '') AS file, id, name FROM values ORDER BY id";
+    let told = mill.command(&["query", sql, "--output", "csv"]).await;
+    assert_eq!(
+        told.stdout, "file,id,name\na.csv,1,one\na.csv,2,two\nb.csv,3,three\na.csv,4,four\na.csv,5,five\n",
+        "{}",
+        told.stderr
+    );
+}

@@ -240,7 +240,8 @@ pub(crate) fn held(query: &Query, table: usize, blocks: &[model::Block], cache: 
 
 fn at(block: &Block<'_>) -> BlockAt {
     let (begins_file, is_kept) = match block.block.content {
-        Content::Object { start, .. } => (start == 0, true),
+        // A shipped block is of lines of several files, and begins anywhere in them.
+        Content::Object { start, codec, .. } => (start == 0 && codec != Codec::Zstd, true),
         Content::Inline(_) => (true, false),
     };
     BlockAt {

@@ -306,6 +306,32 @@ mod tests {
     }
 
     #[test]
+    fn headers_in_the_midst_of_a_shipped_block_are_no_rows() {
+        let columns = [("a", ColumnType::Integer), ("b", ColumnType::Text)];
+        let mut table = table(Format::Separated { separator: ',' }, &columns);
+        let shipped = |table: &Table, text: &[u8]| {
+            let origin = Origin {
+                begins_file: false,
+                ..ORIGIN
+            };
+            let parsed = BlockRows::parse(table, text, &[0, 1], origin).unwrap();
+            (parsed.tally.rows, parsed.tally.errors)
+        };
+        assert_eq!(
+            shipped(&table, b"1,x\n2,y\n"),
+            (2, 0),
+            "it begins in the midst of a file"
+        );
+        assert_eq!(
+            shipped(&table, "\u{feff}a,b\n1,x\n\"a\", b\n2,y\n".as_bytes()),
+            (2, 0)
+        );
+        assert_eq!(shipped(&table, b"a,c\nab,b\na\n"), (3, 3), "others are lines");
+        table.least = Some(1);
+        assert_eq!(shipped(&table, b"a\n1\na,b\n2,y\n"), (2, 0));
+    }
+
+    #[test]
     fn lines_of_older_files_lack_the_columns_that_came_later() {
         let columns = [("a", ColumnType::Integer), ("b", ColumnType::Text)];
         let mut table = table(Format::Separated { separator: ',' }, &columns);

@@ -13,6 +13,7 @@ use crate::{
     Error,
     block::{Origin, begin_of_day},
     columns::Builder,
+    detect::seen,
     parse::{Parser, Value, access, parser},
     portions::portions,
     time::Style,
@@ -35,6 +36,8 @@ pub(crate) struct Decoded {
     pub(crate) broken: Arc<[u32]>,
     /// The wanted columns, in the order in which they were wanted.
     pub(crate) columns: Vec<Column>,
+    /// Lines of the block that are headers and no rows, from 0, in order; all but the one that begins a file.
+    pub(crate) heads: Vec<u32>,
 }
 
 /// A line is rarely shorter; room for values is made by it.
@@ -66,6 +69,9 @@ pub(crate) fn decode(
 fn fill(mut sink: Sink<'_>, from: impl Read, begins_file: bool, most_rows: u32) -> Result<Sink<'_>, Error> {
     let table = sink.table;
     let mut begins = begins_file;
+    if !begins_file {
+        sink.head = Head::of(table);
+    }
     portions(from, |portion| {
         let lines = match std::mem::take(&mut begins) {
             true => without_head(portion, &table.format),
@@ -76,7 +82,9 @@ fn fill(mut sink: Sink<'_>, from: impl Read, begins_file: bool, most_rows: u32) 
             _ => {
                 let mut row = vec![None; table.columns.len()];
                 for line in Split(lines) {
-                    sink.line(line, &mut row);
+                    if !sink.passes_over(line) {
+                        sink.line(line, &mut row);
+                    }
                 }
             }
         }
@@ -94,6 +102,48 @@ fn without_head<'a>(lines: &'a [u8], format: &Format) -> &'a [u8] {
     match format {
         Format::Separated { .. } => &lines[memchr(b'\n', lines).map_or(lines.len(), |end| end + 1)..],
         _ => lines,
+    }
+}
+
+/// The header of separated values, where it may stand anywhere: a shipped block has lines of several files.
+struct Head<'t> {
+    table: &'t Table,
+    /// How many lines were looked at.
+    lines: u32,
+    /// Which of them are headers.
+    found: Vec<u32>,
+}
+
+impl<'t> Head<'t> {
+    /// None for formats that have no header.
+    fn of(table: &'t Table) -> Option<Self> {
+        matches!(table.format, Format::Separated { .. }).then_some(Self {
+            table,
+            lines: 0,
+            found: Vec::new(),
+        })
+    }
+
+    /// Whether the next line names the columns; those of older files lack the last of them.
+    fn is(&self, line: &[u8]) -> bool {
+        let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
+        let Some(first) = self.table.columns.first() else {
+            return false;
+        };
+        let bare = line.strip_prefix(b"\"").unwrap_or(line).trim_ascii_start();
+        if !bare.starts_with(first.name.as_bytes()) {
+            return false;
+        }
+        let named = seen(&self.table.format, &[line]).unwrap_or_default();
+        let least = self
+            .table
+            .least
+            .map_or(self.table.columns.len(), |least| least as usize);
+        let same = named
+            .iter()
+            .zip(&self.table.columns)
+            .all(|(one, other)| one.name == other.name);
+        same && (least..=self.table.columns.len()).contains(&named.len())
     }
 }
 
@@ -133,6 +183,7 @@ pub(crate) struct Sink<'t> {
     rows: u32,
     broken: Vec<u32>,
     misfits: Vec<Vec<u32>>,
+    head: Option<Head<'t>>,
 }
 
 impl<'t> Sink<'t> {
@@ -173,7 +224,21 @@ impl<'t> Sink<'t> {
             rows: 0,
             broken: Vec::new(),
             misfits: vec![Vec::new(); own],
+            head: None,
         })
+    }
+
+    /// Whether the next line is a header and no row.
+    fn passes_over(&mut self, line: &[u8]) -> bool {
+        let Some(head) = &mut self.head else {
+            return false;
+        };
+        let is_head = head.is(line);
+        if is_head {
+            head.found.push(head.lines);
+        }
+        head.lines += 1;
+        is_head
     }
 
     /// Whether a column of the table is looked at.
@@ -253,6 +318,7 @@ impl<'t> Sink<'t> {
             columns: columns.collect(),
             rows: self.rows,
             broken: self.broken.into(),
+            heads: self.head.map(|head| head.found).unwrap_or_default(),
         }
     }
 

@@ -56,4 +56,4 @@ pub use wire::{Tally, counted, tally};
 
 /// What halves of different builds must agree on: partial states of one version of DataFusion mean nothing to another.
 /// The last part is the form in which they travel.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2+3");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2+4");

@@ -17,8 +17,9 @@ pub struct Whence {
 }
 
 impl Whence {
-    /// The column of this name for `rows` lines: null for lines that the origins do not tell of.
-    pub(crate) fn column(&self, name: &str, rows: u32) -> Column {
+    /// The column of this name for `rows` lines: null for lines that the origins do not tell of. `heads` are the lines that
+    /// are no rows, from 0, in order.
+    pub(crate) fn column(&self, name: &str, rows: u32, heads: &[u32]) -> Column {
         let wants_host = name == HOST;
         let rows = rows as usize;
         let mut builder = StringViewBuilder::with_capacity(rows).with_deduplicate_strings();
@@ -31,9 +32,15 @@ impl Whence {
                 }
             }
             Some(origins) => {
+                let (mut heads, mut end) = (heads.iter().copied().map(u64::from).peekable(), 0_u64);
                 for run in &origins.origins {
                     let text = if wants_host { &run.host } else { &run.path };
-                    let lines = usize::try_from(run.lines).unwrap_or(usize::MAX).min(rows - told);
+                    end = end.saturating_add(run.lines);
+                    let mut lines = run.lines;
+                    while heads.next_if(|&head| head < end).is_some() {
+                        lines = lines.saturating_sub(1);
+                    }
+                    let lines = usize::try_from(lines).unwrap_or(usize::MAX).min(rows - told);
                     (0..lines).for_each(|_| builder.append_value(text));
                     told += lines;
                 }
@@ -75,19 +82,21 @@ mod tests {
             origins: Some(Origins::new(vec![run("a", "/x", 2), run("b", "/y", 1)])),
         };
         assert_eq!(
-            texts(&shipped.column(FILE, 3)),
+            texts(&shipped.column(FILE, 3, &[])),
             [Some("/x"), Some("/x"), Some("/y")]
         );
         assert_eq!(
-            texts(&shipped.column(HOST, 4)),
+            texts(&shipped.column(HOST, 4, &[])),
             [Some("a"), Some("a"), Some("b"), None]
         );
-        assert_eq!(texts(&shipped.column(HOST, 1)), [Some("a")]);
+        assert_eq!(texts(&shipped.column(HOST, 1, &[])), [Some("a")]);
+        // The first line of the first file and that of the second are headers.
+        assert_eq!(texts(&shipped.column(FILE, 1, &[0, 2])), [Some("/x")]);
         let lying = Whence {
             object: Some("/logs/z".into()),
             origins: None,
         };
-        assert_eq!(texts(&lying.column(FILE, 2)), [Some("/logs/z"); 2]);
-        assert_eq!(lying.column(HOST, 2).array.null_count(), 2);
+        assert_eq!(texts(&lying.column(FILE, 2, &[])), [Some("/logs/z"); 2]);
+        assert_eq!(lying.column(HOST, 2, &[]).array.null_count(), 2);
     }
 }

@@ -82,7 +82,8 @@ pub struct RunArgs {
 /// What agents and shipments have in common.
 #[derive(Clone, Debug, Args)]
 pub struct ShippingArgs {
-    /// Its name, unique in the mill [default: that of the certificate, or of this host, with -ship behind for a shipment]
+    /// Its name, unique in the mill [default: that of the certificate, with .ship behind for a shipment; or of this host, with
+    /// -ship]
     #[arg(long, value_name = "NAME")]
     pub(super) name: Option<Name>,
     /// Where it remembers what is shipped, and spools; one for each mill [default: agent-NAME, or ship-NAME of a shipment, in

@@ -185,8 +185,8 @@ impl Store {
         looked_at: &mut u32,
     ) -> Result<Option<Compaction>, Error> {
         let table = dataset.table.as_ref();
-        if table.is_some_and(|table| matches!(table.format, Format::Separated { .. } | Format::Parquet)) {
-            // The first line of each block is none of its rows.
+        if table.is_some_and(|table| matches!(table.format, Format::Parquet)) {
+            // No lines.
             cursor.next = dataset.blocks;
             return Ok(None);
         }

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 
 use engine::row_groups;
 use model::{
-    Block, Content, Name,
+    Block, Codec, Content, Name,
     processor::{Query, QueryTable},
     table::{Format, Table},
 };
@@ -65,7 +65,7 @@ impl Head {
                 break;
             };
             let begins_file = match content.content {
-                Content::Object { start, .. } => start == 0,
+                Content::Object { start, codec, .. } => start == 0 && codec != Codec::Zstd,
                 Content::Inline(_) => true,
             };
             if table.format == Format::Parquet {
@@ -83,7 +83,7 @@ impl Head {
                 continue;
             }
             // The header of a file is no row.
-            let header = usize::from(begins_file && matches!(table.format, Format::Separated { .. }));
+            let header = usize::from(matches!(table.format, Format::Separated { .. }));
             let wanted = left + header;
             let reader = control.store()?.reader(content).await?;
             let read = tokio::task::spawn_blocking(move || first_lines(reader, wanted, bytes_left));

@@ -449,9 +449,9 @@ async fn only_what_agents_shipped_is_merged_and_on_demand_all_of_it() {
     assert_eq!(yard.compact().await, 4..8);
     assert_eq!(yard.compact().await, 8..28);
     assert_eq!(yard.lines_now().await.len(), 28);
-    // The first line of each block would be none of its rows.
+    // What has no lines.
     let table = Table {
-        format: Format::Separated { separator: ',' },
+        format: Format::Parquet,
         columns: Vec::new(),
         least: None,
     };
