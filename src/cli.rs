@@ -56,13 +56,14 @@ pub struct Global {
     /// Where MongoDB is, with the database as its path [default: mongodb://localhost:27017/sawmill]
     #[arg(long, global = true, value_name = "URI")]
     mongodb: Option<String>,
-    /// Ask the mill by the gateway of a dispatcher, HOST:PORT[,HOST:PORT…], instead of by ZooKeeper and MongoDB
+    /// Ask the mill by the gateway of a dispatcher, HOST:PORT[,HOST:PORT…], instead of by ZooKeeper and MongoDB [default
+    /// of `agent` and `ship`: 127.0.0.1:7766]
     #[arg(long, global = true, value_name = "ADDRESS")]
     server: Option<String>,
     /// Directory with certificate, key and authority of whoever runs this, made by `sawmill pki issue`
     #[arg(long, global = true, value_name = "DIR")]
     identity: Option<String>,
-    /// The block store for large outputs [default: file:///var/tmp/sawmill/store]
+    /// The block store, for what agents ship and for large outputs [default: file:///var/tmp/sawmill/store]
     #[arg(long, global = true, value_name = "URL")]
     store: Option<String>,
     /// A table for people or one JSON document for programs; answers of queries also in the other forms

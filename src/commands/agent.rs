@@ -24,11 +24,11 @@ const NEAREST_SERVER: &str = "127.0.0.1:7766";
 const EXAMPLES: &str = "\
 Examples:
   sawmill agent --dataset access '/var/log/nginx/access.log*'
-  sawmill agent --follow access='/var/log/nginx/access.log*' --follow app='/srv/app/*.log' --server mill1:7766,mill2:7766
-  sawmill agent --dataset java '/srv/app/*.log' --multiline-start '^[0-9]{4}-'
+  sawmill agent --follow access='/var/log/nginx/*.log' --follow app='/srv/app/*.log'
+  sawmill agent --dataset java '/srv/app/*.log' --multiline-start '^[0-9]{4}-' --server mill1:7766
 
-Quote patterns, so that files that come later are found too. A pattern that covers rotated names (access.log*) finds what
-was rotated while the agent was away.";
+Quote patterns, so that files that come later are found too. A pattern that covers rotated names (access.log*)
+finds what was rotated while the agent was away.";
 
 /// `sawmill agent`.
 #[derive(Clone, Debug, Args)]

@@ -41,8 +41,8 @@ pub struct ShipArgs {
     /// Ship also what was shipped to this dataset before
     #[arg(long)]
     again: bool,
-    /// Have nodes keep the files in directories of their own: each whole file by the node that a hash of its name gives (hash),
-    /// in turns (random), or by hash among the nodes whose names match a PATTERN such as 'rack1-*'
+    /// Have nodes keep the files in directories of their own: each whole file by the node that a hash of its host and path
+    /// gives (hash), in turns (random), or by hash among the nodes whose names match a PATTERN such as 'rack1-*'
     #[arg(long, value_name = "hash|random|PATTERN")]
     spread: Option<String>,
     /// With --spread: how many nodes keep each block, 1 to 3
