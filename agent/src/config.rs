@@ -109,7 +109,7 @@ impl Keeping {
     }
 
     /// Whether files may be removed for it: one disk alone is not enough.
-    fn is_safe(&self) -> bool {
+    pub(crate) fn is_safe(&self) -> bool {
         match self {
             Self::Shared => true,
             Self::Nodes(nodes) => nodes.copies >= 2,

@@ -95,6 +95,8 @@ pub(crate) struct Follower {
     keeping: Keeping,
     /// Every file is read to its end at once, as it is now.
     once: bool,
+    /// No file is removed or moved any more.
+    leaves_all: bool,
     /// Also what was shipped before.
     again: bool,
     /// It is known what the mill has of what is shipped once.
@@ -140,6 +142,7 @@ impl Follower {
             let mut stream = Stream::resumed(&kept.position);
             stream.gone_ms = kept.gone_ms;
             stream.incarnation = kept.incarnation;
+            stream.alone = kept.alone;
             let number = kept.position.stream;
             stream.registered = Some(kept.position);
             streams.insert(number, stream);
@@ -161,6 +164,7 @@ impl Follower {
             after: config.after.clone(),
             keeping: config.keeping.clone(),
             once,
+            leaves_all: false,
             again: false,
             has_met: false,
             rebuilding: Rebuilding::default(),

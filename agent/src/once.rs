@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use model::Name;
@@ -116,6 +116,17 @@ pub async fn ship(
         return Err(Error::Panicked("the thread that reads files".to_string()));
     };
     tell(shared.tally().into());
+    let rest = follower.rest_left(SystemTime::now());
+    if !rest.is_zero() {
+        let seconds = rest.as_secs_f64().ceil();
+        tracing::info!(
+            "shipped; files are removed from their places when nobody has written to them for {seconds} s more"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = cancel.cancelled() => follower.leave_all(),
+        }
+    }
     let now = Now {
         at: Duration::ZERO,
         wall_ms: wall_ms(),

@@ -34,6 +34,9 @@ pub(crate) struct Kept {
     /// The incarnation of the dataset that took its first lines; nil where another took others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) incarnation: Option<Uuid>,
+    /// Some of it is kept by one node alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) alone: bool,
 }
 
 impl Snapshot {

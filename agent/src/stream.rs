@@ -33,6 +33,8 @@ pub(crate) struct Stream {
     pub(crate) registered: Option<Position>,
     /// The incarnation of the dataset that took its first lines; nil where another took others.
     pub(crate) incarnation: Option<Uuid>,
+    /// Some of it is kept by one node alone.
+    pub(crate) alone: bool,
     /// The file that it is in now.
     pub(crate) file: Option<Attached>,
     /// Since when it is in no file, in milliseconds since 1970 UTC.
@@ -125,6 +127,7 @@ impl Stream {
             tail_bytes: Vec::new(),
             registered: None,
             incarnation: None,
+            alone: false,
             file: None,
             gone_ms: None,
             complete: false,

@@ -126,6 +126,9 @@ pub async fn run(args: ShipArgs, context: &Context) -> anyhow::Result<Exit> {
             output::counted(blocks, "block")
         ));
     }
+    if fates.is_empty() && !stopped {
+        anyhow::bail!("no file matches: nothing is shipped");
+    }
     tell(&fates, context)?;
     let failed = fates.iter().any(|(_, fate)| matches!(fate, Fate::Failed { .. }));
     Ok(match (stopped, failed) {

@@ -67,6 +67,13 @@ impl Follower {
         if !unchanged {
             return false;
         }
+        if stream.alone && self.after != After::Keep {
+            self.paths.tell(
+                &file.path.clone(),
+                "one node alone keeps some of it, by an earlier run: `sawmill ship --again --copies 2`, or without --spread, ships it once more",
+            );
+            return false;
+        }
         let settled = match &self.after {
             After::Keep => return true,
             After::Delete => fs::remove_file(&file.path).map(|()| None),

@@ -20,10 +20,12 @@ const MOST_GONE: usize = 20_000;
 impl Follower {
     /// Takes over what was acknowledged, writes it down once in a while (or `at_once`), and clears the spool of it.
     pub(crate) fn keep(&mut self, now: Now, at_once: bool) {
+        let alone = !self.keeping.is_safe();
         for (header, incarnation) in self.spool.take_acknowledged() {
             for position in &header.positions {
                 if let Some(stream) = self.streams.get_mut(&position.stream) {
                     stream.note_registered(position, incarnation);
+                    stream.alone |= alone;
                 }
             }
             self.registered.insert(header.dataset.clone(), header.sequence);
@@ -68,6 +70,7 @@ impl Follower {
                 position,
                 gone_ms: stream.gone_ms,
                 incarnation: stream.incarnation,
+                alone: stream.alone,
             })
         });
         kept.collect()

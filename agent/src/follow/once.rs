@@ -1,12 +1,16 @@
 //! Files that are shipped once, as they are: which of them are done.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use model::Name;
 use uuid::Uuid;
 
 use super::{Follower, Now, after::is_registered_whole};
-use crate::{content::End, paths::Found, service::Mode, stream::Stream};
+use crate::{config::After, content::End, paths::Found, service::Mode, stream::Stream};
 
 /// A dataset was removed after half of a file, and the other half went into the next one of its name.
 const PARTLY: &str = "its dataset was removed while it was shipped, so that only a part of it is there: --again ships all of it";
@@ -138,6 +142,32 @@ impl Follower {
         tally
     }
 
+    /// How long until nobody has written for long enough to the files that are shipped and are to be removed or moved: who
+    /// writes to one has it open, which can't be seen.
+    pub(crate) fn rest_left(&self, now: SystemTime) -> Duration {
+        if self.after == After::Keep {
+            return Duration::ZERO;
+        }
+        let whole = self.shipped_once.iter().filter(|(_, file)| {
+            let stream = file.stream.and_then(|number| self.streams.get(&number));
+            stream.is_some_and(is_registered_whole)
+        });
+        let left = whole.filter_map(|(path, _)| {
+            let changed = std::fs::metadata(path)
+                .and_then(|metadata| metadata.modified())
+                .ok()?;
+            // One of the future tells nothing.
+            let since = now.duration_since(changed).unwrap_or_default();
+            Some(self.timing.quiet.saturating_sub(since))
+        });
+        left.max().unwrap_or_default()
+    }
+
+    /// Leaves all files where they are, whatever is asked for.
+    pub(crate) fn leave_all(&mut self) {
+        self.leaves_all = true;
+    }
+
     /// What became of each file, when all is over; files that are shipped whole are removed or moved where that is asked for.
     pub(crate) fn fates(&mut self, why_not: &str, now: Now) -> Vec<(PathBuf, Fate)> {
         let files: Vec<_> = self.shipped_once.clone().into_iter().collect();
@@ -150,12 +180,14 @@ impl Follower {
                 .stream
                 .filter(|number| self.streams.get(number).is_some_and(is_registered_whole));
             if let (Some(number), Fate::Shipped { .. } | Fate::Already) = (whole, &fate)
-                && !self.settle(number, now)
+                && (self.leaves_all || !self.settle(number, now))
             {
-                let why = self
-                    .paths
-                    .why(&path)
-                    .unwrap_or("it has changed since it was shipped");
+                let unsettled = if self.leaves_all {
+                    "stopped before nobody had written to it for long enough"
+                } else {
+                    "it has changed since it was shipped"
+                };
+                let why = self.paths.why(&path).unwrap_or(unsettled);
                 fate = Fate::Failed {
                     why: format!("shipped, but it stays: {why}"),
                 };

@@ -301,12 +301,17 @@ async fn a_shipment_knows_what_it_has_shipped() {
         "{fates:?}"
     );
     assert!(a.exists());
+    // Removed only when nobody has written to it for a while.
+    config.timing.quiet = Duration::from_secs(1);
+    append(&a, "late\n");
+    let written = fs::metadata(&a).unwrap().modified().unwrap();
     let fates = place.ship(config.clone(), false).await;
+    assert!(written.elapsed().unwrap() >= config.timing.quiet);
     assert!(
         matches!(&fates[..], [(_, Fate::Shipped { .. } | Fate::Already)]),
         "{fates:?}"
     );
-    assert!(!a.exists() && place.mill.text("access").ends_with("more\nlast\n"));
+    assert!(!a.exists() && place.mill.text("access").ends_with("more\nlast\nlate\n"));
 
     config.sources[0].patterns = vec![place.path("missing").display().to_string()];
     let missing = agent::ship(config, false, CancellationToken::new(), |_| {}).await;
