@@ -91,6 +91,17 @@ impl Journal {
         self.note(peer, "job.submit", id.to_string(), details).await;
     }
 
+    /// Notes jobs that were to be submitted together, when MongoDB has not told which are there.
+    pub(crate) async fn perhaps_submitted(&self, peer: &Peer, jobs: usize, first: &JobSpec) {
+        let text = what(&first.processor);
+        let details = format!(
+            "none or some of {jobs} jobs, the first over {}: {text}",
+            first.dataset
+        );
+        self.note(peer, "job.submit", "unknown".to_string(), details)
+            .await;
+    }
+
     /// Notes a query, by the job that answers it.
     pub(crate) async fn asked(&self, peer: &Peer, answer: &Answer, sql: &str) {
         let job = match answer {

@@ -6,6 +6,7 @@ use api::v1::{self, queue_server::Queue};
 use control::{Control, wire};
 use futures::TryStreamExt as _;
 use model::Job;
+use pki::Peer;
 use storage::{JobFilter, Progress};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
@@ -41,6 +42,14 @@ impl Service {
         }
     }
 
+    fn submitter(&self, peer: Peer) -> submit::Submitter {
+        submit::Submitter {
+            control: self.control.clone(),
+            journal: self.journal.clone(),
+            peer,
+        }
+    }
+
     async fn job(&self, request: &v1::JobReference) -> Result<Job, Status> {
         self.control.job(&request.reference).await.map_err(told)
     }
@@ -56,8 +65,7 @@ impl Queue for Service {
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitReply>, Status> {
         let peer = refuse::change(&request)?;
         let spec = submit::spec(&peer, request.into_inner())?;
-        let job = self.control.submit(spec.clone()).await.map_err(told)?;
-        self.journal.submitted(&peer, &[job], &spec).await;
+        let job = self.submitter(peer).one(spec).await?;
         Ok(Response::new(submit::reply(job)))
     }
 
@@ -68,11 +76,7 @@ impl Queue for Service {
         request: Request<Streaming<v1::SubmitRequest>>,
     ) -> Result<Response<Self::SubmitStreamStream>, Status> {
         let peer = refuse::change(&request)?;
-        let submitter = submit::Submitter {
-            control: self.control.clone(),
-            journal: self.journal.clone(),
-            peer,
-        };
+        let submitter = self.submitter(peer);
         let answers = self
             .feeds
             .stream(|feed| submitter.stream(request.into_inner(), feed));

@@ -90,22 +90,45 @@ impl Submitter {
         let Some(first) = specs.first().cloned() else {
             return Ok(());
         };
-        match self.control.submit_many(specs.clone()).await {
-            Ok(ids) => {
-                self.journal.submitted(&self.peer, &ids, &first).await;
-                feed.put_all(ids.into_iter().map(reply).collect()).await
-            }
+        match self.written(specs.clone(), first).await? {
+            Ok(ids) => feed.put_all(ids.into_iter().map(reply).collect()).await,
             // Some may be there; nobody knows which.
             Err(error @ control::Error::Storage(_)) => Err(told(error)),
             // Nothing was written.
             Err(_) => {
                 for spec in specs {
-                    let id = self.control.submit(spec.clone()).await.map_err(told)?;
-                    self.journal.submitted(&self.peer, &[id], &spec).await;
-                    feed.put(reply(id)).await?;
+                    feed.put(reply(self.one(spec).await?)).await?;
                 }
                 Ok(())
             }
         }
+    }
+
+    /// Submits one job.
+    pub(super) async fn one(&self, spec: JobSpec) -> Result<JobId, Status> {
+        let ids = self.written(vec![spec.clone()], spec).await?.map_err(told)?;
+        ids.first()
+            .copied()
+            .ok_or_else(|| Status::internal("a job was submitted without an id"))
+    }
+
+    /// Writes jobs and notes them, both or neither, also for a client that hangs up meanwhile.
+    async fn written(
+        &self,
+        specs: Vec<JobSpec>,
+        first: JobSpec,
+    ) -> Result<Result<Vec<JobId>, control::Error>, Status> {
+        let (control, journal, peer) = (self.control.clone(), self.journal.clone(), self.peer.clone());
+        let count = specs.len();
+        let writing = tokio::spawn(async move {
+            let written = control.submit_many(specs).await;
+            match &written {
+                Ok(ids) => journal.submitted(&peer, ids, &first).await,
+                Err(control::Error::Storage(_)) => journal.perhaps_submitted(&peer, count, &first).await,
+                Err(_) => {}
+            }
+            written
+        });
+        writing.await.map_err(|error| Status::internal(error.to_string()))
     }
 }
