@@ -162,6 +162,7 @@ impl Mill {
         assert_eq!(blake3::hash(&raw).as_bytes()[..], header.checksums()[1]);
         let lane = Self::lane(spool, dataset);
         assert!(!self.ended.contains_key(&lane));
+        spool.note_sent(&header);
         let last = self.last.entry(lane.clone()).or_default();
         *last += 1;
         self.blocks.insert((lane, *last), raw);

@@ -37,6 +37,8 @@ pub(crate) struct Spool {
     /// The state directory.
     dir: PathBuf,
     inner: Mutex<Inner>,
+    /// Held while what is known of the lanes is copied, written and noted as written.
+    keeping: Mutex<()>,
     /// Told of blocks that came.
     filled: Notify,
 }
@@ -62,6 +64,8 @@ struct Queue {
     registered: u64,
     /// All up to here are on disk no more.
     removed: u64,
+    /// No more than up to here can the mill know: what was found on disk, which may have been sent before, and what was sent.
+    sent: u64,
     blocks: BTreeMap<u64, Arc<Header>>,
     lane: Lane,
     /// On disk, and of lines that are on their way to it.
@@ -128,6 +132,7 @@ impl Spool {
         }
         for queue in inner.datasets.values_mut() {
             queue.removed = queue.registered;
+            queue.sent = queue.last();
             queue.bytes = queue.blocks.values().map(|header| header.stored_bytes).sum();
         }
         let blocks = inner.datasets.values().flat_map(|queue| queue.blocks.values());
@@ -136,12 +141,17 @@ impl Spool {
             disk,
             dir: dir.to_path_buf(),
             inner: Mutex::new(inner),
+            keeping: Mutex::default(),
             filled: Notify::new(),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self) -> MutexGuard<'_, ()> {
+        self.keeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, dataset: &Name, sequence: u64) -> PathBuf {
@@ -229,11 +239,18 @@ impl Spool {
         self.filled.notified().await;
     }
 
+    /// A block is about to be sent.
+    pub(crate) fn note_sent(&self, header: &Header) {
+        let mut inner = self.lock();
+        let queue = inner.datasets.entry(header.dataset.clone()).or_default();
+        queue.sent = queue.sent.max(header.sequence);
+    }
+
     /// All blocks of a dataset up to `sequence` are registered, the last one in this incarnation of it. Gives the lines' bytes
     /// of those that were not before.
     ///
     /// # Errors
-    /// [`Error::Outdated`] for blocks that were never cut here.
+    /// [`Error::Outdated`] for blocks that were never sent from here: the mill has others under these numbers.
     pub(crate) fn acknowledge(
         &self,
         dataset: &Name,
@@ -242,7 +259,7 @@ impl Spool {
     ) -> Result<u64, Error> {
         let mut inner = self.lock();
         let queue = inner.datasets.entry(dataset.clone()).or_default();
-        let known = queue.last();
+        let known = queue.sent.max(queue.registered);
         if sequence > known {
             return Err(Error::Outdated {
                 dataset: dataset.to_string(),
@@ -256,10 +273,6 @@ impl Spool {
         let bytes = gone.values().map(|header| header.raw_bytes).sum();
         let gone = gone.into_values().map(|header| (header, incarnation));
         inner.acknowledged.extend(gone);
-        drop(inner);
-        if incarnation.is_some() {
-            self.note_incarnation(dataset, incarnation);
-        }
         Ok(bytes)
     }
 
@@ -287,6 +300,7 @@ impl Spool {
 
     /// Writes down what is known of the lanes, where that has changed. Before it is written that blocks are registered.
     pub(crate) fn keep_lanes(&self) -> io::Result<()> {
+        let _keeping = self.keep();
         let lanes = {
             let mut inner = self.lock();
             if std::mem::replace(&mut inner.lanes_kept, true) {
@@ -340,6 +354,7 @@ impl Spool {
     /// The mill has only the blocks up to `mark` of those that it had acknowledged, and gives another numbering for those
     /// that follow. Gives how many are lost. Only where [`Spool::is_kept`]; on an error nothing has happened.
     pub(crate) fn renumber(&self, dataset: &Name, numbering: Uuid, mark: u64) -> io::Result<u64> {
+        let _keeping = self.keep();
         let mut lanes = self.lock().lanes();
         let registered = {
             let mut inner = self.lock();

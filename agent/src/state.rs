@@ -14,6 +14,7 @@ use std::{
 use model::Name;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::{Error, disk::Disk};
@@ -45,6 +46,17 @@ struct AgentFile {
     /// The mill that numbers and positions belong to, once it was met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mill: Option<Mill>,
+    /// It was found to be an old copy: never used again, as what it cuts since then has numbers that the mill gave to others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outdated: Option<Outdated>,
+}
+
+/// [`Error::Outdated`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Outdated {
+    dataset: String,
+    registered: u64,
+    known: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +95,7 @@ impl StateDir {
                 instance: Uuid::new_v4(),
                 starts: 0,
                 mill: None,
+                outdated: None,
             },
             Err(error) => return Err(failed(&file)(error)),
         };
@@ -96,6 +109,18 @@ impl StateDir {
             return Err(Error::OtherAgent {
                 path: path.to_path_buf(),
                 owner: agent.name.to_string(),
+            });
+        }
+        if let Some(Outdated {
+            dataset,
+            registered,
+            known,
+        }) = agent.outdated
+        {
+            return Err(Error::Outdated {
+                dataset,
+                registered,
+                known,
             });
         }
         agent.starts += 1;
@@ -159,6 +184,33 @@ impl StateDir {
         Ok(())
     }
 
+    /// Lets no agent start here again where this error tells that the directory is an old copy. A disk that takes no note
+    /// of that is told in the log.
+    pub(crate) fn refuse(&self, error: &Error) {
+        let Error::Outdated {
+            dataset,
+            registered,
+            known,
+        } = error
+        else {
+            return;
+        };
+        let agent = AgentFile {
+            mill: self.lock().clone(),
+            outdated: Some(Outdated {
+                dataset: dataset.clone(),
+                registered: *registered,
+                known: *known,
+            }),
+            ..self.agent.clone()
+        };
+        let path = self.path.join(NAME);
+        let json = serde_json::to_vec(&agent).unwrap_or_default();
+        if let Err(error) = self.disk.put(&path, &[&json]) {
+            warn!(path = %path.display(), "can't write that this directory must not be used again: {error}");
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Mill>> {
         self.mill.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -208,7 +260,24 @@ mod tests {
         ] {
             assert!(other.contains(part), "{part}: {other}");
         }
+        // An old copy stays refused, with the same words.
+        third.refuse(&Error::OtherAgent {
+            path: path.clone(),
+            owner: "web7".into(),
+        });
+        let outdated = Error::Outdated {
+            dataset: "access".into(),
+            registered: 8,
+            known: 5,
+        };
         drop(third);
+        let fourth = StateDir::open(&path, &web7, &disk).unwrap();
+        fourth.refuse(&outdated);
+        drop(fourth);
+        for _ in 0..2 {
+            let told = StateDir::open(&path, &web7, &disk).unwrap_err();
+            assert_eq!(told.to_string(), outdated.to_string());
+        }
         fs::write(path.join("agent.json"), "{}").unwrap();
         assert!(matches!(
             StateDir::open(&path, &web7, &disk),

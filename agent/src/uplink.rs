@@ -119,7 +119,10 @@ impl Uplink {
     /// What follows from the end of a connection.
     fn learn(&self, over: Over, route: &mut Route) -> Result<String, Error> {
         Ok(match over {
-            Over::Fatal(error) => return Err(error),
+            Over::Fatal(error) => {
+                self.state.refuse(&error);
+                return Err(error);
+            }
             Over::Unattached(why) | Over::Hopeless(why) => {
                 route.server_failed();
                 why

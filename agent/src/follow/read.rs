@@ -90,7 +90,7 @@ impl Follower {
     }
 
     /// Whether there is room for a dataset: one that the mill does not take must not fill the spool of the others.
-    fn has_room_for(&self, dataset: &Name) -> bool {
+    pub(super) fn has_room_for(&self, dataset: &Name) -> bool {
         let share = match self.datasets {
             0 | 1 => self.spool_bytes,
             _ => self.spool_bytes / 2,

@@ -82,7 +82,10 @@ impl Follower {
             if !self.has_room() {
                 return !self.is_spool_full;
             }
-            self.rebuild_one(number, now);
+            // It stays known, and is looked at again when the spool has let go of some.
+            if self.has_room_for(&number.0) {
+                self.rebuild_one(number, now);
+            }
         }
         false
     }

@@ -76,3 +76,31 @@ fn a_number_is_not_given_twice_for_a_block_that_can_not_be_read() {
     fs::remove_file(&paths[1]).unwrap();
     assert!(matches!(open(dir.path()), Err(Error::BadBlock { path, .. }) if path == paths[2]));
 }
+
+#[test]
+fn what_was_not_sent_from_here_is_not_taken_for_registered() {
+    let (dir, _) = three_blocks();
+    // An old copy that reads on before it meets the mill, which has others as 4 and 5.
+    let spool = open(dir.path()).unwrap();
+    assert_eq!(
+        [4, 5].map(|number| commit(&spool, &format!("other {number}\n"))),
+        [4, 5]
+    );
+    let outdated = |registered| {
+        let told = spool.acknowledge(&dataset(), registered, None);
+        assert!(
+            matches!(told, Err(Error::Outdated { registered: of, known, .. }) if of == registered && known < of),
+            "{told:?}"
+        );
+    };
+    outdated(5);
+    outdated(4);
+    assert_eq!(spool.headers().len(), 5, "they stay");
+    // What was on disk at the start may have been sent before it.
+    spool.acknowledge(&dataset(), 3, None).unwrap();
+    outdated(4);
+    spool.note_sent(&spool.next(&dataset(), 3).unwrap());
+    outdated(5);
+    spool.acknowledge(&dataset(), 4, None).unwrap();
+    assert_eq!(spool.headers().len(), 1);
+}

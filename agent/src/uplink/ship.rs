@@ -204,6 +204,7 @@ impl Uplink {
                 }
                 Err(error) => return Err(Over::Fatal(crate::Error::Panicked(error.to_string()))),
             };
+            self.shared.spool.note_sent(&header);
             shipping
                 .outbox
                 .push_back(request(ship_request::Message::Block(self.header(&header))));
@@ -252,8 +253,12 @@ impl Uplink {
                     }
                 }
                 let sequence = base.saturating_add(stored.sequence);
-                let acknowledged = spool.acknowledge(&dataset, sequence, meeting::uuid(&stored.incarnation));
+                let incarnation = meeting::uuid(&stored.incarnation);
+                let acknowledged = spool.acknowledge(&dataset, sequence, incarnation);
                 let bytes = acknowledged.map_err(Over::Fatal)?;
+                if incarnation.is_some() {
+                    spool.note_incarnation(&dataset, incarnation);
+                }
                 shipping.lanes.stored(&dataset, sequence);
                 if spool.release(&dataset) {
                     warn!(
