@@ -4,7 +4,7 @@
 //! numbering begins, and what is lost is read again where it can be. Another mill: nothing is sent.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -32,9 +32,19 @@ pub(super) fn uuid(bytes: &[u8]) -> Option<Uuid> {
 }
 
 impl Uplink {
-    /// What was acknowledged before, for the mill to compare.
+    /// The datasets of which anything may be shipped: not all that ever were.
+    fn of_use(&self) -> BTreeSet<Name> {
+        let spool = &self.shared.spool;
+        let sources = self.config.sources.iter().map(|source| source.dataset.clone());
+        let lost = spool.lost().into_keys();
+        sources.chain(spool.datasets()).chain(lost).collect()
+    }
+
+    /// What of these was acknowledged before, for the mill to compare.
     pub(super) fn acknowledged(&self) -> Vec<Acknowledged> {
+        let of_use = self.of_use();
         let lanes = self.shared.spool.registered().into_iter();
+        let lanes = lanes.filter(|(dataset, ..)| of_use.contains(dataset));
         let acknowledged = lanes.map(|(dataset, registered, lane)| Acknowledged {
             dataset: dataset.to_string(),
             sequence: registered.saturating_sub(lane.base),
@@ -57,12 +67,17 @@ impl Uplink {
         if let Some(mill) = uuid(&welcome.mill) {
             self.state.meet(mill, server).map_err(Over::Fatal)?;
         }
+        // What was not told there was not compared either.
+        let of_use = self.of_use();
         let mut datasets = BTreeMap::new();
         for registered in &welcome.registered {
             // Another agent of this instance may have shipped to others; a name that is none is nobody's.
             let Ok(dataset) = Name::new(registered.dataset.as_str()) else {
                 continue;
             };
+            if !of_use.contains(&dataset) {
+                continue;
+            }
             match uuid(&registered.next) {
                 Some(next) => self.renumber(&dataset, next, registered, worker).await?,
                 None => self.take_over(&dataset, registered).map_err(Over::Fatal)?,

@@ -1,6 +1,6 @@
 //! What an agent is told at first: which mill this is, and how far its numberings are registered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
     refusal,
@@ -61,8 +61,8 @@ impl Session {
         Ok(())
     }
 
-    /// How far each dataset is registered that the agent ships to, or has shipped to; opens their lanes. A numbering of which
-    /// more was acknowledged than is there ends.
+    /// How far each dataset is registered that the agent tells of and may ship to; opens their lanes. A numbering of which more
+    /// was acknowledged than is there ends. One that tells of none learns of all that it has shipped to.
     async fn registered_of(
         &mut self,
         ship: &ShipHello,
@@ -79,10 +79,19 @@ impl Session {
             let message = format!("more than {} datasets", hello::MOST_DATASETS);
             return Err(refusal(Code::InvalidArgument, "BAD_HELLO", message, []));
         }
+        if !datasets.is_empty() || !ship.acknowledged.is_empty() {
+            let told = ship.acknowledged.iter().map(|told| told.dataset.as_str());
+            let told: BTreeSet<&str> = told.chain(datasets.iter().map(Name::as_str)).collect();
+            marks.retain(|dataset, _| told.contains(dataset.as_str()));
+        }
         for told in &ship.acknowledged {
             let Ok(dataset) = Name::new(told.dataset.as_str()) else {
                 continue;
             };
+            // What it may not ship to it may not end either.
+            if !self.peer.may_ship_to(&dataset) {
+                continue;
+            }
             if let Some(numbering) = hello::uuid(&told.numbering)? {
                 self.numberings.insert(dataset.clone(), numbering);
             }
@@ -99,6 +108,7 @@ impl Session {
             });
         }
         let mut registered = Vec::with_capacity(marks.len());
+        marks.retain(|dataset, _| self.peer.may_ship_to(dataset));
         for (dataset, mark) in marks {
             registered.push(self.open_lane(dataset, &mark).await?);
         }
