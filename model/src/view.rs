@@ -12,7 +12,7 @@ use std::{ops::Range, time::Duration};
 
 use uuid::Uuid;
 
-use self::ranges::{count, joined, without};
+use self::ranges::{bridged, count, joined, without};
 use crate::{
     Failure, FailureKind, Job, JobId, JobSpec, JobState, Name, Parts, Priority, Processor,
     parts::{BadParts, MOST_PARTS, Source},
@@ -206,7 +206,12 @@ impl View {
             || self.failures > 0
             || self.query.version != version
             || self.is_outdated(seen);
-        let mut ranges = self.missing(seen, anew);
+        let missing = self.missing(seen, anew);
+        let void: Vec<&[Range<u32>]> = seen
+            .iter()
+            .map(|seen| seen.as_ref().map_or(&[][..], |(.., void)| void))
+            .collect();
+        let mut ranges = bridged(missing, &void, MOST_PARTS);
         if !anew && ranges.iter().all(Vec::is_empty) {
             return Ok(None);
         }

@@ -39,3 +39,29 @@ pub fn without(ranges: &[Range<u32>], others: &[Range<u32>]) -> Vec<Range<u32>> 
     left.retain(|range| !range.is_empty());
     left
 }
+
+/// The ranges of several datasets, at most `most` together where that can be had by taking in what is void between two of
+/// them; as little of that as will do. `void` tells for each dataset what is; all in order.
+pub fn bridged(ranges: Vec<Vec<Range<u32>>>, void: &[&[Range<u32>]], most: usize) -> Vec<Vec<Range<u32>>> {
+    let all: usize = ranges.iter().map(Vec::len).sum();
+    let Some(surplus) = all.checked_sub(most).filter(|surplus| *surplus > 0) else {
+        return ranges;
+    };
+    let mut gaps = Vec::new();
+    for (at, (ranges, void)) in ranges.iter().zip(void).enumerate() {
+        for two in ranges.windows(2) {
+            let gap = two[0].end..two[1].start;
+            let around = void.partition_point(|void| void.end < gap.end);
+            if void.get(around).is_some_and(|void| void.start <= gap.start) {
+                gaps.push((gap.len(), at, gap));
+            }
+        }
+    }
+    gaps.sort_unstable_by_key(|(length, at, gap)| (*length, *at, gap.start));
+    gaps.truncate(surplus);
+    let mut bridged = ranges;
+    for (_, at, gap) in gaps {
+        bridged[at].push(gap);
+    }
+    bridged.into_iter().map(joined).collect()
+}

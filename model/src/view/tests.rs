@@ -132,6 +132,30 @@ fn void_numbers_are_neither_read_nor_missed() {
 }
 
 #[test]
+fn a_view_over_more_merged_blocks_than_a_job_has_parts_reads_all_of_them() {
+    let parts = u32::try_from(MOST_PARTS).unwrap();
+    let blocks = 10 * (parts + 7);
+    let void: Vec<_> = (0..blocks / 10).map(|run| run * 10..run * 10 + 9).collect();
+    let now = |void: &[Range<u32>], blocks| {
+        let of = table(Format::Raw, &[]);
+        vec![Some((source(1, 0, blocks), Some(of), void.to_vec()))]
+    };
+    let mut view = raw();
+    let seen = now(&void, blocks);
+    assert_eq!(view.lag_blocks(&seen), u64::from(parts + 7));
+    let first = refresh(&view, &seen, 10).unwrap();
+    assert_eq!(first.parts.parts().len(), MOST_PARTS);
+    succeeded(&mut view, first);
+    assert_eq!(view.lag_blocks(&seen), 0);
+    assert!(refresh(&view, &seen, 20).is_none());
+    let next = refresh(&view, &now(&void, blocks + 1), 20).unwrap();
+    assert_eq!(shape(&next), (vec![blocks..blocks + 1], true));
+    // What is covered or left out is never taken in again.
+    let apart = bridged(vec![vec![0..1, 3..4, 6..7, 9..10]], &[&[1..3, 4..5, 7..9]], 1);
+    assert_eq!(apart, [vec![0..4, 6..10]]);
+}
+
+#[test]
 fn an_answer_over_nothing_is_computed_once() {
     let mut view = raw();
     let first = refresh(&view, &seen(1, 0, 0), 10).unwrap();
