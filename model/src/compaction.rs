@@ -2,7 +2,8 @@
 //!
 //! Promise: a run has neighbours only, none of which is too young, too large or not ours to merge; it is wholly covered by
 //! each view or wholly not, so that a view counts the lines of the new block exactly once; and it is worth its cost: a
-//! block is written again only into one at least twice its size, so that a line is written a few times in its life.
+//! block is written again only into one at least twice its size, so that a line is written a few times in its life. Of a
+//! dataset that keeps its lines for a while, or so many bytes, a block never has more than a small part of that.
 //!
 //! Called by `storage`, when it looks for a run and again, with the views as they are then, before the run is replaced.
 
@@ -19,6 +20,8 @@ pub const MOST_PIECES: usize = 1024;
 const FEWEST: u32 = 16;
 /// The same where together with the next they would be too large.
 const FEWEST_FULL: u32 = 4;
+/// Into how many parts at least what a dataset keeps leaves, one after the other.
+const KEPT_PARTS: u64 = 16;
 /// How long blocks are let alone, in milliseconds: agents still append beside them, and refreshes of views read them.
 pub const YOUNGEST_MS: i64 = 60_000;
 
@@ -53,6 +56,11 @@ pub struct Policy {
     pub not_after_ms: i64,
     /// Merges whatever becomes fewer blocks, as somebody asked to.
     pub eager: bool,
+    /// Only blocks whose youngest lines were written within the same such time are merged, in milliseconds, since they
+    /// leave together: of all times that many milliseconds after 1970 UTC the same, so that merging again moves none.
+    pub together_ms: Option<i64>,
+    /// Most bytes of lines in a block.
+    pub target_bytes: u64,
 }
 
 impl Policy {
@@ -61,6 +69,7 @@ impl Policy {
         Self {
             not_after_ms: now_ms.saturating_sub(YOUNGEST_MS),
             eager: false,
+            ..Self::asked()
         }
     }
 
@@ -69,14 +78,28 @@ impl Policy {
         Self {
             not_after_ms: i64::MAX,
             eager: true,
+            together_ms: None,
+            target_bytes: TARGET_BYTES,
+        }
+    }
+
+    /// The same for a dataset of which blocks leave whose lines are older than `keep_ms`, or where all have more than
+    /// `max_bytes` together: no block has more than a small part of what it keeps.
+    pub fn keeping(self, keep_ms: Option<u64>, max_bytes: Option<u64>) -> Self {
+        let together = |keep: u64| i64::try_from(keep / KEPT_PARTS).unwrap_or(i64::MAX).max(1);
+        let target = max_bytes.map_or(TARGET_BYTES, |most| most / KEPT_PARTS);
+        Self {
+            together_ms: keep_ms.map(together),
+            target_bytes: self.target_bytes.min(target),
+            ..self
         }
     }
 }
 
 impl Piece {
     /// Whether it may yet become part of a larger block, as is done all the time.
-    pub fn is_open(&self) -> bool {
-        self.is_ours && self.raw_bytes <= TARGET_BYTES / 2
+    pub fn is_open(&self, policy: Policy) -> bool {
+        self.is_ours && self.raw_bytes <= policy.target_bytes / 2
     }
 }
 
@@ -84,10 +107,10 @@ impl Piece {
 ///
 /// `pieces` are in order; gaps between them end a run.
 pub fn choose(pieces: &[Piece], walls: &Walls, policy: Policy) -> Option<Range<usize>> {
-    let sides: Vec<Option<Vec<bool>>> = pieces.iter().map(|piece| side(piece, walls, policy)).collect();
+    let sides: Vec<Option<Side>> = pieces.iter().map(|piece| side(piece, walls, policy)).collect();
     let mut first = 0;
     while first < pieces.len() {
-        let (end, full) = extent(pieces, &sides, first);
+        let (end, full) = extent(pieces, &sides, first, policy.target_bytes);
         match worth(&pieces[first..end], full, policy) {
             Worth::Whole => return Some(first..end),
             Worth::Begin(count) => return Some(first..first + count),
@@ -108,12 +131,15 @@ pub fn still_fits(pieces: &[Piece], walls: &Walls) -> bool {
     sides.all(|side| side.as_ref() == Some(&first))
 }
 
-/// Which views cover a piece; none where it must stay as it is.
-fn side(piece: &Piece, walls: &Walls, policy: Policy) -> Option<Vec<bool>> {
+/// Which views cover a piece, and when it leaves.
+type Side = (Vec<bool>, i64);
+
+/// What all of a run must share; none where a piece must stay as it is.
+fn side(piece: &Piece, walls: &Walls, policy: Policy) -> Option<Side> {
     let may = piece.is_ours
         && !piece.occupied.is_empty()
         && piece.newest_ms <= policy.not_after_ms
-        && piece.raw_bytes < TARGET_BYTES
+        && piece.raw_bytes < policy.target_bytes
         && !walls
             .closed
             .iter()
@@ -129,7 +155,11 @@ fn side(piece: &Piece, walls: &Walls, policy: Policy) -> Option<Vec<bool>> {
             _ => None,
         }
     };
-    walls.covered.iter().map(of_view).collect()
+    let views: Option<Vec<bool>> = walls.covered.iter().map(of_view).collect();
+    let leaves = policy
+        .together_ms
+        .map_or(0, |together| piece.newest_ms.div_euclid(together));
+    Some((views?, leaves))
 }
 
 fn overlap(one: &Range<u32>, other: &Range<u32>) -> u32 {
@@ -137,7 +167,7 @@ fn overlap(one: &Range<u32>, other: &Range<u32>) -> u32 {
 }
 
 /// How far a run that begins here may go; whether only its size ends it.
-fn extent(pieces: &[Piece], sides: &[Option<Vec<bool>>], first: usize) -> (usize, bool) {
+fn extent(pieces: &[Piece], sides: &[Option<Side>], first: usize, target_bytes: u64) -> (usize, bool) {
     if sides[first].is_none() {
         return (first, false);
     }
@@ -150,7 +180,7 @@ fn extent(pieces: &[Piece], sides: &[Option<Vec<bool>>], first: usize) -> (usize
         }
         bytes = bytes.saturating_add(next.raw_bytes);
         let span = next.range.end.saturating_sub(begin);
-        if bytes > TARGET_BYTES || span > MOST_SPAN || end - first >= MOST_PIECES {
+        if bytes > target_bytes || span > MOST_SPAN || end - first >= MOST_PIECES {
             return (end, true);
         }
         end += 1;
@@ -330,7 +360,7 @@ mod tests {
                     occupied: range.end - count..range.end,
                     range,
                     raw_bytes: kib * KIB,
-                    newest_ms: if odd == 1 { NOW } else { 0 },
+                    newest_ms: if odd == 1 { NOW } else { 100 * i64::from(next) - 300 * i64::from(odd == 4) },
                     is_ours: odd != 2,
                 }
             };
@@ -349,9 +379,11 @@ mod tests {
         #[test]
         fn what_is_chosen_keeps_every_promise_and_comes_to_an_end(
             pieces in pieces(), covered in prop::collection::vec(ranges(), 0..3), closed in ranges(), eager: bool,
+            keep_ms in prop::option::of(16..100_000_u64), max_bytes in prop::option::of(0..400_000 * KIB),
         ) {
             let walls = Walls { covered, closed };
-            let policy = if eager { Policy { not_after_ms: NOW - 1, eager } } else { Policy::usual(NOW) };
+            let policy = if eager { Policy { not_after_ms: NOW - 1, ..Policy::asked() } } else { Policy::usual(NOW) };
+            let policy = policy.keeping(keep_ms, max_bytes);
             let has = |ranges: &[Range<u32>], number: u32| ranges.iter().any(|range| range.contains(&number));
             let all = |pieces: &[Piece]| pieces.iter().map(|piece| piece.raw_bytes).sum::<u64>();
             let (before, mut left, mut rounds) = (all(&pieces), pieces, 0);
@@ -359,6 +391,13 @@ mod tests {
                 let taken = &left[run.clone()];
                 prop_assert!(taken.iter().map(|piece| piece.occupied.len()).sum::<usize>() > 1);
                 prop_assert!(all(taken) <= TARGET_BYTES && taken.len() <= MOST_PIECES);
+                // What is kept leaves in small parts.
+                prop_assert!(max_bytes.is_none_or(|most| all(taken) <= most / 16));
+                if let Some(keep) = keep_ms {
+                    let ages: Vec<i64> = taken.iter().map(|piece| piece.newest_ms).collect();
+                    let (oldest, youngest) = (ages.iter().min().unwrap(), ages.iter().max().unwrap());
+                    prop_assert!(youngest - oldest <= i64::try_from(keep / 16).unwrap());
+                }
                 prop_assert!(taken.windows(2).all(|two| two[0].range.end == two[1].range.start));
                 prop_assert!(taken.iter().all(|piece| piece.is_ours && piece.newest_ms <= policy.not_after_ms));
                 let numbers: Vec<u32> = taken.iter().flat_map(|piece| piece.occupied.clone()).collect();

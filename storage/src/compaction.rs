@@ -31,7 +31,7 @@ use crate::{
     leaving::own_folder,
     merging::{self, Large, Merged, Small},
     objects,
-    schema::{COMPACTED, DATASETS, key, now_ms, signed},
+    schema::{COMPACTED, COMPACTED_FORMAT, DATASETS, key, now_ms, signed},
 };
 
 /// Folder of the new objects, in that of all that Sawmill wrote: no dataset can have such a name.
@@ -42,6 +42,8 @@ const WINDOW: u32 = 8192;
 const MOST_LOOKED_AT: u32 = 16 * WINDOW;
 /// How long a dataset without a run is not looked at again, in milliseconds.
 const LOOK_AGAIN_MS: i64 = 10_000;
+/// The same of one of which something can't be read.
+const LOOK_AGAIN_FAILED_MS: i64 = 600_000;
 /// How often datasets are looked through from their first block on, in milliseconds: views may have gone on.
 const LOOK_THROUGH_MS: i64 = 3_600_000;
 /// What a shipped block of which it is not known has of lines, for each stored byte.
@@ -100,18 +102,32 @@ pub struct Found {
 pub struct Cursors {
     cursors: HashMap<Uuid, Cursor>,
     begun_ms: i64,
+    /// Whether the last run was of a dataset that somebody asked to compact: the others come next.
+    others_first: bool,
 }
 
 #[derive(Debug, Default)]
 struct Cursor {
     next: u32,
     not_before_ms: i64,
+    /// Up to where somebody asked to compact it, and what of that is next.
+    asked: (u32, u32),
     /// What can't be merged.
     unfit: Vec<Range<u32>>,
 }
 
 /// A piece with its blocks.
 type Candidate = (Piece, Vec<Block>);
+
+impl Cursor {
+    fn next_asked(&mut self, dataset: &Dataset) -> u32 {
+        if self.asked.0 != dataset.compact_below {
+            self.asked = (dataset.compact_below, dataset.first);
+        }
+        self.asked.1 = self.asked.1.max(dataset.first);
+        self.asked.1
+    }
+}
 
 impl Cursors {
     fn forget_old(&mut self, datasets: &[Dataset], now_ms: i64) {
@@ -134,7 +150,7 @@ impl Cursors {
 
 impl Store {
     /// Looks for a run to merge, seen from `now_ms` (milliseconds since 1970 UTC), and puts its lines into a new object.
-    /// Datasets that somebody asked to compact come first.
+    /// Datasets that somebody asked to compact take turns with the others.
     ///
     /// Dropping it half-way may leave an object that nobody names. Takes memory for a few times
     /// [`compaction::TARGET_BYTES`].
@@ -149,7 +165,7 @@ impl Store {
     ) -> Result<Found, Error> {
         let mut datasets = self.list_datasets().await?;
         cursors.forget_old(&datasets, now_ms);
-        datasets.sort_by_key(|dataset| !dataset.compacting);
+        datasets.sort_by_key(|dataset| dataset.compacting == cursors.others_first);
         let (mut found, mut looked_at) = (Found::default(), 0);
         for dataset in datasets {
             let cursor = cursors.cursors.entry(dataset.id).or_default();
@@ -161,15 +177,27 @@ impl Store {
                 found.more = true;
                 break;
             }
-            found.compaction = self
-                .look_through(&dataset, epoch, cursor, now_ms, &mut looked_at)
-                .await?;
+            let looked = self.look_through(&dataset, epoch, cursor, now_ms, &mut looked_at);
+            found.compaction = match looked.await {
+                Ok(compaction) => compaction,
+                Err(error) if error.is_retryable() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(dataset = %dataset.name, "it is not compacted for now: {error}");
+                    cursor.not_before_ms = now_ms + LOOK_AGAIN_FAILED_MS;
+                    if dataset.compacting {
+                        found.done.push(dataset);
+                    }
+                    continue;
+                }
+            };
             if found.compaction.is_some() {
                 found.more = true;
+                cursors.others_first = dataset.compacting;
                 break;
             }
             cursor.not_before_ms = now_ms + LOOK_AGAIN_MS;
             if dataset.compacting {
+                cursor.asked = (0, 0);
                 found.done.push(dataset);
             }
         }
@@ -190,12 +218,14 @@ impl Store {
             cursor.next = dataset.blocks;
             return Ok(None);
         }
-        let (policy, mut next) = match dataset.compacting {
-            true => (Policy::asked(), dataset.first),
-            false => (Policy::usual(now_ms), cursor.next),
+        let (policy, mut next, end) = match dataset.compacting {
+            true => (Policy::asked(), cursor.next_asked(dataset), dataset.compact_below),
+            false => (Policy::usual(now_ms), cursor.next, dataset.blocks),
         };
-        while next < dataset.blocks {
-            let window = next..dataset.blocks.min(next.saturating_add(WINDOW));
+        let policy = policy.keeping(dataset.limits.keep_ms, dataset.limits.max_bytes);
+        let end = end.min(dataset.blocks);
+        while next < end {
+            let window = next..end.min(next.saturating_add(WINDOW));
             *looked_at += WINDOW;
             let candidates = self.candidates(dataset, window.clone()).await?;
             let pieces: Vec<Piece> = candidates.iter().map(|(piece, _)| piece.clone()).collect();
@@ -210,14 +240,17 @@ impl Store {
                     Err(unfit) => cursor.unfit.extend(unfit),
                 }
             }
-            let open = pieces.iter().rev().take_while(|piece| piece.is_open());
+            let open = pieces.iter().rev().take_while(|piece| piece.is_open(policy));
             let open = open.last().map_or(window.end, |piece| piece.range.start);
-            if window.end >= dataset.blocks {
-                cursor.next = open;
+            let is_last = window.end >= end;
+            next = if open > next || is_last { open } else { window.end };
+            match dataset.compacting {
+                true => cursor.asked.1 = next,
+                false => cursor.next = next,
+            }
+            if is_last {
                 break;
             }
-            next = if open > next { open } else { window.end };
-            cursor.next = next;
         }
         Ok(None)
     }
@@ -332,7 +365,7 @@ impl Store {
             for _ in blocks {
                 match smalls.try_next().await {
                     Ok(small) => of_piece.extend(small),
-                    Err(error) if is_gone(&error) => {
+                    Err(error) if is_gone(&error) || !error.is_retryable() => {
                         tracing::warn!(dataset = %dataset.name, "blocks can't be compacted: {error}");
                         return Ok(Err(vec![piece.range.clone()]));
                     }
@@ -482,8 +515,11 @@ impl Store {
         };
         let more = i64::from(compaction.blocks()) - 1;
         let bytes = signed(cover.block.stored_bytes()) - signed(*stored_bytes);
+        // Until now what it replaces was read.
+        let mut cover = cover.clone();
+        cover.since_ms = now_ms();
         let change = rawdoc! {
-            "$set": { "generation": i64::from(cover.generation) },
+            "$set": { "generation": i64::from(cover.generation), "v": COMPACTED_FORMAT },
             "$inc": { "void": more, "bytes": bytes },
         };
         let mut statements = RawArrayBuf::new();
@@ -569,8 +605,8 @@ impl Store {
         self.set_compacting(dataset, false).await.map(drop)
     }
 
-    /// Asks to compact a dataset now, whatever becomes fewer blocks; [`Dataset::compacting`] until that is done. Whether it
-    /// was there.
+    /// Asks to compact a dataset as it was read, whatever becomes fewer blocks; [`Dataset::compacting`] until that is done.
+    /// Whether it was there.
     ///
     /// # Errors
     /// [`Error::Mongo`].
@@ -581,7 +617,7 @@ impl Store {
     async fn set_compacting(&self, dataset: &Dataset, is_asked: bool) -> Result<bool, Error> {
         let filter = doc! { "_id": dataset.name.as_str(), "id": bson::Uuid::from_uuid_1(dataset.id) };
         let change = match is_asked {
-            true => doc! { "$set": { "compacting": true } },
+            true => doc! { "$set": { "compacting": i64::from(dataset.blocks) } },
             false => doc! { "$unset": { "compacting": Bson::Int32(1) } },
         };
         let done = self.documents(DATASETS).update_one(filter, change).await;

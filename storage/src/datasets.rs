@@ -68,6 +68,8 @@ pub struct Dataset {
     pub void: u32,
     /// Whether somebody asked to merge what can be, and it is not done yet.
     pub compacting: bool,
+    /// How many numbers it had then: what comes later is not waited for.
+    pub compact_below: u32,
 }
 
 impl Dataset {
@@ -454,7 +456,7 @@ pub(crate) fn pages(blocks: &[Block]) -> Result<Vec<Page>, Error> {
 pub(crate) fn decode(document: &RawDocument) -> Result<Dataset, Error> {
     let name = document.get_str("_id").unwrap_or_default();
     let what = || format!("dataset {name}");
-    schema::check_version(document, what)?;
+    schema::check_version_to(document, schema::COMPACTED_FORMAT, what)?;
     let bad = |why: &str| Error::Decode {
         what: what(),
         why: why.to_string(),
@@ -486,7 +488,8 @@ pub(crate) fn decode(document: &RawDocument) -> Result<Dataset, Error> {
         looked_at: narrow(document, "looked_at").unwrap_or(0),
         generation: narrow(document, "generation").unwrap_or(0),
         void: narrow(document, "void").unwrap_or(0),
-        compacting: document.get_bool("compacting").unwrap_or(false),
+        compacting: narrow(document, "compacting").is_some(),
+        compact_below: narrow(document, "compacting").unwrap_or(0),
     })
 }
 

@@ -158,6 +158,9 @@ impl Store {
     }
 }
 
+/// The format of datasets of which blocks were merged: a release that knows nothing of that must not read their pages.
+pub(crate) const COMPACTED_FORMAT: i64 = 2;
+
 /// A whole number of whatever width; none for anything else.
 pub(crate) fn number(value: Option<&bson::Bson>) -> Option<i64> {
     value.and_then(|value| value.as_i64().or_else(|| value.as_i32().map(i64::from)))
@@ -165,8 +168,17 @@ pub(crate) fn number(value: Option<&bson::Bson>) -> Option<i64> {
 
 /// Refuses a document of a newer release.
 pub(crate) fn check_version(document: &RawDocument, what: impl FnOnce() -> String) -> Result<(), Error> {
+    check_version_to(document, i64::from(FORMAT), what)
+}
+
+/// Refuses a document of a newer format than `newest`.
+pub(crate) fn check_version_to(
+    document: &RawDocument,
+    newest: i64,
+    what: impl FnOnce() -> String,
+) -> Result<(), Error> {
     match int(document, "v") {
-        Some(found) if found > i64::from(FORMAT) => Err(Error::Newer { what: what(), found }),
+        Some(found) if found > newest => Err(Error::Newer { what: what(), found }),
         _ => Ok(()),
     }
 }

@@ -58,6 +58,8 @@ pub fn dataset(message: v1::Dataset) -> Result<Dataset, Malformed> {
         generation: message.generation,
         void: message.void,
         compacting: message.compacting,
+        // The leader's own.
+        compact_below: 0,
     })
 }
 
@@ -207,6 +209,7 @@ mod tests {
             generation: 11,
             void: 1,
             compacting: true,
+            compact_below: 0,
         };
         assert_eq!(dataset(dataset_message(&whole)).unwrap(), whole);
         let forever = Changes {

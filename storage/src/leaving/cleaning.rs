@@ -41,7 +41,15 @@ impl Store {
             }
         }
         for (dataset, cleaned) in datasets {
-            self.clean_one(&dataset, cleaned, now_ms, departed).await?;
+            match self.clean_one(&dataset, cleaned, now_ms, departed).await {
+                Ok(()) => {}
+                Err(error) if matches!(error, Error::Mongo { .. }) && error.is_retryable() => {
+                    return Err(error);
+                }
+                Err(error) => {
+                    tracing::warn!(dataset = %dataset.name, "what was compacted stays for now: {error}");
+                }
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, io::Read, ops::Range};
 
+use bson::doc;
 use bytes::Bytes;
 use model::{
     Block, View,
@@ -15,7 +16,7 @@ use model::{
 use super::*;
 use crate::{
     Compaction, Cursors, Dataset, Error, Found, Limits, Shipment, ShippedBlock,
-    schema::{BLOCKS, COMPACTED, now_ms},
+    schema::{BLOCKS, COMPACTED, DATASETS, failure_key, key, now_ms},
 };
 
 /// Longer than blocks are let alone, and what was replaced.
@@ -284,6 +285,11 @@ async fn what_changed_meanwhile_keeps_a_run_from_being_replaced() {
         .unwrap();
     yard.fresh.store.let_leave(now_ms()).await.unwrap();
     assert_eq!(yard.dataset().await.first, 1);
+    yard.fresh
+        .store
+        .set_limits(&name("access"), Limits::default())
+        .await
+        .unwrap();
     assert!(!yard.swap(&compaction).await, "its first block has left");
     assert_eq!(yard.objects(), 40, "the new object is gone");
     // What is appended meanwhile does not matter.
@@ -459,6 +465,62 @@ async fn only_what_agents_shipped_is_merged_and_on_demand_all_of_it() {
     let dataset = yard.dataset().await;
     assert!(yard.fresh.store.set_table(&dataset, &table, "so").await.unwrap());
     assert!(yard.find().await.is_none());
+}
+
+#[tokio::test]
+async fn what_can_not_be_read_of_a_dataset_keeps_no_other_from_being_compacted_and_cleaned() {
+    let mut yard = Yard::new().await;
+    yard.ship(20).await;
+    let (store, broken) = (yard.fresh.store.clone(), name("aaa"));
+    store.create(&broken).await.unwrap();
+    store
+        .append_blocks(&broken, vec![Block::inline("added\n")])
+        .await
+        .unwrap();
+    let broken = store.get(&broken).await.unwrap().unwrap();
+    let without_span = doc! { "_id": key(&failure_key(JobId(broken.id), 0, 1)), "v": 1 };
+    store.documents(COMPACTED).insert_one(without_span).await.unwrap();
+    let generation = doc! { "$set": { "generation": 1_i64 } };
+    store
+        .documents(DATASETS)
+        .update_one(doc! { "_id": "aaa" }, generation)
+        .await
+        .unwrap();
+    store.ask_to_compact(&broken).await.unwrap();
+    let later = now_ms() + MINUTES;
+    let found = store.find_compaction(yard.epoch, &mut yard.cursors, later);
+    let found = found.await.unwrap();
+    assert_eq!(found.done[0].id, broken.id, "nobody waits for it for ever");
+    assert!(yard.swap(&found.compaction.unwrap()).await);
+    assert_eq!(yard.clean(MINUTES).await, (20, 20));
+    let datasets = store.documents(DATASETS);
+    let merged = datasets
+        .find_one(doc! { "_id": "access" })
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        merged.get_i64("v").unwrap(),
+        2,
+        "releases before refuse to read it"
+    );
+}
+
+#[tokio::test]
+async fn asking_to_compact_ends_though_more_is_shipped() {
+    let mut yard = Yard::new().await;
+    yard.ship(3).await;
+    let dataset = yard.dataset().await;
+    assert!(yard.fresh.store.ask_to_compact(&dataset).await.unwrap());
+    yard.ship(4).await;
+    let compaction = yard.find().await.unwrap();
+    assert_eq!(compaction.range(), 0..3);
+    assert!(yard.swap(&compaction).await);
+    yard.ship(2).await;
+    let store = yard.fresh.store.clone();
+    let found = store.find_compaction(yard.epoch, &mut yard.cursors, now_ms());
+    let found = found.await.unwrap();
+    assert!(found.compaction.is_none() && found.done.len() == 1);
 }
 
 #[tokio::test]
