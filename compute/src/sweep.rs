@@ -1,4 +1,4 @@
-//! Removing blocks that this node keeps and no dataset names any more.
+//! Moving blocks that this node keeps and no dataset names any more into its trash.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -18,7 +18,10 @@ pub(crate) async fn now_and_then(store: &Store) -> Infallible {
     loop {
         match store.sweep_local().await {
             Ok(0) => {}
-            Ok(removed) => tracing::info!(removed, "blocks that no dataset names were removed"),
+            Ok(removed) => tracing::info!(
+                removed,
+                "blocks that no dataset names were moved into the trash of this node's blocks"
+            ),
             Err(failure) => tracing::warn!("blocks that no dataset names stay for now: {failure}"),
         }
         tokio::time::sleep(EVERY).await;

@@ -72,6 +72,18 @@ fn bad(message: impl Into<String>) -> Status {
     refusal(Code::InvalidArgument, "BAD_BLOCK", message, [])
 }
 
+/// Refuses what is meant for another node: what it keeps is not here, and nobody would look here for what is put.
+fn is_meant(own: &model::Name, node: &str) -> Result<(), Status> {
+    if own.as_str() == node {
+        return Ok(());
+    }
+    let node: String = node.chars().take(100).collect();
+    let message = format!(
+        "this is node {own}, not {node:?}: set advertise of each node to an address at which others reach that node alone"
+    );
+    Err(refusal(Code::FailedPrecondition, "OTHER_NODE", message, []))
+}
+
 fn key(text: &str) -> Result<BlockKey, Status> {
     text.parse()
         .map_err(|error: model::place::BadKey| bad(error.to_string()))
@@ -112,6 +124,7 @@ impl Blocks for Keeper {
         let Some(Message::Header(header)) = first.and_then(|first| first.message) else {
             return Err(bad("the first message is no header"));
         };
+        is_meant(self.local.node(), &header.node)?;
         let key = key(&header.key)?;
         if header.bytes == 0 || header.bytes > BLOCK_BYTES {
             return Err(bad(format!(
@@ -138,7 +151,9 @@ impl Blocks for Keeper {
             key: text,
             start,
             end,
+            node,
         } = request.into_inner();
+        is_meant(self.local.node(), &node)?;
         let key = key(&text)?;
         let turn = turn(&self.gets).await?;
         let opened = self.local.open_block(&key).await;
@@ -228,7 +243,12 @@ mod tests {
 
     fn asked(role: Role, key: &str, start: u64, end: u64) -> Request<GetBlockRequest> {
         let key = key.to_string();
-        let mut request = Request::new(GetBlockRequest { key, start, end });
+        let mut request = Request::new(GetBlockRequest {
+            key,
+            start,
+            end,
+            node: "a".to_string(),
+        });
         let peer = Peer {
             role,
             name: Name::new("x").unwrap(),
@@ -281,6 +301,9 @@ mod tests {
         for role in [Role::User, Role::Agent, Role::Dispatcher, Role::Watcher] {
             assert!(check(&asked(role, KEY, 0, 0), &[Role::Worker, Role::Admin]).is_err());
         }
+        let mut astray = asked(Role::Worker, KEY, 0, 0);
+        astray.get_mut().node = "b".to_string();
+        assert_eq!(text(&keeper, astray).await, Err(Code::FailedPrecondition));
         let ask = async |key: &str, start, end| text(&keeper, asked(Role::Worker, key, start, end)).await;
         assert_eq!(ask(KEY, 0, 0).await, Ok("0123456789".to_string()));
         assert_eq!(ask(KEY, 10, 10).await, Ok(String::new()));

@@ -5,8 +5,7 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::Write as _,
+    io::Write,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -21,7 +20,7 @@ use api::{
 use coordination::{Term, live_workers};
 use futures::future::BoxFuture;
 use model::{Name, place::BlockKey};
-use storage::Kept;
+use storage::{Kept, Missed};
 use tokio::{sync::Mutex as Turn, time::timeout};
 use tonic::{codegen::Bytes, transport::Channel};
 
@@ -29,8 +28,8 @@ use tonic::{codegen::Bytes, transport::Channel};
 const FRESH: Duration = Duration::from_secs(1);
 /// How long it may take to find out.
 const LOOK: Duration = Duration::from_secs(10);
-/// How long a whole block may take to be put.
-const PUT: Duration = Duration::from_secs(60);
+/// How long a whole block may take to be put: short enough that another node takes it within the minute that agents wait.
+const PUT: Duration = Duration::from_secs(20);
 /// How long the next piece of a block may take to come.
 const PIECE: Duration = Duration::from_secs(20);
 /// Bytes of a chunk.
@@ -54,7 +53,13 @@ struct Inner {
 #[derive(Default)]
 struct Seen {
     term: Option<Term>,
-    nodes: Option<(Instant, Arc<Vec<Node>>)>,
+    live: Option<(Instant, Result<Arc<Live>, String>)>,
+}
+
+/// The nodes that live, or lived when ZooKeeper answered last.
+struct Live {
+    nodes: Vec<Node>,
+    is_old: bool,
 }
 
 /// A live node that takes connections.
@@ -79,18 +84,26 @@ impl Neighbours {
         }
     }
 
-    async fn live(&self) -> Result<Arc<Vec<Node>>, String> {
+    async fn live(&self) -> Result<Arc<Live>, String> {
         let mut seen = self.inner.seen.lock().await;
-        if let Some((at, nodes)) = &seen.nodes
+        if let Some((at, live)) = &seen.live
             && at.elapsed() < FRESH
         {
-            return Ok(Arc::clone(nodes));
+            return live.clone();
         }
         let looked = timeout(LOOK, self.look(&mut seen)).await;
-        let nodes = looked.unwrap_or_else(|_| Err(format!("ZooKeeper does not answer within {LOOK:?}")));
-        let nodes = Arc::new(nodes.map_err(|why| format!("which nodes live is not known: {why}"))?);
-        seen.nodes = Some((Instant::now(), Arc::clone(&nodes)));
-        Ok(nodes)
+        let looked = looked.unwrap_or_else(|_| Err(format!("ZooKeeper does not answer within {LOOK:?}")));
+        let live = match (looked, seen.live.take()) {
+            (Ok(nodes), _) => Ok(Arc::new(Live { nodes, is_old: false })),
+            // Most of them live on while ZooKeeper is away.
+            (Err(_), Some((_, Ok(last)))) => Ok(Arc::new(Live {
+                nodes: last.nodes.clone(),
+                is_old: true,
+            })),
+            (Err(why), _) => Err(format!("which nodes live is not known: {why}")),
+        };
+        seen.live = Some((Instant::now(), live.clone()));
+        live
     }
 
     async fn look(&self, seen: &mut Seen) -> Result<Vec<Node>, String> {
@@ -121,12 +134,17 @@ impl Neighbours {
         Ok(nodes)
     }
 
-    async fn client(&self, name: &Name) -> Result<(BlocksClient<Channel>, String), String> {
-        let nodes = self.live().await?;
-        let node = nodes.iter().find(|node| node.name == *name);
-        let node = node.ok_or("it is away")?;
+    async fn client(&self, name: &Name) -> Result<BlocksClient<Channel>, Missed> {
+        let live = self.live().await.map_err(Missed::Failed)?;
+        let Some(node) = live.nodes.iter().find(|node| node.name == *name) else {
+            return Err(match live.is_old {
+                false => Missed::Gone("it is away".to_string()),
+                true => Missed::Failed("it was away before ZooKeeper fell silent".to_string()),
+            });
+        };
         if !node.keeps {
-            return Err("it lives, but keeps no blocks: its setting local_store is not set".to_string());
+            let why = "it lives, but keeps no blocks: its setting local_store is not set";
+            return Err(Missed::Gone(why.to_string()));
         }
         let endpoint = node.endpoint.clone();
         let known = self.channels().get(&endpoint).cloned();
@@ -134,14 +152,14 @@ impl Neighbours {
             Some(channel) => channel,
             None => {
                 let channel = transport::connect(&endpoint, &self.inner.security).await;
-                let channel = channel.map_err(|error| error.to_string())?;
+                let channel = channel.map_err(|error| Missed::Failed(error.to_string()))?;
                 let mut channels = self.channels();
-                channels.retain(|known, _| nodes.iter().any(|node| node.endpoint == *known));
-                channels.insert(endpoint.clone(), channel.clone());
+                channels.retain(|known, _| live.nodes.iter().any(|node| node.endpoint == *known));
+                channels.insert(endpoint, channel.clone());
                 channel
             }
         };
-        Ok((BlocksClient::new(channel), endpoint))
+        Ok(BlocksClient::new(channel))
     }
 
     fn channels(&self) -> std::sync::MutexGuard<'_, HashMap<String, Channel>> {
@@ -149,12 +167,13 @@ impl Neighbours {
     }
 
     async fn put_there(&self, node: &Name, block: Kept<'_>) -> Result<(), String> {
-        let (mut client, _) = self.client(node).await?;
+        let mut client = self.client(node).await.map_err(|missed| missed.to_string())?;
         let header = PutBlockHeader {
             key: block.key.to_string(),
             bytes: block.bytes.iter().map(|bytes| bytes.len() as u64).sum(),
             checksum: block.checksum.as_bytes().to_vec().into(),
             verify: block.verify,
+            node: node.to_string(),
         };
         let chunks: Vec<Message> = block.bytes.iter().flat_map(chunks).map(Message::Chunk).collect();
         let messages = [Message::Header(header)].into_iter().chain(chunks);
@@ -162,36 +181,53 @@ impl Neighbours {
             message: Some(message),
         });
         let requests = futures::stream::iter(requests.collect::<Vec<_>>());
-        let put = timeout(PUT, client.put(requests)).await;
-        let put = put.map_err(|_| format!("no answer within {PUT:?}"))?;
+        let put = client.put(requests).await;
         put.map(drop).map_err(|status| transport::why(&status))
     }
 
-    async fn get_from(&self, node: &Name, key: &BlockKey, bytes: u64, mut into: File) -> Result<(), String> {
-        let late = |_| format!("nothing came within {PIECE:?}");
-        let why = |status: tonic::Status| transport::why(&status);
-        let (mut client, _) = self.client(node).await?;
+    async fn get_from(
+        &self,
+        node: &Name,
+        key: &BlockKey,
+        bytes: u64,
+        into: &mut (dyn Write + Send),
+    ) -> Result<(), Missed> {
+        let late = |_| Missed::Failed(format!("nothing came within {PIECE:?}"));
+        let mut client = self.client(node).await?;
         let request = GetBlockRequest {
             key: key.to_string(),
             start: 0,
             end: 0,
+            node: node.to_string(),
         };
         let opened = timeout(PIECE, client.get(request)).await.map_err(late)?;
-        let mut replies = opened.map_err(why)?.into_inner();
+        let mut replies = opened.map_err(|status| missed(&status))?.into_inner();
         let mut left = bytes;
         while let Some(GetBlockReply { chunk, block_bytes }) = timeout(PIECE, replies.message())
             .await
             .map_err(late)?
-            .map_err(why)?
+            .map_err(|status| missed(&status))?
         {
             if block_bytes != bytes || chunk.len() as u64 > left {
-                return Err(format!("its copy has {block_bytes} bytes, and not {bytes}"));
+                let why = format!("its copy has {block_bytes} bytes, and not {bytes}");
+                return Err(Missed::Gone(why));
             }
             left -= chunk.len() as u64;
-            into.write_all(&chunk)
-                .map_err(|error| format!("it can't be copied here: {error}"))?;
+            into.write_all(&chunk).map_err(Missed::Here)?;
+        }
+        if left > 0 {
+            return Err(Missed::Failed(format!("it stopped {left} bytes before the end")));
         }
         Ok(())
+    }
+}
+
+/// Only a node that says so itself does not have a block.
+fn missed(status: &tonic::Status) -> Missed {
+    let why = transport::why(status);
+    match status.code() {
+        tonic::Code::NotFound => Missed::Gone(why),
+        _ => Missed::Failed(why),
     }
 }
 
@@ -204,8 +240,9 @@ fn chunks(bytes: &Bytes) -> impl Iterator<Item = Bytes> + use<> {
 impl storage::Neighbours for Neighbours {
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<Name>, String>> {
         Box::pin(async {
-            let nodes = self.live().await?;
-            Ok(nodes
+            let live = self.live().await?;
+            Ok(live
+                .nodes
                 .iter()
                 .filter(|node| node.keeps)
                 .map(|node| node.name.clone())
@@ -214,7 +251,10 @@ impl storage::Neighbours for Neighbours {
     }
 
     fn put<'a>(&'a self, node: &'a Name, block: Kept<'a>) -> BoxFuture<'a, Result<(), String>> {
-        Box::pin(self.put_there(node, block))
+        Box::pin(async move {
+            let put = timeout(PUT, self.put_there(node, block)).await;
+            put.unwrap_or_else(|_| Err(format!("no answer within {PUT:?}")))
+        })
     }
 
     fn get<'a>(
@@ -222,8 +262,8 @@ impl storage::Neighbours for Neighbours {
         node: &'a Name,
         key: &'a BlockKey,
         bytes: u64,
-        into: File,
-    ) -> BoxFuture<'a, Result<(), String>> {
+        into: &'a mut (dyn Write + Send),
+    ) -> BoxFuture<'a, Result<(), Missed>> {
         Box::pin(self.get_from(node, key, bytes, into))
     }
 }

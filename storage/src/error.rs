@@ -149,7 +149,7 @@ pub enum Error {
         /// The object.
         url: String,
     },
-    /// No node gives a block that only nodes keep.
+    /// No node has a block that only nodes keep: all that were to keep it are away or do not have it.
     #[error("no node gives block {key}: {why}")]
     NoHost {
         /// What they keep it under.
@@ -169,7 +169,10 @@ pub enum Error {
         why: String,
     },
     /// A directory in which another node keeps blocks.
-    #[error("{} holds the blocks of node {owner}: give each node a directory of its own", .path.display())]
+    #[error(
+        "{} holds the blocks of node {owner}: give each node a directory of its own; if this is that node, start it with --name \
+         and that name", .path.display()
+    )]
     OtherNode {
         /// The directory.
         path: PathBuf,

@@ -1,6 +1,6 @@
 //! The blocks that a node keeps in a directory of its own.
 //!
-//! Promise: what [`LocalStore::put`] acknowledged is synced, and nothing that was put or read within the last hour is swept.
+//! Promise: what [`LocalStore::put`] acknowledged is synced, and nothing that was put within the last hour is swept.
 //! A directory belongs to one node of one process at a time: two that share it would sweep each other's blocks.
 
 use std::{
@@ -17,7 +17,7 @@ use model::{Name, place::BlockKey};
 use crate::Error;
 
 /// What a file is called until it is whole.
-const PARTIAL: &str = ".partial-";
+pub(crate) const PARTIAL: &str = ".partial-";
 /// Bytes hashed at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
@@ -130,6 +130,10 @@ impl LocalStore {
         checked(file, bytes, checksum, &key.to_string()).await
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+
     fn path(&self, key: &BlockKey) -> PathBuf {
         self.inner.folder.join(key.as_str())
     }
@@ -147,10 +151,11 @@ impl LocalStore {
             path: path.clone(),
             source,
         };
-        if self.is_kept(&path, checksum) {
-            return Ok(());
-        }
         let parent = path.parent().unwrap_or(&self.inner.folder);
+        if self.is_kept(&path, checksum) {
+            // Who put it may not have come so far.
+            return sync_folder(parent).map_err(failed);
+        }
         self.make_folder(parent).map_err(failed)?;
         let mut file = tempfile::Builder::new()
             .prefix(PARTIAL)
@@ -186,12 +191,12 @@ impl LocalStore {
         touched.is_ok_and(|mut file| hash_of(&mut file).is_ok_and(|found| found == checksum))
     }
 
-    fn sweeping(&self) -> std::sync::MutexGuard<'_, ()> {
+    pub(crate) fn sweeping(&self) -> std::sync::MutexGuard<'_, ()> {
         self.inner.sweeping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a folder below the directory, and syncs what it is made in.
-    fn make_folder(&self, folder: &Path) -> io::Result<()> {
+    pub(crate) fn make_folder(&self, folder: &Path) -> io::Result<()> {
         if folder.is_dir() {
             return Ok(());
         }
@@ -201,56 +206,6 @@ impl LocalStore {
             sync_folder(above)?;
         }
         Ok(())
-    }
-
-    /// Whether there is anything of a database.
-    pub(crate) fn has_any(&self, mill: &str) -> bool {
-        self.inner.folder.join(BlockKey::folder(mill)).is_dir()
-    }
-
-    /// Removes what was last put before `before` and `is_named` does not know, of one database; gives how many blocks that
-    /// were.
-    pub(crate) fn sweep(
-        &self,
-        mill: &str,
-        before: SystemTime,
-        is_named: impl Fn(&BlockKey) -> bool,
-    ) -> io::Result<u64> {
-        let mut folders = vec![self.inner.folder.join(BlockKey::folder(mill))];
-        let mut removed = 0;
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder)? {
-                let entry = entry?;
-                let (path, kind) = (entry.path(), entry.file_type()?);
-                if kind.is_dir() {
-                    folders.push(path);
-                    continue;
-                }
-                let key = path.strip_prefix(&self.inner.folder).ok().and_then(Path::to_str);
-                let key: Option<BlockKey> = key.and_then(|key| key.parse().ok());
-                let is_partial = entry.file_name().to_string_lossy().starts_with(PARTIAL);
-                let is_over = key.as_ref().map_or(is_partial, |key| !is_named(key));
-                if is_over && self.remove_old(&path, before)? && key.is_some() {
-                    removed += 1;
-                }
-            }
-        }
-        Ok(removed)
-    }
-
-    fn remove_old(&self, path: &Path, before: SystemTime) -> io::Result<bool> {
-        let _now = self.sweeping();
-        let removed = fs::metadata(path).and_then(|metadata| {
-            let is_old = metadata.modified()? < before;
-            if is_old {
-                fs::remove_file(path)?;
-            }
-            Ok(is_old)
-        });
-        match removed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            removed => removed,
-        }
     }
 }
 
@@ -397,6 +352,24 @@ mod tests {
         let before = now - Duration::from_secs(3600);
         assert_eq!(store.sweep("mill", before, |named| *named == key(2)).unwrap(), 1);
         assert!(store.open_block(&key(1)).await.is_err());
+        // What is named again is put back; what is not goes after a week.
+        assert_eq!(store.sweep("mill", before, |_| true).unwrap(), 0);
+        assert!(store.open_block(&key(1)).await.is_ok());
+        assert_eq!(store.sweep("mill", before, |named| *named == key(2)).unwrap(), 1);
+        let trash = folder.path().join("trash");
+        let days = || {
+            fs::read_dir(&trash)
+                .unwrap()
+                .map(|day| day.unwrap().path())
+                .collect::<Vec<_>>()
+        };
+        fs::rename(&days()[0], trash.join("2020-01-01")).unwrap();
+        assert_eq!(store.sweep("mill", before, |_| true).unwrap(), 0);
+        assert!(store.open_block(&key(1)).await.is_ok());
+        assert_eq!(store.sweep("mill", before, |named| *named == key(2)).unwrap(), 1);
+        fs::rename(&days()[0], trash.join("2020-01-01")).unwrap();
+        store.sweep("mill", before, |named| *named == key(2)).unwrap();
+        assert!(days().is_empty(), "{:?}", days());
         // Put once more, it is as if it were new.
         put(&store, 2, "x\n").await.unwrap();
         assert_eq!(store.sweep("mill", before, |_| false).unwrap(), 0);

@@ -5,12 +5,11 @@
 
 use std::{
     fs::File,
-    io::{Read as _, Seek as _, SeekFrom},
+    io::{self, Read as _, Seek as _, SeekFrom, Write},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant},
 };
 
-use bson::doc;
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use model::{
@@ -19,16 +18,12 @@ use model::{
 };
 
 use crate::{
-    BlockReader, Error, LocalStore, Shipment, Store,
-    blocks::decoded,
-    copies::Original,
-    local::{blocking, checked},
-    rows::Query,
-    schema::{BLOCKS, now_ms},
+    BlockReader, Error, LocalStore, Shipment, Store, blocks::decoded, copies::Original, local::checked,
+    schema::now_ms,
 };
 
-/// Blocks that were put within this time are not swept: they may be about to be registered.
-const YOUNG: Duration = Duration::from_secs(3600);
+/// For how long other nodes are chosen for a block: with the last put it stays below the minute that agents wait.
+const ANOTHER: Duration = Duration::from_secs(30);
 
 /// The other nodes of the mill, as far as they keep blocks.
 pub trait Neighbours: Send + Sync + std::fmt::Debug {
@@ -44,7 +39,7 @@ pub trait Neighbours: Send + Sync + std::fmt::Debug {
     /// Why it does not.
     fn put<'a>(&'a self, node: &'a Name, block: Kept<'a>) -> BoxFuture<'a, Result<(), String>>;
 
-    /// Writes a block of so many bytes, which a node keeps, into a file. What came is for the caller to check.
+    /// Writes a block of so many bytes, which a node keeps, and never more. What came is for the caller to check.
     ///
     /// # Errors
     /// Why it is not to be had there.
@@ -53,8 +48,22 @@ pub trait Neighbours: Send + Sync + std::fmt::Debug {
         node: &'a Name,
         key: &'a BlockKey,
         bytes: u64,
-        into: File,
-    ) -> BoxFuture<'a, Result<(), String>>;
+        into: &'a mut (dyn Write + Send),
+    ) -> BoxFuture<'a, Result<(), Missed>>;
+}
+
+/// Why a node does not give a block.
+#[derive(Debug, thiserror::Error)]
+pub enum Missed {
+    /// It is away, or does not have the block that was registered.
+    #[error("{0}")]
+    Gone(String),
+    /// It may have it, and give it later.
+    #[error("{0}")]
+    Failed(String),
+    /// What came can't be written here.
+    #[error("it can't be copied here: {0}")]
+    Here(#[source] io::Error),
 }
 
 /// A block that a node is to keep.
@@ -78,6 +87,44 @@ struct Wanted<'a> {
     mtime_ms: i64,
     /// Of all its bytes.
     checksum: Option<blake3::Hash>,
+}
+
+/// All the bytes of a block.
+enum Whole {
+    File(File),
+    Memory(Vec<u8>),
+}
+
+impl Whole {
+    fn bytes(&self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.clone()),
+            Self::File(file) => {
+                let (mut file, mut bytes) = (file.try_clone()?, Vec::new());
+                file.rewind()?;
+                file.read_to_end(&mut bytes)?;
+                file.rewind()?;
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// From the byte `start` up to `end`.
+    fn reader(self, start: u64, end: u64) -> io::Result<BlockReader> {
+        match self {
+            Self::File(mut file) => {
+                file.seek(SeekFrom::Start(start))?;
+                let remaining = end - start;
+                Ok(BlockReader::File { file, remaining })
+            }
+            Self::Memory(mut bytes) => {
+                bytes.truncate(usize::try_from(end).unwrap_or(usize::MAX));
+                let start = usize::try_from(start).unwrap_or(usize::MAX).min(bytes.len());
+                bytes.drain(..start);
+                Ok(BlockReader::bytes(bytes))
+            }
+        }
+    }
 }
 
 impl<'a> Wanted<'a> {
@@ -141,91 +188,114 @@ impl Store {
             mtime_ms: *mtime_ms,
             checksum: checksum.and_then(|hex| blake3::Hash::from_hex(hex).ok()),
         };
-        let mut file = self.kept_file(&wanted).await?;
+        let whole = self.kept_whole(&wanted).await?;
         let failed = |source| Error::Io {
             doing: "can't read",
             path: url.into(),
             source,
         };
-        file.seek(SeekFrom::Start(*start)).map_err(failed)?;
-        let remaining = end - start;
-        decoded(*codec, BlockReader::File { file, remaining }, url)
+        let stored = whole.reader(*start, *end).map_err(failed)?;
+        decoded(*codec, stored, url)
     }
 
     /// All of a block, from here or from another node.
-    async fn kept_file(&self, wanted: &Wanted<'_>) -> Result<File, Error> {
+    async fn kept_whole(&self, wanted: &Wanted<'_>) -> Result<Whole, Error> {
         let Wanted {
             at, size, checksum, ..
         } = wanted;
-        let mut told: Vec<String> = Vec::new();
+        // What each said, and whether the block may be there all the same.
+        let (mut told, mut is_open) = (Vec::new(), false);
         let own = self.local.as_ref().filter(|own| at.hosts.contains(own.node()));
         if let Some(own) = own {
             match own.open_checked(&at.key, *size, *checksum).await {
-                Ok(file) => return Ok(file),
+                Ok(file) => return Ok(Whole::File(file)),
                 Err(error) => {
                     tracing::warn!(node = %own.node(), "this node's copy of a block is not usable: {error}");
+                    is_open |= !(error.is_not_found() || matches!(error, Error::Corrupt { .. }));
                     told.push(format!("{}: {error}", own.node()));
                 }
             }
         }
+        let broken = own.zip(*checksum);
         if let Some(copy) = self.copies().and_then(|copies| copies.found(&wanted.original())) {
             match checked(copy, *size, *checksum, wanted.url).await {
-                Ok(file) => return Ok(file),
+                Ok(file) => return Ok(mended(broken, &at.key, Whole::File(file)).await),
                 Err(error) => tracing::debug!("a copy is fetched anew: {error}"),
             }
         }
-        let others = at
-            .hosts
-            .iter()
-            .filter(|host| own.is_none_or(|own| own.node() != *host));
-        for host in others {
+        let is_other = |host: &&Name| own.is_none_or(|own| own.node() != *host);
+        for host in at.hosts.iter().filter(is_other) {
             match self.fetch_kept(host, wanted).await {
-                Ok(file) => {
-                    if let (Some(own), Some(checksum)) = (own, *checksum) {
-                        mend(own, &at.key, &file, checksum).await;
-                    }
-                    return Ok(file);
-                }
+                Ok(whole) => return Ok(mended(broken, &at.key, whole).await),
                 Err(why) => {
                     tracing::debug!(node = %host, "a block is not to be had from a node: {why}");
+                    is_open |= !matches!(why, Missed::Gone(_));
                     told.push(format!("{host}: {why}"));
                 }
             }
         }
+        let why = told.join("; ");
+        if is_open {
+            return Err(Error::Io {
+                doing: "can't read block",
+                path: at.key.as_str().into(),
+                source: io::Error::other(why),
+            });
+        }
         Err(Error::NoHost {
             key: at.key.to_string(),
-            why: told.join("; "),
+            why,
         })
     }
 
-    /// Fetches a block from a node that keeps it, into the copies of this one where it has any.
-    async fn fetch_kept(&self, host: &Name, wanted: &Wanted<'_>) -> Result<File, String> {
-        let Some(neighbours) = &self.neighbours else {
-            return Err("this process does not fetch blocks from nodes".to_string());
-        };
+    /// Fetches a block from a node that keeps it; into memory where there is no room for it on disk.
+    async fn fetch_kept(&self, host: &Name, wanted: &Wanted<'_>) -> Result<Whole, Missed> {
+        let neighbours = self
+            .neighbours
+            .as_deref()
+            .ok_or_else(|| Missed::Failed("this process does not fetch blocks from nodes".to_string()))?;
+        match self.fetch_file(neighbours, host, wanted).await {
+            Err(Missed::Here(error)) => {
+                tracing::warn!("a block is fetched into memory, for it can't be copied to the disk: {error}");
+                fetch_bytes(neighbours, host, wanted).await.map(Whole::Memory)
+            }
+            fetched => fetched.map(Whole::File),
+        }
+    }
+
+    /// The same into the copies of this one where it has any, else into a file without a name.
+    async fn fetch_file(
+        &self,
+        neighbours: &dyn Neighbours,
+        host: &Name,
+        wanted: &Wanted<'_>,
+    ) -> Result<File, Missed> {
         let copies = self.copies();
         let copy = copies.and_then(|copies| Some((copies, copies.begin()?)));
         let file = match &copy {
             Some((_, copy)) => copy.reopen(),
             None => tempfile::tempfile(),
         };
-        let failed = |error: std::io::Error| format!("it can't be copied here: {error}");
-        let file = file.map_err(failed)?;
-        let into = file.try_clone().map_err(failed)?;
-        neighbours.get(host, &wanted.at.key, wanted.size, into).await?;
+        let file = file.map_err(Missed::Here)?;
+        let mut into = file.try_clone().map_err(Missed::Here)?;
+        let got = neighbours.get(host, &wanted.at.key, wanted.size, &mut into);
+        got.await?;
         let file = checked(file, wanted.size, wanted.checksum, wanted.url).await;
-        let file = file.map_err(|error| error.to_string())?;
+        let file = file.map_err(|error| match error {
+            Error::Corrupt { .. } => Missed::Gone(error.to_string()),
+            error => Missed::Here(io::Error::other(error)),
+        })?;
         if let Some((copies, copy)) = copy {
             copies.keep(copy, &wanted.original());
         }
         Ok(file)
     }
 
-    /// Has nodes keep a block, as `placement` says, synced. Safe to repeat; other nodes may be chosen then, and what nobody
+    /// Has nodes keep a block, as `placement` says, synced; others are chosen for those that do not take it. Safe to repeat; other nodes may be chosen then, and what nobody
     /// names is swept. With `verify` every copy is read back and compared.
     ///
     /// # Errors
-    /// [`Error::Misplaced`] where there are no nodes for it; [`Error::Unplaced`] where one of them does not take it;
+    /// [`Error::Misplaced`] where there are no nodes for it; [`Error::Unplaced`] where too few of them take it;
     /// [`Error::Mongo`], [`Error::Decode`] when the identity of the database is not known yet.
     pub async fn place_block(
         &self,
@@ -247,25 +317,39 @@ impl Store {
             None => Vec::new(),
         };
         live.extend(own.map(|own| own.node().clone()));
-        let hosts = placement.choose(key.as_str(), own.map(LocalStore::node), &live)?;
         let length: u64 = bytes.iter().map(|bytes| bytes.len() as u64).sum();
-        let puts = hosts.iter().map(|host| {
-            let kept = Kept {
-                key: &key,
-                bytes: &bytes,
-                checksum,
-                verify,
+        let kept = Kept {
+            key: &key,
+            bytes: &bytes,
+            checksum,
+            verify,
+        };
+        let (began, mut done, mut failed) = (Instant::now(), Vec::new(), Vec::new());
+        let hosts = loop {
+            let chosen = placement.choose(key.as_str(), own.map(LocalStore::node), &live);
+            // Those that do not take it stay the reason.
+            let hosts = match chosen {
+                Err(few) if failed.is_empty() => return Err(few.into()),
+                Err(_) => return Err(unplaced(failed.join("; "))),
+                Ok(_) if began.elapsed() > ANOTHER => return Err(unplaced(failed.join("; "))),
+                Ok(hosts) => hosts,
             };
-            async move {
-                self.put_at(host, kept)
-                    .await
-                    .map_err(|why| format!("{host}: {why}"))
+            let missing: Vec<&Name> = hosts.iter().filter(|host| !done.contains(*host)).collect();
+            let puts = missing.iter().map(|host| self.put_at(host, kept.clone()));
+            for (host, put) in missing.iter().zip(join_all(puts).await) {
+                match put {
+                    Ok(()) => done.push((*host).clone()),
+                    Err(why) => {
+                        tracing::warn!(node = %host, %key, "a node does not take a block: {why}");
+                        live.retain(|node| node != *host);
+                        failed.push(format!("{host}: {why}"));
+                    }
+                }
             }
-        });
-        let failed: Vec<String> = join_all(puts).await.into_iter().filter_map(Result::err).collect();
-        if !failed.is_empty() {
-            return Err(unplaced(failed.join("; ")));
-        }
+            if hosts.iter().all(|host| done.contains(host)) {
+                break hosts;
+            }
+        };
         Ok(Block {
             content: Content::Object {
                 url: NodeUrl { hosts, key }.to_string(),
@@ -291,80 +375,34 @@ impl Store {
             None => Err("this process does not reach other nodes".to_string()),
         }
     }
-
-    /// Removes what this node keeps and no dataset names any more; gives how many blocks that were. Costs a look through
-    /// all blocks where it keeps any.
-    ///
-    /// # Errors
-    /// [`Error::Mongo`], [`Error::Decode`], [`Error::Io`].
-    pub async fn sweep_local(&self) -> Result<u64, Error> {
-        let mill = self.mill().await?.to_string();
-        let Some(own) = self.local.clone().filter(|own| own.has_any(&mill)) else {
-            return Ok(0);
-        };
-        let before = SystemTime::now() - YOUNG;
-        let named = self.named_here(own.node()).await?;
-        blocking(move || {
-            let swept = own.sweep(&mill, before, |key| named.contains(&digest(key)));
-            swept.map_err(|source| Error::Io {
-                doing: "can't sweep",
-                path: own.node().as_str().into(),
-                source,
-            })
-        })
-        .await
-    }
-
-    /// Digests of the keys that datasets name as kept by a node: of millions it would be too much to remember more.
-    async fn named_here(&self, node: &Name) -> Result<std::collections::HashSet<[u8; 16]>, Error> {
-        let name = node.as_str().replace('.', "\\.");
-        let pattern = doc! { "$regex": format!("^node://([^/]*,)?{name}[,/]") };
-        let filter = doc! { "blocks.content.object.url": pattern };
-        let query = Query::new(BLOCKS, "looking which blocks a node keeps", filter);
-        let mut pages = self.find(query.fields(&["blocks.content.object.url"])).await?;
-        let mut named = std::collections::HashSet::new();
-        while let Some(page) = pages.next().await? {
-            urls_of(page, |url| {
-                if let Some(url) = NodeUrl::parse(url) {
-                    named.insert(digest(&url.key));
-                }
-            });
-        }
-        Ok(named)
-    }
 }
 
-fn digest(key: &BlockKey) -> [u8; 16] {
-    let hash = blake3::hash(key.as_str().as_bytes());
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&hash.as_bytes()[..16]);
-    digest
-}
-
-/// Gives the URLs in a page of blocks.
-fn urls_of(page: &bson::RawDocument, mut take: impl FnMut(&str)) {
-    let blocks = page.get_array("blocks").into_iter().flatten().flatten();
-    for block in blocks {
-        let url = || {
-            let content = block.as_document()?.get_document("content").ok()?;
-            content.get_document("object").ok()?.get_str("url").ok()
-        };
-        if let Some(url) = url() {
-            take(url);
-        }
+/// Fetches a block into memory, of which it takes no more than the bytes of the block.
+async fn fetch_bytes(
+    neighbours: &dyn Neighbours,
+    host: &Name,
+    wanted: &Wanted<'_>,
+) -> Result<Vec<u8>, Missed> {
+    let mut bytes = Vec::new();
+    let got = neighbours.get(host, &wanted.at.key, wanted.size, &mut bytes);
+    got.await?;
+    let is_whole = bytes.len() as u64 == wanted.size;
+    let is_same = wanted
+        .checksum
+        .is_none_or(|checksum| blake3::hash(&bytes) == checksum);
+    if is_whole && is_same {
+        return Ok(bytes);
     }
+    let url = wanted.url.to_string();
+    Err(Missed::Gone(Error::Corrupt { url }.to_string()))
 }
 
-/// Puts a good copy in the place of a broken one.
-async fn mend(own: &LocalStore, key: &BlockKey, good: &File, checksum: blake3::Hash) {
-    let read = good.try_clone().and_then(|mut good| {
-        let mut bytes = Vec::new();
-        good.rewind()?;
-        good.read_to_end(&mut bytes)?;
-        good.rewind()?;
-        Ok(bytes)
-    });
-    let mended = match read {
+/// Gives a good copy on, after it was put in the place of the broken one that a node has, if any.
+async fn mended(broken: Option<(&LocalStore, blake3::Hash)>, key: &BlockKey, good: Whole) -> Whole {
+    let Some((own, checksum)) = broken else {
+        return good;
+    };
+    let mended = match good.bytes() {
         Ok(bytes) => own.put(key, vec![bytes.into()], checksum, false).await,
         Err(source) => Err(Error::Io {
             doing: "can't read",
@@ -376,4 +414,5 @@ async fn mend(own: &LocalStore, key: &BlockKey, good: &File, checksum: blake3::H
         Ok(()) => tracing::info!(node = %own.node(), %key, "a copy of a block was mended"),
         Err(error) => tracing::warn!(node = %own.node(), %key, "a copy of a block can't be mended: {error}"),
     }
+    good
 }

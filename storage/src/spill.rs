@@ -71,6 +71,13 @@ impl Store {
         self.mill_cell().get_or_try_init(find).await.map(String::as_str)
     }
 
+    /// The identity that the database has at this moment, whatever [`Store::mill`] remembers; none where it has none.
+    pub(crate) async fn mill_now(&self) -> Result<Option<String>, Error> {
+        let found = self.documents(META).find_one(doc! { "_id": "identity" }).await;
+        let found = found.map_err(self.failed("reading meta"))?;
+        Ok(found.and_then(|found| found.get_str("mill").ok().map(str::to_owned)))
+    }
+
     /// Keeps an output under the folder of its job, synced; `name` must be unique within the job (index and attempt make
     /// it so). The same name again replaces it. Dropping it half-way leaves nothing, or parts that the store expires.
     ///

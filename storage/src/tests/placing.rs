@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{Read as _, Write as _},
+    io::{Read as _, Write},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -16,7 +16,7 @@ use model::{
 };
 
 use super::*;
-use crate::{Error, Kept, LocalStore, Neighbours, Registration, Shipment, ShippedBlock};
+use crate::{Error, Kept, LocalStore, Missed, Neighbours, Registration, Shipment, ShippedBlock};
 
 /// Nodes in one process, of which some are away.
 #[derive(Debug, Default)]
@@ -71,16 +71,15 @@ impl Neighbours for Rack {
         node: &'a Name,
         key: &'a BlockKey,
         _bytes: u64,
-        mut into: File,
-    ) -> BoxFuture<'a, Result<(), String>> {
+        into: &'a mut (dyn Write + Send),
+    ) -> BoxFuture<'a, Result<(), Missed>> {
         Box::pin(async move {
             self.fetched.lock().unwrap().push(node.clone());
-            let opened = self.find(node)?.open_block(key).await;
-            let (mut file, _) = opened.map_err(|error| error.to_string())?;
+            let opened = self.find(node).map_err(Missed::Gone)?.open_block(key).await;
+            let (mut file, _) = opened.map_err(|error| Missed::Gone(error.to_string()))?;
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).unwrap();
-            into.write_all(&bytes).unwrap();
-            Ok(())
+            into.write_all(&bytes).map_err(Missed::Here)
         })
     }
 }
@@ -255,6 +254,11 @@ async fn files_are_spread_and_copies_are_apart() {
         matches!(&failed, Error::Unplaced { why, .. } if why.starts_with("c: ")),
         "{failed}"
     );
+    // Where others will do, they are chosen.
+    let block = place(&yard.at("c"), 11, 2, Spread::Receiver).await.unwrap();
+    let mut all = hosts(&block);
+    all.sort();
+    assert_eq!(all, ["a", "b"]);
 }
 
 #[tokio::test]
@@ -287,6 +291,14 @@ async fn what_no_dataset_names_is_swept() {
     assert_eq!(at_a.sweep_local().await.unwrap(), 1);
     assert_eq!([paths[0].exists(), paths[1].exists()], [true, false]);
     at_a.remove(&name("access")).await.unwrap();
+    // Another database in the place of the one of the start.
+    let meta = at_a.documents(crate::schema::META);
+    let mine = bson::doc! { "_id": "identity" };
+    let identity = meta.find_one(mine.clone()).await.unwrap().unwrap();
+    meta.delete_one(mine).await.unwrap();
+    assert!(matches!(at_a.sweep_local().await, Err(Error::Decode { .. })));
+    assert!(paths[0].exists());
+    meta.insert_one(identity).await.unwrap();
     assert_eq!(at_a.sweep_local().await.unwrap(), 1);
     assert!(!paths[0].exists());
 }
