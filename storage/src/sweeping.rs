@@ -149,14 +149,14 @@ impl LocalStore {
 
     /// Moves a file that is old away, or removes it.
     fn take_away(&self, path: &Path, before: SystemTime, to: Option<&Path>) -> io::Result<bool> {
-        if let Some(folder) = to.and_then(Path::parent) {
-            self.make_folder(folder)?;
-        }
         let _now = self.sweeping();
         let taken = fs::metadata(path).and_then(|metadata| {
             let is_old = metadata.modified()? < before;
             match to {
-                Some(to) if is_old => fs::rename(path, to)?,
+                Some(to) if is_old => {
+                    self.make_folder(to.parent().unwrap_or(to))?;
+                    fs::rename(path, to)?;
+                }
                 None if is_old => fs::remove_file(path)?,
                 _ => {}
             }
