@@ -141,6 +141,12 @@ impl Story {
         self.tell(&["job", "show", "nonsense"]).await;
         self.tell(&["run", "--dataset", "access", "--map", "sleep 600", "--no-wait"])
             .await;
+        // What it is told of the job is the same only when the leader has taken it.
+        wait::until_true("the job to be admitted", DEADLINE, async || {
+            let list = ["job", "list", "--limit", "1", "--output", "json"];
+            self.mill.command(&list).await.stdout.contains("STAGING")
+        })
+        .await;
         self.tell(&["job", "wait", "last", "--timeout", "1ms"]).await;
         self.tell(&["job", "cancel", "last"]).await;
         self.tell(&["job", "wait", "last"]).await;
