@@ -257,7 +257,8 @@ async fn spread_files_are_worked_on_where_they_are_and_survive_a_node() {
     let left = yard
         .told(&[
             "query",
-            "SELECT count(id) AS n FROM one WHERE id >= 0",
+            // A column that nobody has in memory, as blocks of the same content share what was read of them.
+            "SELECT count(_raw) AS n FROM one",
             "--skip-missing",
         ])
         .await;
