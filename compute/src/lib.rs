@@ -21,6 +21,7 @@ use storage::LocalStore;
 use tasks::Tasks;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use uuid::Uuid;
 
 /// How a compute node works.
 #[derive(Clone, Debug)]
@@ -152,10 +153,11 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
         endpoint: receiver.as_ref().map(ingest::Receiver::address),
         post: ingest::Post::default(),
     };
+    let process = Uuid::new_v4();
     let terms = terms::serve(&parts.zookeeper, &stop, "compute", |term| {
         let (config, engine, agents) = (config.clone(), engine.clone(), agents.clone());
         let (store, stop) = (store.clone(), stop.clone());
-        async move { serve_term(config, engine, store, agents, term, stop).await }
+        async move { serve_term(config, process, engine, store, agents, term, stop).await }
     });
     let Some(receiver) = receiver else {
         return terms.await;
@@ -183,6 +185,7 @@ struct Agents {
 
 async fn serve_term(
     config: Config,
+    process: Uuid,
     engine: engine::Engine,
     store: storage::Store,
     agents: Agents,
@@ -194,6 +197,7 @@ async fn serve_term(
         node: config.node.clone(),
         host: config.host.clone(),
         pid: std::process::id(),
+        process,
         version: env!("CARGO_PKG_VERSION").to_string(),
         slots: config.slots,
         capabilities: config.capabilities(),

@@ -54,7 +54,7 @@ pub use leader::Leader;
 pub use listing::{Listing, Strange};
 pub use members::{Worker, live_workers};
 pub use record::Recorder;
-pub use recover::Recovered;
+pub use recover::{Recovered, Recovery};
 pub use rights::{UserId, Users};
 pub use servers::{ServerInfo, servers};
 pub use term::{Config, Ending, Term, TlsConfig};

@@ -1,14 +1,14 @@
-//! Looks after the tree: the dead are recovered, the books compared, what lost track healed.
+//! Looks after the tree: the books are compared with it, and what lost track is healed.
 
 use std::{
     collections::HashSet,
     time::{Duration, Instant},
 };
 
-use coordination::{Census, WorkerNumber};
-use model::{JobId, znode::DoneData};
+use coordination::Census;
+use model::JobId;
 
-use crate::{Error, leading::Leading};
+use crate::{Error, leading::Leading, recovery::living};
 
 /// Low-water marks are written when they moved by this much: they only spare a new leader some reading.
 const LOW_WATER_STEP: u32 = 1000;
@@ -22,10 +22,11 @@ impl Leading {
         self.census = self.leader.census().await?;
         self.census_at = Some(Instant::now());
         self.report_strange();
-        self.recover_dead().await?;
         let present = sequences(&self.census);
+        let living = living(&self.census.workers);
         for active in self.jobs.values_mut() {
             active.ledger.note_census(self.census.before, &present);
+            active.ledger.acquit(&living);
         }
         self.end_early().await?;
         self.write_low_water().await?;
@@ -38,37 +39,6 @@ impl Leading {
                 tracing::warn!(path = %strange.path, "skipping a znode that is none of Sawmill's: {}", strange.why);
             }
         }
-    }
-
-    async fn recover_dead(&mut self) -> Result<(), Error> {
-        let dead: Vec<(WorkerNumber, Option<model::Name>)> = self
-            .census
-            .workers
-            .iter()
-            .filter(|worker| !worker.alive)
-            .map(|worker| {
-                (
-                    worker.number,
-                    worker.data.as_ref().ok().map(|data| data.node.clone()),
-                )
-            })
-            .collect();
-        for (worker, node) in dead {
-            let recovered = self
-                .leader
-                .recover(worker, |owned| DoneData::lost(owned, node.clone()))
-                .await?;
-            if recovered.moved > 0 {
-                let node = node.map_or_else(|| "?".to_string(), |node| node.to_string());
-                tracing::warn!(
-                    worker = worker.0,
-                    node,
-                    entries = recovered.moved,
-                    "recovered a dead worker's entries"
-                );
-            }
-        }
-        Ok(())
     }
 
     async fn write_low_water(&mut self) -> Result<(), Error> {
@@ -95,19 +65,22 @@ impl Leading {
             .filter(|active| active.ending.is_none())
             .filter(|active| {
                 let patience = if active.ledger.stuck() {
-                    STUCK_AFTER
-                } else {
+                    STUCK_AFTER.min(self.config.heal_after)
+                } else if active.ledger.entries_in_flight() > 0 {
                     self.config.heal_after
+                } else {
+                    // It waits for its turn: there is nothing in the tree that could have been lost.
+                    return false;
                 };
-                active.quiet_for(now) >= patience.min(self.config.heal_after) && !nobody
+                active.quiet_for(now) >= patience && !nobody
             })
             .map(|active| active.job.id)
             .collect();
-        for id in quiet {
-            tracing::debug!(job = %id, "no progress, comparing with the stores");
-            self.heal(id).await?;
+        if quiet.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        tracing::debug!(jobs = quiet.len(), "no progress, comparing with the stores");
+        self.heal(&quiet).await
     }
 }
 

@@ -26,7 +26,7 @@ const ACTIVE_PAUSE: Duration = Duration::from_millis(20);
 const IDLE_PAUSE: Duration = Duration::from_millis(50);
 /// The pause stays short for this long after the last thing that moved: who asks once often asks again.
 const ALERT: Duration = Duration::from_millis(500);
-/// How often the tree is listed: deaths are noticed within this after the session ended.
+/// How often the tree is listed.
 pub(crate) const CENSUS_INTERVAL: Duration = Duration::from_millis(500);
 /// The same while a job is being taken off the mill: somebody waits for it.
 const ENDING_CENSUS_INTERVAL: Duration = Duration::from_millis(50);

@@ -229,6 +229,18 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets the low-water mark of a job that is under `epoch` or an earlier one: it was found to be too high.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`]. A deposed leader's call changes nothing and is no error.
+    pub async fn reset_low_water(&self, job: JobId, epoch: Epoch) -> Result<(), Error> {
+        let filter = doc! { "_id": schema::uuid(job), "epoch": { "$lte": signed(epoch.0) } };
+        let jobs = self.documents(JOBS);
+        let resetting = jobs.update_one(filter, doc! { "$set": { "low_water": 0_i64 } });
+        let reset = self.patiently(resetting.into_future()).await;
+        reset.map(drop).map_err(self.failed("resetting a low-water mark"))
+    }
+
     /// Ends a job from outside: cancelled, or failed without running the rest. Tells whether it did: false when an end
     /// has been recorded since `expected` was read, when the job is final, or when a later leader has it.
     ///

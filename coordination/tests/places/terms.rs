@@ -188,6 +188,7 @@ async fn a_zombie_worker_can_do_nothing() {
     );
     assert!(!failure.outcome_unknown());
     let recovered = leader
+        .recovery()
         .recover(worker.number(), |data| done_with(data, Outcome::Lost))
         .await
         .unwrap();

@@ -91,6 +91,7 @@ impl Yard {
             node: name("node1"),
             host: "here".into(),
             pid: 1,
+            process: uuid::Uuid::nil(),
             version: "0".into(),
             slots: 1,
             capabilities: Vec::new(),
