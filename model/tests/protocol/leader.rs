@@ -43,12 +43,12 @@ pub struct Comparison {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Next {
     TakeEpoch,
+    CheckCandidate,
     Adopt,
     ListUnowned(Census),
     ListOwned(Census),
     ListDone(Census),
     SetLowWater(u32),
-    ReadHeaders(Census),
     ReadJob(Comparison),
     ReadResults(Comparison),
     ReadAllResults(Comparison),
@@ -83,6 +83,17 @@ impl Leader {
             low_water_written: 0,
             sequence: 0,
             version: 0,
+        }
+    }
+
+    /// One that has just admitted the job.
+    pub fn in_office(epoch: u64, sequence: u64, protocol: &Protocol) -> Self {
+        Self {
+            epoch,
+            next: Next::Choose { looked: false },
+            book: Some(Ledger::fresh(protocol.blocks, protocol.merges)),
+            sequence,
+            ..Self::elected()
         }
     }
 
@@ -146,12 +157,20 @@ impl Leader {
     }
 
     /// Makes the next request.
-    pub fn step(&mut self, protocol: &Protocol, state: &mut State) -> Fate {
+    pub fn step(&mut self, me: u8, protocol: &Protocol, state: &mut State) -> Fate {
         let (tree, db) = (&mut state.tree, &mut state.db);
         match std::mem::replace(&mut self.next, Next::Adopt) {
             Next::TakeEpoch => {
                 db.epoch += 1;
                 self.epoch = db.epoch;
+                if protocol.mutation != Mutation::LateEpoch {
+                    self.next = Next::CheckCandidate;
+                }
+            }
+            Next::CheckCandidate => {
+                if !tree.candidates.contains(&me) {
+                    return Fate::Deposed;
+                }
             }
             Next::Adopt => {
                 if db.state.is_active() {
@@ -178,10 +197,18 @@ impl Leader {
                     Mutation::BackwardListing => census.present.extend(tree.unowned.keys()),
                     _ => census.present.extend(tree.done.keys()),
                 }
-                match census.takes_over {
-                    true => self.next = Next::ReadHeaders(census),
-                    false => self.note_census(census, protocol),
+                if !census.takes_over {
+                    self.note_census(census, protocol);
+                    return Fate::Leads;
                 }
+                // The headers of what is still there. What is not is recorded, and what goes after this is as good as gone
+                // between the other requests.
+                let there = tree.entries();
+                let in_flight = there.filter(|(sequence, _)| census.present.contains(sequence));
+                self.next = Next::ReadJob(Comparison {
+                    in_flight: in_flight.collect(),
+                    ..Comparison::default()
+                });
             }
             Next::SetLowWater(mark) => {
                 self.low_water_written = mark;
@@ -190,16 +217,6 @@ impl Leader {
                     db.low_water = mark;
                 }
                 self.next = Next::Choose { looked: true };
-            }
-            Next::ReadHeaders(census) => {
-                let there = tree
-                    .entries()
-                    .filter(|(sequence, _)| census.present.contains(sequence));
-                let in_flight = there.collect();
-                self.next = Next::ReadJob(Comparison {
-                    in_flight,
-                    ..Comparison::default()
-                });
             }
             Next::ReadJob(mut read) => {
                 (read.counts, read.low_water) = (db.counts, db.low_water);

@@ -31,6 +31,7 @@ fn small() -> Protocol {
         failures: 1,
         faults: 1,
         kinds: ALL,
+        admitted: true,
         wrong_low_water: 0,
         mutation: Mutation::None,
     }
@@ -78,6 +79,7 @@ fn measure() {
                     }
                 }
                 "g" => p.merges = n > 0,
+                "ad" => p.admitted = n > 0,
                 "wr" => p.wrong_low_water = n as u32,
                 "st" => p.low_water_step = n as u32,
                 "ma" => p.max_attempts = n as u32,
@@ -92,6 +94,7 @@ fn measure() {
                         Mutation::TrustedLowWater,
                         Mutation::BackwardListing,
                         Mutation::UnkeyedRecord,
+                        Mutation::LateEpoch,
                     ][n]
                 }
                 _ => panic!("{word}"),

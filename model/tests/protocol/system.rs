@@ -33,6 +33,8 @@ pub enum Mutation {
     TrustedLowWater,
     /// The tree is listed from right to left.
     BackwardListing,
+    /// A leader does not look for its candidate once it has its epoch, which may then be higher than its successor's.
+    LateEpoch,
     /// The ends that a watcher inserts have no keys of their own.
     UnkeyedRecord,
 }
@@ -56,6 +58,8 @@ pub struct Protocol {
     /// Faults that may happen.
     pub faults: u8,
     pub kinds: &'static [Fault],
+    /// Whether a leader has admitted the job already.
+    pub admitted: bool,
     /// A low-water mark above 0 that an earlier release left: subtask 0 failed once, the others below it have results.
     pub wrong_low_water: u32,
     pub mutation: Mutation,
@@ -128,7 +132,7 @@ impl Protocol {
             alive: true,
             entries: BTreeMap::new(),
         };
-        State {
+        let mut state = State {
             tree: Tree {
                 next: 1,
                 version: 0,
@@ -145,7 +149,13 @@ impl Protocol {
             recorded: BTreeSet::new(),
             faults: self.faults,
             failures: self.failures,
+        };
+        if self.admitted {
+            (state.db.epoch, state.db.job_epoch, state.db.state) = (1, 1, JobState::Staging);
+            let leader = Leader::in_office(1, state.tree.next, self);
+            state.leaders.insert(0, leader);
         }
+        state
     }
 
     fn database(&self) -> Database {
@@ -225,7 +235,9 @@ impl Protocol {
             if may(Fault::LeaderLost) && tree.candidates.contains(&me) {
                 actions.push(Action::LeaderLost(me));
             }
-            if may(Fault::LeaderStumbles) && !matches!(leader.next, Next::TakeEpoch | Next::Adopt) {
+            if may(Fault::LeaderStumbles)
+                && !matches!(leader.next, Next::TakeEpoch | Next::CheckCandidate | Next::Adopt)
+            {
                 actions.push(Action::LeaderStumbles(me));
             }
         }
@@ -294,7 +306,9 @@ impl Protocol {
             Action::Elect(me) => {
                 state.leaders.insert(me, Leader::elected());
             }
-            Action::Lead(me) => self.lead(&mut state, me, |leader, state| Some(leader.step(self, state)))?,
+            Action::Lead(me) => {
+                self.lead(&mut state, me, |leader, state| Some(leader.step(me, self, state)))?
+            }
             Action::Feed(me, most) => {
                 self.lead(&mut state, me, |leader, state| leader.feed(me, most, self, state))?
             }
