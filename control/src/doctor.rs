@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use coordination::{Candidacy, Office, Snapshot, Term};
-use model::znode::CandidateData;
+use model::{JobId, znode::CandidateData};
 use serde::Serialize;
 use storage::{Spill, Store};
 
-use crate::{Control, Status, new_job_id, obstacles::missing_roles};
+use crate::{Control, Status, new_job_id, obstacles::missing_roles, stalled::stalled};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -80,8 +80,9 @@ pub async fn examine(zookeeper: &coordination::Config, storage: &storage::Config
     let store = examine_mongodb(storage, &mut checks).await;
     if let Some(term) = term {
         if let Some(store) = store {
-            let control = Control::open(zookeeper.clone(), store);
+            let control = Control::open(zookeeper.clone(), store.clone());
             examine_roles(&control, &mut checks).await;
+            examine_jobs(&term, &store, &mut checks).await;
         }
         term.close().await;
     }
@@ -357,6 +358,23 @@ async fn examine_roles(control: &Control, checks: &mut Vec<Check>) {
         ));
     }
     versions(&status, checks);
+}
+
+async fn examine_jobs(term: &Term, store: &Store, checks: &mut Vec<Check>) {
+    const NAME: &str = "jobs";
+    checks.push(match stalled(term, store).await {
+        Ok(stalled) if stalled.is_empty() => Check::ok(NAME, "each runs, or waits for something"),
+        Ok(stalled) => {
+            let ids: Vec<String> = stalled.iter().map(JobId::to_string).collect();
+            let found = format!(
+                "nothing runs of {}, although a compute node that may run it has a free slot",
+                ids.join(", ")
+            );
+            let advice = "restart the leading dispatcher: the next leader compares everything; then look at `sawmill doctor --audit`";
+            Check::failed(NAME, found, advice)
+        }
+        Err(error) => Check::failed(NAME, error.to_string(), "see above"),
+    });
 }
 
 fn roles(status: &Status) -> String {

@@ -26,6 +26,7 @@ mod queries;
 mod query;
 mod question;
 mod remote;
+mod stalled;
 mod status;
 mod submit;
 mod tokens;
