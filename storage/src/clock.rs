@@ -4,7 +4,10 @@
 //! told: when a job ended, when a block was registered, and now. And who removes something compares its own clock with
 //! MongoDB's: where the two are far apart, one of them is wrong, nobody knows which, and nothing is removed.
 
-use std::time::{Duration, Instant};
+use std::{
+    future::IntoFuture as _,
+    time::{Duration, Instant},
+};
 
 use bson::{Bson, doc};
 
@@ -131,7 +134,9 @@ impl Store {
             Some(ahead) => doc! { "$set": { "clock_ahead_ms": ahead } },
             None => doc! { "$unset": { "clock_ahead_ms": Bson::Int32(1) } },
         };
-        let noted = self.documents(LEADER).update_one(mine, change).await;
+        let leader = self.documents(LEADER);
+        let noting = leader.update_one(mine, change);
+        let noted = self.patiently(noting.into_future()).await;
         noted
             .map(drop)
             .map_err(self.failed("noting what the leader's clock says"))
