@@ -11,7 +11,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 use storage::JobFilter;
 
-use crate::{Control, Error, stalled::stalled, submit::now_ms};
+use crate::{Control, Error, stalled::stalled};
 
 /// Pause between the two looks: what only moved has moved on after it.
 const PAUSE: Duration = Duration::from_millis(1500);
@@ -151,6 +151,7 @@ impl Control {
                 .first()
                 .map_or(job.counts, |progress| progress.counts)
         };
+        let now_ms = self.store()?.now_ms().await?;
         let retention = i64::try_from(self.stores()?.retention_results.as_millis()).unwrap_or(i64::MAX);
         Ok(JobFacts {
             id: job.id,
@@ -163,7 +164,7 @@ impl Control {
             results,
             expired: job
                 .finished_ms
-                .is_some_and(|finished| finished.saturating_add(retention) < now_ms()),
+                .is_some_and(|finished| finished.saturating_add(retention) < now_ms),
         })
     }
 }

@@ -7,7 +7,7 @@ use model::{Counts, Job, JobId};
 use storage::Store;
 use tokio::time::Instant;
 
-use crate::{Error, submit::now_ms};
+use crate::Error;
 
 /// A job that could run is fed within a fraction of a second, after a change of the leader within a few seconds.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -71,5 +71,6 @@ fn has_room(snapshot: &Snapshot, job: &Job) -> bool {
 async fn backs_off(store: &Store, job: &Job) -> Result<bool, Error> {
     let latest = store.failures(job.id, 1).await?.pop();
     let longest = i64::try_from(job.spec.retry.max_ms).unwrap_or(i64::MAX);
-    Ok(latest.is_some_and(|end| end.at_ms.saturating_add(longest) > now_ms()))
+    let now_ms = store.now_ms().await?;
+    Ok(latest.is_some_and(|end| end.at_ms.saturating_add(longest) > now_ms))
 }

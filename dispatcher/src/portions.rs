@@ -245,6 +245,7 @@ mod tests {
             checksum: None,
             raw_bytes: None,
             made: None,
+            registered_ms: None,
         }
     }
 
