@@ -10,6 +10,7 @@ use std::{collections::HashMap, time::Duration};
 
 use anyhow::{anyhow, bail};
 use control::Control;
+use coordination::{Term, Waiting};
 use tokio::{
     task::{AbortHandle, Id, JoinError, JoinSet},
     time::Instant,
@@ -48,18 +49,58 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Opens MongoDB and the block store of the settings and makes their indexes. ZooKeeper is reached by the roles.
+    /// Opens MongoDB and the block store of the settings and makes their indexes, and reaches ZooKeeper.
     ///
     /// # Errors
     /// What can't be reached or used, with its address.
     pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
-        let store = storage::Store::open(&settings.storage()).await?;
-        store.init().await?;
-        Ok(Self {
-            zookeeper: settings.coordination(),
-            store: listening::with_neighbours(store, settings)?,
-        })
+        let zookeeper = settings.coordination();
+        let store = open_store(settings).await?;
+        reach(&zookeeper).await?;
+        Self::of(zookeeper, store, settings)
     }
+
+    /// As [`Parts::open`], but waits for MongoDB and for ZooKeeper while they are away, and says so in the log.
+    ///
+    /// # Errors
+    /// What no waiting mends: a wrong address, refused credentials, a MongoDB that is no replica set.
+    pub async fn wait(settings: &Settings) -> anyhow::Result<Self> {
+        let zookeeper = settings.coordination();
+        let store = async {
+            let opened = Waiting::until("MongoDB", storage::Error::is_retryable, async || {
+                open_store(settings).await
+            });
+            anyhow::Ok(opened.await?)
+        };
+        let session = async {
+            let is_away = |error: &coordination::Error| !error.is_fatal();
+            let reached = Waiting::until("ZooKeeper", is_away, async || reach(&zookeeper).await);
+            anyhow::Ok(reached.await?)
+        };
+        // Side by side: what is wrong with one is told while the other is waited for.
+        let (store, ()) = tokio::try_join!(store, session)?;
+        Self::of(zookeeper, store, settings)
+    }
+
+    fn of(
+        zookeeper: coordination::Config,
+        store: storage::Store,
+        settings: &Settings,
+    ) -> anyhow::Result<Self> {
+        let store = listening::with_neighbours(store, settings)?;
+        Ok(Self { zookeeper, store })
+    }
+}
+
+async fn open_store(settings: &Settings) -> Result<storage::Store, storage::Error> {
+    let store = storage::Store::open(&settings.storage()).await?;
+    store.init().await?;
+    Ok(store)
+}
+
+async fn reach(zookeeper: &coordination::Config) -> Result<(), coordination::Error> {
+    Term::begin(zookeeper).await?.close().await;
+    Ok(())
 }
 
 /// When a role stops; in this order.

@@ -3,6 +3,8 @@
 use std::{fmt, path::Path, time::Duration};
 
 use futures::FutureExt;
+use rand::RngExt;
+use tokio::time::Instant;
 use zookeeper_client as zk;
 use zookeeper_client::Client;
 
@@ -11,6 +13,11 @@ use crate::{
     term::{Config, Ending, TlsConfig},
 };
 
+/// Pause after the first round of tries; doubles up to [`LONGEST_PAUSE`].
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+/// A server that is back is found at the latest after this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
 pub(crate) fn bad_address(config: &Config, why: impl fmt::Display) -> Error {
     Error::BadAddress {
         connect: config.connect.clone(),
@@ -18,7 +25,7 @@ pub(crate) fn bad_address(config: &Config, why: impl fmt::Display) -> Error {
     }
 }
 
-/// A session without a chroot.
+/// A session without a chroot; tries again until `connect_timeout` is over.
 ///
 /// # Errors
 /// [`Error::BadAddress`], [`Error::BadTls`], [`Error::Unreachable`]; [`Error::TermOver`] when the credentials are refused.
@@ -30,23 +37,42 @@ pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {
     if chroot.len() > 1 && (chroot.ends_with('/') || chroot.contains("//")) {
         return Err(bad_address(config, "the chroot has an empty part"));
     }
-    let mut connector = Client::connector().with_session_timeout(config.session_timeout);
-    if let Some(auth) = &config.auth {
-        connector = connector.with_auth("digest", auth.as_bytes());
-    }
-    let connecting = match &config.tls {
-        Some(tls) => connector
-            .with_tls(tls_options(tls).await?)
-            .secure_connect(addresses)
-            .left_future(),
-        None => connector.connect(addresses).right_future(),
+    let tls = match &config.tls {
+        Some(tls) => Some(tls_options(tls).await?),
+        None => None,
     };
-    match tokio::time::timeout(config.connect_timeout, connecting).await {
-        Ok(Ok(client)) => Ok(client),
-        Ok(Err(zk::Error::BadArguments(why))) => Err(bad_address(config, why)),
-        Ok(Err(zk::Error::AuthFailed)) => Err(Error::TermOver(Ending::AuthFailed)),
-        Ok(Err(failure)) => Err(unreachable(config, Some(failure)).await),
-        Err(_) => Err(unreachable(config, None).await),
+    let deadline = Instant::now() + config.connect_timeout;
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        // The client's own pauses between tries double without a bound: one round at a time, and pauses of our own.
+        let mut connector = Client::connector()
+            .with_session_timeout(config.session_timeout)
+            .with_fail_eagerly();
+        if let Some(auth) = &config.auth {
+            connector = connector.with_auth("digest", auth.as_bytes());
+        }
+        let connecting = match &tls {
+            Some(tls) => connector
+                .with_tls(tls.clone())
+                .secure_connect(addresses)
+                .left_future(),
+            None => connector.connect(addresses).right_future(),
+        };
+        match tokio::time::timeout_at(deadline, connecting).await {
+            Ok(Ok(client)) => return Ok(client),
+            Ok(Err(zk::Error::BadArguments(why))) => return Err(bad_address(config, why)),
+            Ok(Err(zk::Error::AuthFailed)) => return Err(Error::TermOver(Ending::AuthFailed)),
+            Ok(Err(failure)) if Instant::now() + pause >= deadline => {
+                // Nobody gave a session, each for a reason of its own.
+                let failure = Some(failure).filter(|failure| *failure != zk::Error::NoHosts);
+                return Err(unreachable(config, failure).await);
+            }
+            Ok(Err(_)) => {
+                tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(_) => return Err(unreachable(config, None).await),
+        }
     }
 }
 

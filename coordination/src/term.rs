@@ -250,11 +250,15 @@ impl Term {
     }
 
     /// Ends the session and waits until ZooKeeper has dropped its ephemerals; at most two seconds, when ZooKeeper
-    /// itself does not answer. Requests that were sent before are carried out before.
+    /// itself does not answer, and not at all for a term that is over by itself. Requests that were sent before are
+    /// carried out before.
     ///
     /// Clones and whatever was made from them return [`Error::TermOver`] from then on. Dropped half-way, it has
     /// closed the session but not waited.
     pub async fn close(self) {
+        if self.why().is_some() {
+            return;
+        }
         let mut states = self.core().states.clone();
         self.core().end(Ending::Closed);
         let closed = async {

@@ -106,21 +106,31 @@ impl Active {
         }
     }
 
-    /// Shortens a portion whose blocks do not fit into one entry.
-    pub(crate) fn trim(&mut self, portion: Portion, mut blocks: Vec<Block>) -> (Portion, Vec<Block>) {
+    /// How many of these blocks, from the first on, go into one entry of at most `most` subtasks; at least one.
+    pub(crate) fn fitting(&self, blocks: &[Block], most: u32) -> usize {
         let (mut bytes, mut to_read) = (0, 0);
         let most_to_read = if self.is_guessed() {
             GUESSED_BYTES
         } else {
             u64::MAX
         };
-        let together = kept_together(&blocks);
+        let together = kept_together(blocks).min(most as usize);
         let fitting = blocks.iter().take(together).take_while(|block| {
             bytes += BLOCK_FRAME_BYTES + block.written_bytes();
             to_read += bytes_to_read(block);
             bytes <= BLOCK_BYTES && to_read <= most_to_read
         });
-        let count = fitting.count().max(1);
+        fitting.count().max(1)
+    }
+
+    /// Shortens a portion to what goes into one entry of at most `most` subtasks. One that runs alone stays as it was.
+    pub(crate) fn trim(
+        &mut self,
+        portion: Portion,
+        mut blocks: Vec<Block>,
+        most: u32,
+    ) -> (Portion, Vec<Block>) {
+        let count = self.fitting(&blocks, most);
         if count >= blocks.len() || portion.past.alone() {
             return (portion, blocks);
         }
