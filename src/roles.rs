@@ -67,14 +67,12 @@ impl Parts {
     pub async fn wait(settings: &Settings) -> anyhow::Result<Self> {
         let zookeeper = settings.coordination();
         let store = async {
-            let opened = Waiting::until("MongoDB", storage::Error::is_retryable, async || {
-                open_store(settings).await
-            });
+            let opened = Waiting::until("MongoDB", storage::Error::is_retryable, || open_store(settings));
             anyhow::Ok(opened.await?)
         };
         let session = async {
             let is_away = |error: &coordination::Error| !error.is_fatal();
-            let reached = Waiting::until("ZooKeeper", is_away, async || reach(&zookeeper).await);
+            let reached = Waiting::until("ZooKeeper", is_away, || reach(&zookeeper));
             anyhow::Ok(reached.await?)
         };
         // Side by side: what is wrong with one is told while the other is waited for.

@@ -68,7 +68,8 @@ pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {
                 return Err(unreachable(config, failure).await);
             }
             Ok(Err(_)) => {
-                tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0))).await;
+                let jitter = rand::rng().random_range(0.5..1.0);
+                tokio::time::sleep(pause.mul_f64(jitter)).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             Err(_) => return Err(unreachable(config, None).await),

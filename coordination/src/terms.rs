@@ -64,7 +64,7 @@ where
         let begun = Waiting::until(
             "ZooKeeper",
             |failure: &Error| !failure.is_fatal(),
-            async || Term::begin_as(config, &[], users.as_ref()).await,
+            || Term::begin_as(config, &[], users.as_ref()),
         );
         let term = tokio::select! {
             () = stop.cancelled() => return Ok(()),

@@ -83,11 +83,15 @@ impl Waiting {
     ///
     /// # Errors
     /// The first failure that is not `away`.
-    pub async fn until<T, E: Display>(
+    pub async fn until<T, E, F>(
         what: &'static str,
         away: impl Fn(&E) -> bool,
-        mut attempt: impl AsyncFnMut() -> Result<T, E>,
-    ) -> Result<T, E> {
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, E>
+    where
+        E: Display,
+        F: Future<Output = Result<T, E>>,
+    {
         let mut waiting = Self::new(what);
         loop {
             match attempt().await {
@@ -126,6 +130,8 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -149,18 +155,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tries_until_it_is_back_and_ends_at_once_at_what_no_waiting_mends() {
-        let mut tries = 0;
+        let tries = Cell::new(0);
         let found = Waiting::until(
             "it",
             |_: &&str| true,
-            async || {
-                tries += 1;
-                if tries == 5 { Ok("found") } else { Err("away") }
+            || {
+                tries.set(tries.get() + 1);
+                std::future::ready(if tries.get() == 5 {
+                    Ok("found")
+                } else {
+                    Err("away")
+                })
             },
         );
         assert_eq!(found.await, Ok("found"));
-        let refused: Result<(), _> =
-            Waiting::until("it", |why| *why == "away", async || Err("wrong password")).await;
-        assert_eq!((refused, tries), (Err("wrong password"), 5));
+        let refused = Waiting::until(
+            "it",
+            |why| *why == "away",
+            || std::future::ready(Err::<(), _>("wrong password")),
+        );
+        assert_eq!((refused.await, tries.get()), (Err("wrong password"), 5));
     }
 }
