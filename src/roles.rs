@@ -33,8 +33,8 @@ pub enum Role {
     Gateway(Box<gateway::Gateway>, Duration),
     /// Admits, feeds, recovers, retries.
     Dispatcher(dispatcher::Config),
-    /// Claims and runs.
-    Compute(compute::Config),
+    /// Claims and runs; takes what agents ship on a port that is bound.
+    Compute(Box<compute::Config>, Option<ingest::Receiver>),
     /// Records.
     Watcher(watcher::Config),
 }
@@ -160,23 +160,25 @@ impl Role {
         })
     }
 
-    /// A compute node as the settings say, which takes what agents ship.
+    /// A compute node as the settings say, which takes what agents ship on its port.
     ///
     /// # Errors
-    /// An address that may not be listened on without TLS; an identity that can't be used.
-    pub fn receiving_compute(settings: &Settings) -> anyhow::Result<Self> {
+    /// An address that can't be listened on, or may not without TLS; an identity that can't be used.
+    pub async fn receiving_compute(settings: &Settings) -> anyhow::Result<Self> {
         let ingest = listening::ingest(settings)?;
+        let node = ingest.node.clone();
+        let bound = ingest::Receiver::bind(ingest).await?;
         let mut compute = Self::compute(settings);
-        if let Self::Compute(config) = &mut compute {
-            config.node = ingest.node.clone();
-            config.ingest = Some(ingest);
+        if let Self::Compute(config, receiver) = &mut compute {
+            config.node = node;
+            *receiver = Some(bound);
         }
         Ok(compute)
     }
 
     /// A compute node as the settings say, without a port for agents; commands are guarded by this program.
     pub fn compute(settings: &Settings) -> Self {
-        Self::Compute(compute::Config {
+        let config = compute::Config {
             node: settings.node.clone(),
             slots: settings.slots,
             allow_exec: settings.allow_exec,
@@ -191,9 +193,9 @@ impl Role {
             },
             stop_grace: settings.stop_grace,
             host: machine::host(),
-            ingest: None,
             zone: settings.zone.clone(),
-        })
+        };
+        Self::Compute(Box::new(config), None)
     }
 
     /// A watcher. Nothing of it is a setting; [`ABORT_AFTER`] is for fault tests.
@@ -210,7 +212,7 @@ impl Role {
         match self {
             Self::Gateway(..) => Stage::Gateways,
             Self::Dispatcher(_) => Stage::Dispatchers,
-            Self::Compute(_) => Stage::Computes,
+            Self::Compute(..) => Stage::Computes,
             Self::Watcher(_) => Stage::Watchers,
         }
     }
@@ -220,7 +222,7 @@ impl Role {
         match self {
             Self::Gateway(..) => "gateway".to_owned(),
             Self::Dispatcher(_) => "dispatcher".to_owned(),
-            Self::Compute(config) => format!("compute {}", config.node),
+            Self::Compute(config, _) => format!("compute {}", config.node),
             Self::Watcher(_) => "watcher".to_owned(),
         }
     }
@@ -235,8 +237,13 @@ impl Role {
             Self::Dispatcher(config) => {
                 dispatcher::run(config, dispatcher::Parts { zookeeper, store }, cancel).await?;
             }
-            Self::Compute(config) => {
-                compute::run(config, compute::Parts { zookeeper, store }, cancel).await?
+            Self::Compute(config, receiver) => {
+                let parts = compute::Parts {
+                    zookeeper,
+                    store,
+                    receiver,
+                };
+                compute::run(*config, parts, cancel).await?
             }
             Self::Watcher(config) => {
                 watcher::run(config, watcher::Parts { zookeeper, store }, cancel).await?

@@ -124,6 +124,25 @@ async fn what_does_not_answer_is_named_and_not_waited_for() {
 }
 
 #[tokio::test]
+async fn ports_are_bound_before_a_role_waits_for_anything() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for role in ["dispatcher", "compute"] {
+        let output = Process::binary("sawmill")
+            .env("SAWMILL_ZOOKEEPER", "127.0.0.1:1")
+            .env("SAWMILL_MONGODB", "mongodb://127.0.0.1:1/x")
+            .env("SAWMILL_LISTEN", &address)
+            .env("SAWMILL_WORKER_LISTEN", &address)
+            .arg(role)
+            .output(SOON)
+            .await
+            .code(1);
+        assert_says(&output, &["can't listen on ", &address]);
+        assert!(!output.stderr.contains("started"), "{}", output.stderr);
+    }
+}
+
+#[tokio::test]
 async fn roles_wait_for_stores_that_are_away() {
     let space = Space::new().await;
     let zookeeper = Proxy::zookeeper(space.zookeeper_address()).await;
