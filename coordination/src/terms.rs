@@ -11,7 +11,7 @@ use std::{
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, Ending, Error, Term, Waiting, waiting::Rarely};
+use crate::{Config, Ending, Error, Term, Waiting, connect::end_session, waiting::Rarely};
 
 /// What the loop must know of a role's error.
 pub trait TermError: Display + From<Error> {
@@ -57,7 +57,7 @@ where
     B: FnMut(Term) -> F,
     F: Future<Output = Result<(), E>>,
 {
-    let mut users = None;
+    let (mut users, mut given_up) = (None, None);
     let mut log = Rarely::default();
     let mut pause = SHORTEST_PAUSE;
     while !stop.is_cancelled() {
@@ -70,6 +70,12 @@ where
             () = stop.cancelled() => return Ok(()),
             begun = begun => begun.map_err(E::from)?,
         };
+        if let Some(session) = given_up.take() {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = end_session(config, session) => {}
+            }
+        }
         let begun_at = Instant::now();
         let over = term.ended();
         users = term.users().cloned();
@@ -80,6 +86,7 @@ where
                 Ok(())
             }
         };
+        given_up = term.given_up();
         term.close().await;
         if let Err(failure) = ended {
             if failure.is_fatal() {

@@ -235,6 +235,8 @@ impl Active {
 
 #[cfg(test)]
 mod tests {
+    use model::limits::BUNDLE_SUBTASKS;
+
     use super::*;
 
     fn block(hosts: &str) -> Block {
@@ -256,6 +258,34 @@ mod tests {
             raw_bytes: None,
             made: None,
         }
+    }
+
+    #[test]
+    fn the_largest_entry_of_answers_fits() {
+        let end = |index| End {
+            first: u32::MAX - index,
+            count: 1,
+            outcome: Outcome::Reused {
+                job: JobId(uuid::Uuid::max()),
+                index: u32::MAX,
+                waited: false,
+            },
+        };
+        let ends: Vec<End> = (0..BUNDLE_SUBTASKS).map(end).collect();
+        let data = DoneData {
+            v: FORMAT,
+            job: JobId(uuid::Uuid::max()),
+            run: Run {
+                first: u32::MAX,
+                count: BUNDLE_SUBTASKS,
+                attempt: u32::MAX,
+            },
+            past: Default::default(),
+            node: None,
+            busy_us: u64::MAX,
+            ends,
+        };
+        assert!(znode::encode(&data).len() <= ENTRY_BYTES);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 use coordination::{Candidacy, Config, Ending, Error, Office, Peers, Term, terms};
 use model::outcome::Outcome;
 use testkit::{Space, proxy::Proxy, wait};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{rights::OfRole, *};
@@ -103,6 +104,41 @@ async fn a_role_waits_for_zookeeper_and_not_for_what_waiting_does_not_mend() {
     };
     let served = terms::serve(&bad, &stop, "watcher", |_| async { Ok::<(), OfRole>(()) });
     assert!(matches!(served.await, Err(OfRole(Error::BadAddress { .. }))));
+}
+
+#[tokio::test]
+async fn what_a_term_left_behind_on_a_restarted_zookeeper_is_gone_when_the_next_begins() {
+    let mut space = Space::private().await;
+    let config = Config {
+        session_timeout: Duration::from_secs(2),
+        ..config(space.zookeeper())
+    };
+    let (stop, again, zookeeper) = (CancellationToken::new(), Notify::new(), space.zookeeper());
+    let began = std::cell::RefCell::new(Vec::new());
+    let serving = terms::serve(&config, &stop, "watcher", |term| {
+        let (stop, again, began, zookeeper) = (&stop, &again, &began, &zookeeper);
+        async move {
+            let looking = Term::begin(&self::config(zookeeper)).await?;
+            let before = coordination::Snapshot::take(&looking).await?.watchers.len();
+            began.borrow_mut().push(before);
+            Candidacy::enter(&term, Office::Watcher, &candidate_data()).await?;
+            again.notify_one();
+            stop.cancelled().await;
+            Ok::<(), OfRole>(())
+        }
+    });
+    let outage = async {
+        again.notified().await;
+        space.servers().zookeeper.kill().await;
+        // Half of the session, after which the term is over, and until the client gives its session up.
+        tokio::time::sleep(config.session_timeout * 3 / 2).await;
+        space.servers().zookeeper.restart().await.unwrap();
+        again.notified().await;
+        stop.cancel();
+    };
+    let (served, ()) = tokio::join!(serving, outage);
+    served.unwrap();
+    assert_eq!(*began.borrow(), [0, 0]);
 }
 
 #[tokio::test]
