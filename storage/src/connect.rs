@@ -11,7 +11,7 @@ use bson::{Document, RawDocumentBuf, doc};
 use model::JobId;
 use mongodb::{
     Client, Database,
-    error::Error as Driver,
+    error::{Error as Driver, ErrorKind},
     options::{Acknowledgment, ClientOptions, DatabaseOptions, ReadConcern, WriteConcern},
 };
 use tokio::sync::OnceCell;
@@ -71,9 +71,17 @@ impl Store {
     /// nobody answers; also for wrong credentials), [`Error::NoReplicaSet`], [`Error::Newer`].
     pub async fn open(config: &Config) -> Result<Self, Error> {
         let address = config.address();
-        let bad = |error: Driver| Error::BadUri {
-            address: address.clone(),
-            why: error.kind.to_string(),
+        let bad = |error: Driver| match *error.kind {
+            // The addresses of `mongodb+srv://` are looked up before anything else.
+            ErrorKind::DnsResolve { .. } => Error::Mongo {
+                address: address.clone(),
+                doing: "looking up its servers".into(),
+                source: Box::new(error),
+            },
+            _ => Error::BadUri {
+                address: address.clone(),
+                why: error.kind.to_string(),
+            },
         };
         let mut options = ClientOptions::parse(&config.uri).await.map_err(bad)?;
         options.server_selection_timeout = Some(config.timeout);

@@ -27,9 +27,9 @@ const FIRST_SIGN: Duration = Duration::from_millis(100);
 /// How often it says so again.
 const SIGN_INTERVAL: Duration = Duration::from_millis(250);
 /// How long somebody is held up before looking for the dead: many times what a transaction takes.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// A process that gives no sign for this long is not held up, or dead.
-const SILENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(300);
+/// A process that gives no sign for this long, in which three are due, is not held up, or dead.
+const SILENCE: Duration = Duration::from_millis(700);
 /// How often a session that is in use is written down again.
 const RENEWAL: Duration = Duration::from_secs(24 * 3600);
 /// Sessions that have not been renewed for this long belong to nobody.

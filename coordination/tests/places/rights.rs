@@ -337,7 +337,7 @@ async fn a_worker_is_itself_again_after_a_lost_connection() {
 
 /// The error of a role.
 #[derive(Debug)]
-struct OfRole(Error);
+pub(crate) struct OfRole(pub(crate) Error);
 
 impl From<Error> for OfRole {
     fn from(error: Error) -> Self {
