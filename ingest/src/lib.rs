@@ -21,7 +21,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use api::{
     refusal,
-    transport::{self, Listener, Security, peer},
+    transport::{self, Calls, Listener, Security, peer},
     v1::{
         ShipReply, ShipRequest,
         blocks_server::BlocksServer,
@@ -55,6 +55,8 @@ pub struct Limits {
     pub puts: usize,
     /// Agents at once.
     pub agents: usize,
+    /// Connections, calls and bytes of all and of one identity.
+    pub port: transport::Limits,
 }
 
 impl Default for Limits {
@@ -64,6 +66,12 @@ impl Default for Limits {
             memory_bytes: 256 << 20,
             puts: 8,
             agents: 4096,
+            // Agents, nodes and dispatchers have one or two connections each.
+            port: transport::Limits {
+                connections_each: 64,
+                message_bytes_each: 16 << 20,
+                ..transport::Limits::default()
+            },
         }
     }
 }
@@ -123,6 +131,7 @@ impl Receiver {
     /// [`Error::Transport`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let listener = transport::bind(&config.listen, &config.security).await?;
+        let listener = listener.with_limits(config.limits.port);
         Ok(Self { config, listener })
     }
 
@@ -170,7 +179,12 @@ impl Receiver {
             let keeper = BlocksServer::new(keep::Keeper::new(local.clone()));
             keeper.max_decoding_message_size(MESSAGE_BYTES)
         });
+        // Whole chunks are in one message; all else is a few names.
+        let calls = Calls::new(config.limits.port, |_| MESSAGE_BYTES);
         let served = transport::server()
+            .initial_stream_window_size(transport::STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(transport::CONNECTION_WINDOW_BYTES)
+            .layer(calls.clone())
             .add_routes(beside)
             .add_service(health_service)
             .add_optional_service(kept)
@@ -180,6 +194,7 @@ impl Receiver {
         let served = tokio::select! {
             served = served => served.map_err(|source| Error::Serving { address, source }),
             never = look_for_paused(&store, &post, &paused) => match never {},
+            never = calls.watch() => match never {},
             () = async { stop.cancelled().await; sessions.close(); sessions.wait().await } => Ok(()),
         };
         sessions.close();
