@@ -94,6 +94,12 @@ impl Blocks for Shelf {
         self.making.send_modify(|making| *making += 1);
         let making = Making(Arc::clone(&self.making));
         let go_on = Arc::clone(&self.go_on);
+        if request.get_ref().key == "kept" {
+            let stream = futures::stream::iter([chunk(MESSAGE_BYTES * 8)]).boxed();
+            let mut response: Response<Self::GetStream> = Response::new(stream);
+            response.extensions_mut().insert(Arc::new(making));
+            return Ok(response);
+        }
         let stream: Self::GetStream = match request.get_ref().key.as_str() {
             "endless" => futures::stream::repeat_with(move || {
                 let _making = &making;
@@ -604,6 +610,25 @@ async fn answers_that_nobody_reads_are_let_go_of() {
         assert!(reply.chunk.iter().all(|byte| *byte == 7));
     }
     assert_eq!(bytes, [3 << 20, 1]);
+}
+
+#[tokio::test]
+async fn what_is_put_beside_an_answer_stays_until_that_is_read_or_let_go_of() {
+    for unread in [Duration::from_millis(300), NEVER] {
+        let limits = Limits {
+            unread,
+            ..Limits::default()
+        };
+        let served = serve(limits).await;
+        let anna = served.as_user("anna").await;
+        let kept = BlocksClient::new(anna).get(get("kept")).await.unwrap();
+        if unread == NEVER {
+            assert_eq!(*served.shelf.making.borrow(), 1);
+            let replies: Vec<_> = kept.into_inner().collect().await;
+            assert!(replies.iter().all(Result::is_ok));
+        }
+        served.until_made(0).await;
+    }
 }
 
 #[tokio::test]
