@@ -66,9 +66,8 @@ impl Default for Limits {
             memory_bytes: 256 << 20,
             puts: 8,
             agents: 4096,
-            // Agents, nodes and dispatchers have one or two connections each.
+            // Of a block one chunk at a time is on its way.
             port: transport::Limits {
-                connections_each: 64,
                 message_bytes_each: 16 << 20,
                 ..transport::Limits::default()
             },
@@ -123,6 +122,20 @@ const REPLIES: usize = 64;
 const PAUSED_INTERVAL: Duration = Duration::from_secs(2);
 /// Bytes of one message: a chunk and what is around it.
 const MESSAGE_BYTES: usize = 2 << 20;
+
+/// Bytes of a message with a command.
+const COMMAND_BYTES: usize = 4 << 20;
+/// Bytes of any other message: names.
+const NAMES_BYTES: usize = 64 << 10;
+
+/// Most bytes of one message to a method.
+fn most(path: &str) -> usize {
+    match path {
+        "/sawmill.v1.Ingest/Ship" | "/sawmill.v1.Blocks/Put" => MESSAGE_BYTES,
+        "/sawmill.v1.Worker/StartTask" => COMMAND_BYTES,
+        _ => NAMES_BYTES,
+    }
+}
 
 impl Receiver {
     /// Binds the port.
@@ -179,8 +192,7 @@ impl Receiver {
             let keeper = BlocksServer::new(keep::Keeper::new(local.clone()));
             keeper.max_decoding_message_size(MESSAGE_BYTES)
         });
-        // Whole chunks are in one message; all else is a few names.
-        let calls = Calls::new(config.limits.port, |_| MESSAGE_BYTES);
+        let calls = Calls::new(config.limits.port, most);
         let served = transport::server()
             .initial_stream_window_size(transport::STREAM_WINDOW_BYTES)
             .initial_connection_window_size(transport::CONNECTION_WINDOW_BYTES)

@@ -129,7 +129,7 @@ impl Places {
         let mut state = self.state();
         let late = state.unknown.iter().filter(|(_, unknown)| unknown.until <= now);
         let late: Vec<u64> = late.map(|(id, _)| *id).collect();
-        let why = "neither a certificate nor a good token in time";
+        let why = "it showed neither a certificate nor a good token in time, or its identity has too many connections";
         late.into_iter().filter_map(|id| state.end(id, why)).collect()
     }
 }
