@@ -35,9 +35,11 @@ pub struct Camera {
 impl Camera {
     /// A session at this connection string; `None` where nobody answers.
     pub async fn connect(cluster: &str) -> Option<Camera> {
+        let client = Client::connect(cluster).await.ok()?;
+        let owned = client.list_children("/owned").await.ok()?;
         Some(Camera {
-            client: Client::connect(cluster).await.ok()?,
-            workers: BTreeSet::new(),
+            client,
+            workers: folders(owned),
             pids: BTreeMap::new(),
         })
     }
@@ -93,10 +95,7 @@ impl Camera {
         let known = std::mem::take(&mut self.workers);
         let found = known.into_iter().zip(of_workers);
         picture.workers = found.filter_map(|(worker, list)| Some((worker, list?))).collect();
-        self.workers = sorted()
-            .into_iter()
-            .filter(|name| name.starts_with("worker-"))
-            .collect();
+        self.workers = folders(sorted());
         Ok(picture)
     }
 
@@ -134,6 +133,13 @@ impl Picture {
             .chain(done)
             .filter(|(name, _)| name.starts_with("entry-"))
     }
+}
+
+fn folders(owned: Vec<String>) -> BTreeSet<String> {
+    owned
+        .into_iter()
+        .filter(|name| name.starts_with("worker-"))
+        .collect()
 }
 
 /// The sequence at the end of the name of an entry.

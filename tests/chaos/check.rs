@@ -6,12 +6,13 @@ use control::Control;
 use futures::TryStreamExt as _;
 use model::{Job, JobState};
 use storage::JobFilter;
+use testkit::picture::Camera;
 use tokio::time::Instant;
 
 use crate::{
     load::{Load, Work},
     watch::Watch,
-    yard::{SOON, Yard},
+    yard::{SOON, Yard, until},
 };
 
 /// Waits until all jobs have ended; those that have not after `patience` are violations.
@@ -138,8 +139,24 @@ pub(crate) async fn audit(yard: &Yard, watch: &Watch) {
         Some(output) => yard.violates(format!("the audit: {}{}", output.stdout, output.stderr)),
         None => yard.violates("the audit did not end".to_string()),
     }
-    let left = watch.entries();
-    if !left.is_empty() {
-        yard.violates(format!("entries are left in the tree: {left:?}"));
+    // What is recorded may be about to be cleared.
+    if !until(SOON, || watch.entries().is_empty()).await {
+        yard.violates(format!("entries are left in the tree: {:?}", watch.entries()));
+    }
+}
+
+/// Roles that were stopped leave nothing behind.
+pub(crate) async fn empty(yard: &Yard) {
+    let Some(mut camera) = Camera::connect(&yard.zookeeper).await else {
+        return yard.violates("ZooKeeper does not answer at the end".to_string());
+    };
+    match camera.take().await {
+        Ok(picture) => {
+            let left = (picture.dispatchers, picture.watchers, picture.workers);
+            if left != Default::default() {
+                yard.violates(format!("stopped roles have left {left:?}"));
+            }
+        }
+        Err(error) => yard.violates(format!("at the end: {error}")),
     }
 }

@@ -158,6 +158,7 @@ async fn nothing_is_lost_in_chaos() {
         ended.unwrap();
     }
     yard.end().await;
+    check::empty(&yard).await;
     println!("chaos: {}", watch.report());
     for what in yard.ended() {
         println!("chaos: {what}");

@@ -427,7 +427,7 @@ async fn ended_within(process: &mut Process, patience: Duration) -> Option<ExitS
 }
 
 /// Whether a condition came true within a time.
-async fn until(patience: Duration, mut look: impl FnMut() -> bool) -> bool {
+pub(crate) async fn until(patience: Duration, mut look: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
     while !look() {
         if begun.elapsed() > patience {
