@@ -48,6 +48,7 @@ impl Mill {
             v: FORMAT,
             node: name("a"),
             host: "here".into(),
+            process: uuid::Uuid::nil(),
             pid: 1,
             version: "0".into(),
             slots: SLOTS,
