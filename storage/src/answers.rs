@@ -13,7 +13,8 @@ use crate::{
     Error, Store,
     error::code,
     jobs::states,
-    schema::{self, ALL, JOBS, ROWS},
+    made::not_ours,
+    schema::{self, ALL, JOBS, NAMESPACE_EXISTS, ROWS},
     transaction::Step,
 };
 
@@ -181,8 +182,10 @@ impl Store {
             "dropTarget": replaces,
             "writeConcern": { "w": "majority" },
         };
-        let renamed = self.client().database("admin").run_command(rename).await;
-        renamed.map_err(self.failed(format!("replacing the collection {name}")))?;
+        match self.client().database("admin").run_command(rename).await {
+            Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => return Err(not_ours(name)),
+            renamed => drop(renamed.map_err(self.failed(format!("replacing the collection {name}")))?),
+        }
         Ok(Some(u64::try_from(count).unwrap_or(0)))
     }
 

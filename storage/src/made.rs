@@ -49,9 +49,7 @@ impl Store {
         if self.is_marked(collection).await? || self.was_made_before_marks(collection).await? {
             return Ok(true);
         }
-        Err(Error::Taken {
-            what: format!("a collection {collection} that Sawmill did not make"),
-        })
+        Err(not_ours(collection))
     }
 
     async fn is_marked(&self, collection: &str) -> Result<bool, Error> {
@@ -90,5 +88,11 @@ impl Store {
         let numbered = doc! { "_id": { "$type": "long", "$gte": 0_i64, "$lt": Bson::Int64(crate::schema::signed(rows)) } };
         let numbered = documents.count_documents(numbered).await.map_err(failed())?;
         Ok(rows == numbered)
+    }
+}
+
+pub(crate) fn not_ours(collection: &str) -> Error {
+    Error::Taken {
+        what: format!("a collection {collection} that Sawmill did not make"),
     }
 }
