@@ -3,7 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::ErrorKind,
+    fs::File,
+    io::{ErrorKind, Write as _},
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
     sync::{Arc, Mutex as StdMutex},
@@ -190,12 +191,10 @@ impl Yard {
                 .env("SAWMILL_MONGODB", away(&self.mongodb))
                 .env("SAWMILL_INSECURE", "true");
         }
-        if let Some(library) = &self.settings.faketime {
+        if let Some(library) = &self.settings.clock {
             recipe = recipe
                 .env("LD_PRELOAD", library)
-                .env("FAKETIME_TIMESTAMP_FILE", self.set_clock(victim, "+0"))
-                .env("FAKETIME_CACHE_DURATION", "1")
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+                .env("SAWMILL_CLOCK", self.set_clock(victim, 0));
         }
         match victim {
             Victim::Dispatcher(number) => {
@@ -213,24 +212,31 @@ impl Yard {
             }
             Victim::Watcher(_) => recipe.arg("watcher"),
             _ => {
-                if self.settings.small_disk.is_some() {
-                    recipe = recipe.args(["--local", "--copies", "2"]);
-                }
-                recipe
+                recipe = recipe
                     .args(["agent", "--dataset", "app", "--age", "200ms", "--name", &name])
                     .args(["--server", &self.gateways.join(",")])
                     .arg("--state")
                     .arg(self.files.join("state"))
-                    .arg(self.files.join("lines/app.log*"))
+                    .arg(self.files.join("lines/app.log*"));
+                match &self.settings.small_disk {
+                    Some(_) => recipe.args(["--local", "--copies", "2"]),
+                    None => recipe,
+                }
             }
         }
     }
 
-    /// Sets the clock of a role, by an offset as libfaketime reads it; gives the file that it is in.
-    fn set_clock(&self, victim: Victim, offset: &str) -> PathBuf {
-        let file = self.files.join(format!("clock-{victim}"));
-        std::fs::write(&file, format!("{offset}\n")).unwrap();
-        file
+    /// Sets the clock of a role, by an offset in seconds; gives the file that it is in.
+    fn set_clock(&self, victim: Victim, offset: i64) -> PathBuf {
+        let path = self.files.join(format!("clock-{victim}"));
+        // Never truncated: the process has it in memory.
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path);
+        file.unwrap().write_all(&offset.to_ne_bytes()).unwrap();
+        path
     }
 
     /// What a command gave; none when it had not ended after `patience` and was killed.
@@ -302,12 +308,12 @@ impl Yard {
                 self.proves(fault, set_link(fault.victim, "up"));
             }
             How::Ahead | How::Behind => {
-                let offset = if fault.how == How::Ahead { "+40d" } else { "-1d" };
+                let days = if fault.how == How::Ahead { 40 } else { -1 };
                 let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-                self.proves(fault, maps.contains("libfaketime"));
-                self.set_clock(fault.victim, offset);
+                self.proves(fault, maps.contains("clock-"));
+                self.set_clock(fault.victim, days * 24 * 3600);
                 tokio::time::sleep(fault.lasts).await;
-                self.set_clock(fault.victim, "+0");
+                self.set_clock(fault.victim, 0);
             }
             How::Full => {
                 let disk = self.settings.small_disk.clone().unwrap_or_default();
