@@ -121,7 +121,8 @@ impl Spool {
             path: folder.clone(),
             source,
         };
-        fs::create_dir_all(&folder).map_err(failed)?;
+        // Lines of logs are kept here, also where the directory above is open to others.
+        folders::private(&folder).map_err(failed)?;
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_str().and_then(|name| Name::new(name).ok());

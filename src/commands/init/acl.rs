@@ -1,9 +1,9 @@
 //! The users of ZooKeeper that `sawmill init --acl` gives the roles, each in a file of its own.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -36,8 +36,7 @@ impl Files {
                 settings.zookeeper
             )));
         }
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.with_context(|| format!("can't make {}", folder.display()))?;
+        folders::own(folder).with_context(|| format!("can't keep passwords in {}", folder.display()))?;
         let mut held = Vec::new();
         let mut ids = Vec::new();
         for role in ROLES {
