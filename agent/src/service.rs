@@ -26,6 +26,7 @@ use crate::{
     Config, Error,
     disk::Disk,
     follow::{Follower, Following, Tally},
+    paths,
     spool::{Header, Spool},
     state::StateDir,
     uplink::Uplink,
@@ -170,6 +171,7 @@ impl Running {
     /// Opens the state directory and starts the threads.
     pub(crate) fn start(config: &Arc<Config>, mode: threads::Mode) -> Result<Self, Error> {
         config.check()?;
+        paths::check_links(&config.sources, config.follow_links)?;
         allow_many_files();
         let disk = Disk::default();
         let dir = Arc::new(StateDir::open(&config.state, &config.name, &disk)?);

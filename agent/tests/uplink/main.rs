@@ -72,6 +72,7 @@ impl Place {
                 patterns: patterns.collect(),
             }],
             keeping: agent::Keeping::Shared,
+            follow_links: false,
             after: After::Keep,
             stop_grace: SOON,
             timing: Timing {
