@@ -135,7 +135,7 @@ pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Resul
     if config.slots == 0 {
         return Err(Error::NoSlots);
     }
-    std::fs::create_dir_all(&config.scratch).map_err(|source| Error::Scratch {
+    folders::own(&config.scratch).map_err(|source| Error::Scratch {
         path: config.scratch.clone(),
         source,
     })?;

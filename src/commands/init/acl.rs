@@ -1,9 +1,9 @@
 //! The users of ZooKeeper that `sawmill init --acl` gives the roles, each in a file of its own.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -87,6 +87,8 @@ impl Files {
             idle.map_err(|error| unless_forced("--acl", error))?;
         }
         for (path, credentials) in &self.missing {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            folders::own(folder).with_context(|| format!("can't keep passwords in {}", folder.display()))?;
             make(path, credentials).with_context(|| format!("can't write {}", path.display()))?;
         }
         let protected = coordination::rights::protect(&config, &[&self.admin], &self.users, force).await;
