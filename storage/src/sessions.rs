@@ -74,7 +74,8 @@ impl Store {
         };
         let session = match spare {
             Some(session) => session,
-            None => self.client().start_session().await?,
+            // Transactions read with majority and do not follow one another.
+            None => self.client().start_session().causal_consistency(false).await?,
         };
         let Some(id) = bytes(session.id(), "id") else {
             return Ok(session);
