@@ -1,4 +1,4 @@
-//! Connections: listening and connecting, with mutual TLS or, on loopback, without.
+//! Connections: listening and connecting, with mutual TLS or, on loopback, by a token that only the user can read.
 //!
 //! Promise: a failed handshake is told in the log, with its reason, and disturbs nobody else; a connection whose
 //! certificate is revoked or expires is closed; [`connect`] returns only when the other side has answered in HTTP/2, so
@@ -6,19 +6,24 @@
 //! connects anew by itself, with the certificates as they are then.
 
 mod accept;
+mod channel;
 mod connect;
 mod connection;
 mod exposure;
+mod local;
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use pki::{Identity, Peer};
 use tonic::transport::Server;
+use tower::layer::util::{Identity as Nothing, Stack};
 
 pub use accept::{CONNECTIONS_MAX, HANDSHAKE, HANDSHAKES_MAX, Listener, UNKNOWN_MAX, bind};
+pub use channel::Channel;
 pub use connect::{CONNECT, connect, connect_any, why};
 pub use connection::{ConnectInfo, Connection};
 pub use exposure::{check_exposure, is_loopback};
+pub use local::{HEALTH, LocalToken, LocalUsers, bearer, token_file};
 
 /// How often a connection is asked whether the other side still answers, also while it is idle.
 pub const KEEPALIVE: Duration = Duration::from_secs(2);
@@ -47,9 +52,12 @@ const RESETS_MAX: usize = 64;
 /// How the two sides of a connection know each other.
 #[derive(Clone, Debug, Default)]
 pub enum Security {
-    /// Not at all: whoever connects is an administrator. For loopback.
+    /// Without TLS. On loopback by the token of the port, which its user can read ([`token_file`]): who shows it is an
+    /// administrator. Where others reach the port, not at all.
     #[default]
     Plain,
+    /// Not at all, on loopback neither: whoever connects is an administrator.
+    Open,
     /// Mutual TLS.
     Tls(Identity),
 }
@@ -62,6 +70,19 @@ pub enum Error {
     Bind {
         /// As configured.
         address: String,
+        /// Why not.
+        source: std::sync::Arc<io::Error>,
+    },
+    /// A port without TLS whose token can't be kept.
+    #[error(
+        "can't keep the token of {address} in {path}: {source}: set XDG_STATE_HOME to a directory of this user, or use TLS \
+         (`identity`)"
+    )]
+    LocalToken {
+        /// Where it would listen.
+        address: String,
+        /// The file.
+        path: PathBuf,
         /// Why not.
         source: std::sync::Arc<io::Error>,
     },
@@ -126,8 +147,9 @@ impl Error {
     }
 }
 
-/// A server with the limits that all of ours have; no connection is closed for its age.
-pub fn server() -> Server {
+/// A server with the limits that all of ours have, which asks for the token of its port where that has one; no connection is
+/// closed for its age.
+pub fn server() -> Server<Stack<LocalUsers, Nothing>> {
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -137,6 +159,7 @@ pub fn server() -> Server {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
         .max_frame_size(FRAME_BYTES)
+        .layer(LocalUsers)
 }
 
 /// Who asks; in a process-internal call an administrator.

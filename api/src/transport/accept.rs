@@ -17,7 +17,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use super::{Connection, Error, Security};
+use super::{
+    Connection, Error, Security,
+    local::{self, Kept, LocalToken},
+};
 
 /// Most handshakes under way at once; who comes then waits to be accepted.
 pub const HANDSHAKES_MAX: usize = 128;
@@ -43,6 +46,8 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// A bound port.
 #[derive(Debug)]
 pub struct Listener {
+    /// The token of the port, where there is one. Its file goes before the port does, so that it is never that of the next.
+    local: Option<(LocalToken, Kept)>,
     listener: TcpListener,
     address: SocketAddr,
     security: Security,
@@ -52,7 +57,7 @@ pub struct Listener {
 /// Binds `address`, which is `HOST:PORT`; port 0 takes a free one.
 ///
 /// # Errors
-/// [`Error::Bind`]; [`Error::CannotServe`] with the certificate of a role that nobody connects to.
+/// [`Error::Bind`]; [`Error::CannotServe`] with the certificate of a role that nobody connects to; [`Error::LocalToken`].
 pub async fn bind(address: &str, security: &Security) -> Result<Listener, Error> {
     if let Security::Tls(identity) = security {
         let peer = identity.peer();
@@ -65,8 +70,18 @@ pub async fn bind(address: &str, security: &Security) -> Result<Listener, Error>
         source: Arc::new(source),
     };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let is_local = address.ip().to_canonical().is_loopback();
+    let local = match security {
+        Security::Plain if is_local => Some(LocalToken::keep(address)?),
+        _ => {
+            local::forget(address);
+            None
+        }
+    };
     Ok(Listener {
-        address: listener.local_addr().map_err(failed)?,
+        local,
+        address,
         listener,
         security: security.clone(),
         takes_tokens: false,
@@ -87,6 +102,20 @@ impl Listener {
             takes_tokens: true,
             ..self
         }
+    }
+
+    /// Has those who connect to what is advertised find the token of the port too, where that is an address of loopback behind
+    /// which the port is.
+    ///
+    /// # Errors
+    /// [`Error::LocalToken`].
+    pub fn advertised(mut self, advertised: Option<&str>) -> Result<Self, Error> {
+        let other = advertised.and_then(|advertised| advertised.parse::<SocketAddr>().ok());
+        let other = other.filter(|other| other.ip().to_canonical().is_loopback() && *other != self.address);
+        if let (Some((_, kept)), Some(other)) = (&mut self.local, other) {
+            kept.also_for(other)?;
+        }
+        Ok(self)
     }
 
     /// `HOST:PORT` under which others reach it: the host that is `advertised`, with its port where it has one, else the
@@ -111,7 +140,11 @@ impl Listener {
     /// Connections whose peers are known, for [`tonic::transport::server::Router::serve_with_incoming`]. Never ends, and
     /// never gives an error: what fails is told in the log. Dropping it closes the port and ends the handshakes under way.
     pub fn incoming(self) -> impl Stream<Item = io::Result<Connection>> + Send {
+        let (local, kept) = self.local.unzip();
         let door = Door {
+            local,
+            _kept: kept,
+            takes_tokens: self.takes_tokens,
             listener: self.listener,
             security: self.security,
             unknown: self.takes_tokens.then(|| Arc::new(Semaphore::new(UNKNOWN_MAX))),
@@ -137,6 +170,9 @@ struct Failed {
 }
 
 struct Door {
+    local: Option<LocalToken>,
+    _kept: Option<Kept>,
+    takes_tokens: bool,
     listener: TcpListener,
     security: Security,
     places: Arc<Semaphore>,
@@ -158,7 +194,9 @@ impl Door {
                 },
                 (stream, address, place) = accept(&self.listener, &self.places), if has_room => {
                     match &self.security {
-                        Security::Plain => return Connection::plain(stream, place),
+                        Security::Plain | Security::Open => {
+                            return Connection::plain(stream, self.local.clone(), self.takes_tokens, place);
+                        }
                         Security::Tls(identity) => {
                             let (identity, unknown) = (identity.clone(), self.unknown.clone());
                             self.handshakes.spawn(shake(stream, address, identity, unknown, place));

@@ -20,6 +20,8 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
 
+use super::local::LocalToken;
+
 /// How often the certificate behind a connection is checked anew although nothing has changed: it may have expired.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
 
@@ -29,6 +31,7 @@ pub struct Connection {
     peer: Peer,
     info: TcpConnectInfo,
     needs_token: bool,
+    local: Option<LocalToken>,
     /// Given back when the connection ends.
     _places: Vec<OwnedSemaphorePermit>,
 }
@@ -60,16 +63,25 @@ pub struct ConnectInfo {
     /// Whether the other side showed no certificate where a token may take its place: its peer may do nothing until a
     /// token says who it is.
     pub needs_token: bool,
+    /// What makes it the user of this process, where its peer is nobody until it shows that.
+    pub local: Option<LocalToken>,
 }
 
 impl Connection {
-    /// Whoever reaches us without TLS.
-    pub(super) fn plain(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+    /// Whoever reaches us without TLS: an administrator, or nobody until it shows the token of the port or, where these are
+    /// taken, one of another user.
+    pub(super) fn plain(
+        stream: TcpStream,
+        local: Option<LocalToken>,
+        takes_tokens: bool,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         Self {
             info: stream.connect_info(),
             stream: Stream::Plain(stream),
-            peer: Peer::local(),
-            needs_token: false,
+            peer: if local.is_some() { nobody() } else { Peer::local() },
+            needs_token: local.is_some() && takes_tokens,
+            local,
             _places: vec![place],
         }
     }
@@ -101,6 +113,7 @@ impl Connection {
             peer,
             info,
             needs_token: false,
+            local: None,
             _places: vec![place],
         })
     }
@@ -112,6 +125,7 @@ impl Connection {
             stream: Stream::Tls(Box::new(stream), None),
             peer: nobody(),
             needs_token: true,
+            local: None,
             _places: places,
         }
     }
@@ -158,6 +172,7 @@ impl Connected for Connection {
             peer: self.peer.clone(),
             tcp: self.info.clone(),
             needs_token: self.needs_token,
+            local: self.local.clone(),
             is_private: matches!(self.stream, Stream::Tls(..)) || is_local(self.info.remote_addr()),
         }
     }
