@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use api::transport::{self, Security, bind, connect, connect_any};
+use api::transport::{self, Channel, Security, bind, connect, connect_any};
 use pki::{Authority, Identity, Order, Peer};
 use tempfile::TempDir;
 use tokio::{
@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
     task::JoinHandle,
 };
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,6 +1,7 @@
 //! The gateway: what a dispatcher serves over gRPC. Leading or standing by makes no difference to it.
 //!
-//! Promise: the port is bound before anything is said; whoever asks has a [`pki::Peer`], and each method checks that it may;
+//! Promise: the port is bound before anything is said; whoever asks has a [`pki::Peer`], and no method is called that
+//! [`api::rights`] does not grant it;
 //! what is refused is told with a code and a machine-readable reason; one identity can't ask more often than
 //! [`Limits::requests_per_second`], and a client that stops reading costs a bounded number of bytes. The health service says
 //! SERVING while the stores answer. No promise that a stream outlives the gateway: it ends when that is stopped, and may be
@@ -25,6 +26,7 @@ mod worker;
 use std::{net::SocketAddr, time::Duration};
 
 use api::{
+    rights::{GATEWAY, Rules},
     transport::{self, Listener, Security},
     v1::{
         self, admin_server::AdminServer, catalog_server::CatalogServer, queue_server::QueueServer,
@@ -130,6 +132,7 @@ impl Gateway {
     /// [`Error::Transport`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let listener = transport::bind(&config.listen, &config.security).await?;
+        let listener = listener.advertised(config.advertise.as_deref())?;
         Ok(Self { config, listener })
     }
 
@@ -177,6 +180,7 @@ impl Gateway {
             .max_concurrent_streams(limits.streams)
             .layer(Tokens::new(control))
             .layer(rate.clone())
+            .layer(Rules(GATEWAY))
             .add_service(health_service)
             .add_service(reflection)
             .add_service(QueueServer::new(queue).max_decoding_message_size(limits.message_bytes))

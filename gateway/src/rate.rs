@@ -113,6 +113,7 @@ mod tests {
             },
             is_private: true,
             needs_token: false,
+            local: None,
         }
     }
 

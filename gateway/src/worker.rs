@@ -7,13 +7,15 @@ use std::{
 
 use api::{
     behalf,
-    transport::{self, Security},
+    transport::{self, Channel, Security},
     v1::{self, worker_client::WorkerClient, worker_server::Worker},
 };
 use control::Control;
 use futures::{StreamExt as _, future::join_all, stream::BoxStream};
-use pki::{Peer, Role};
-use tonic::{Code, Request, Response, Status, transport::Channel};
+use pki::Peer;
+use tonic::{Code, Request, Response, Status};
+
+use crate::refuse;
 
 /// The service.
 pub(crate) struct Service {
@@ -106,21 +108,6 @@ impl Service {
     }
 }
 
-/// Tasks are for users and administrators.
-fn asker<T>(request: &Request<T>) -> Result<Peer, Status> {
-    let peer = transport::peer(request);
-    if matches!(peer.role, Role::User | Role::Admin) {
-        return Ok(peer);
-    }
-    let message = format!("{peer} may not work with tasks: that takes a user or an administrator");
-    Err(api::refusal(
-        Code::PermissionDenied,
-        "PERMISSION_DENIED",
-        message,
-        [],
-    ))
-}
-
 /// The node in NODE/ID.
 fn node_of(task: &str) -> Result<&str, Status> {
     task.rsplit_once('/').map(|(node, _)| node).ok_or_else(|| {
@@ -134,7 +121,7 @@ impl Worker for Service {
     type TaskOutputStream = BoxStream<'static, Result<v1::TaskOutputReply, Status>>;
 
     async fn start_task(&self, request: Request<v1::StartTaskRequest>) -> Result<Response<v1::Task>, Status> {
-        let peer = asker(&request)?;
+        let peer = refuse::asker(&request);
         let request = request.into_inner();
         let (worker, command) = (request.worker.clone(), request.command.clone());
         let mut client = self.client_of(&worker).await?;
@@ -145,7 +132,7 @@ impl Worker for Service {
     }
 
     async fn stop_task(&self, request: Request<v1::TaskRequest>) -> Result<Response<v1::Task>, Status> {
-        let peer = asker(&request)?;
+        let peer = refuse::asker(&request);
         let mut client = self.client_of(node_of(&request.get_ref().task)?).await?;
         let stopped = client
             .stop_task(behalf::pass_on(request.into_inner(), &peer)?)
@@ -156,7 +143,7 @@ impl Worker for Service {
     }
 
     async fn get_task(&self, request: Request<v1::TaskRequest>) -> Result<Response<v1::Task>, Status> {
-        let peer = asker(&request)?;
+        let peer = refuse::asker(&request);
         let mut client = self.client_of(node_of(&request.get_ref().task)?).await?;
         client
             .get_task(behalf::pass_on(request.into_inner(), &peer)?)
@@ -167,7 +154,7 @@ impl Worker for Service {
         &self,
         request: Request<v1::ListTasksRequest>,
     ) -> Result<Response<v1::ListTasksReply>, Status> {
-        let peer = asker(&request)?;
+        let peer = refuse::asker(&request);
         let asked = request.into_inner();
         if !asked.worker.is_empty() {
             let mut client = self.client_of(&asked.worker).await?;
@@ -197,7 +184,7 @@ impl Worker for Service {
         &self,
         request: Request<v1::TaskOutputRequest>,
     ) -> Result<Response<Self::TaskOutputStream>, Status> {
-        let peer = asker(&request)?;
+        let peer = refuse::asker(&request);
         let mut client = self.client_of(node_of(&request.get_ref().task)?).await?;
         let stream = client
             .task_output(behalf::pass_on(request.into_inner(), &peer)?)

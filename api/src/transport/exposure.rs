@@ -26,7 +26,7 @@ pub fn check_exposure(address: &str, security: &Security, insecure: bool) -> Res
         Security::Plain if is_loopback(address) => Ok(None),
         Security::Open if is_loopback(address) => Ok(Some(format!(
             "INSECURE: {address} asks nobody on this machine who they are, as `trust_local_users` says: every local account \
-             is an administrator of this mill, and may run commands as the user of its nodes"
+             is an administrator of this cluster, and may run commands as the user of its nodes"
         ))),
         Security::Plain | Security::Open if insecure => Ok(Some(format!(
             "INSECURE: {address} is open to other machines without TLS: whoever reaches it is an administrator of this \

@@ -137,11 +137,12 @@ impl Drop for Kept {
 pub(super) fn forget(address: SocketAddr) {
     let of_loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     let all = of_loopback.map(|ip| SocketAddr::new(ip, address.port()));
-    let is_every = address.ip().is_unspecified();
-    for address in if is_every { &all[..] } else { &[address] } {
-        if let Ok(path) = token_file(*address) {
-            let _ = fs::remove_file(path);
-        }
+    let addresses = match address.ip().is_unspecified() {
+        true => all.to_vec(),
+        false => vec![address],
+    };
+    for path in addresses.into_iter().flat_map(token_file) {
+        let _ = fs::remove_file(path);
     }
 }
 

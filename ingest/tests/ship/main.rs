@@ -235,10 +235,14 @@ async fn an_agent_is_sent_away_at_once_when_it_is_held_no_more() {
     yard.until_released().await;
     // One that is only silent too: no packet tells that the other end has gone.
     let proxy = Proxy::plain(yard.address.clone()).await;
+    let token_of = |address: &str| api::transport::token_file(address.parse().unwrap()).unwrap();
+    let lent = token_of(&proxy.address());
+    std::fs::copy(token_of(&yard.address), &lent).unwrap();
     Agent::offer(&yard, 1, 5).await;
     let mut agent = Agent::connect(&proxy.address(), 1, 6, number.0).await;
     assert_eq!(agent.hear().await, Heard::Welcome);
     assert_eq!(yard.held().await, 1);
+    std::fs::remove_file(lent).unwrap();
     proxy.stall();
     yard.until_released().await;
     // The worker stops.
