@@ -65,7 +65,7 @@ impl Admin for Service {
 
     async fn list_tokens(
         &self,
-        request: Request<v1::ListTokensRequest>,
+        _request: Request<v1::ListTokensRequest>,
     ) -> Result<Response<Self::ListTokensStream>, Status> {
         let tokens = self.control.tokens().await.map_err(told)?;
         Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {

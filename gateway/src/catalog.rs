@@ -73,7 +73,7 @@ impl Catalog for Service {
 
     async fn list_datasets(
         &self,
-        request: Request<v1::ListDatasetsRequest>,
+        _request: Request<v1::ListDatasetsRequest>,
     ) -> Result<Response<Self::ListDatasetsStream>, Status> {
         let datasets = self.control.datasets().await.map_err(told)?;
         Ok(self.list(datasets.iter().map(wire::dataset_message).collect()))
@@ -226,7 +226,7 @@ impl Catalog for Service {
 
     async fn list_views(
         &self,
-        request: Request<v1::ListViewsRequest>,
+        _request: Request<v1::ListViewsRequest>,
     ) -> Result<Response<Self::ListViewsStream>, Status> {
         let views = self.control.view_reports().await.map_err(told)?;
         Ok(self.list(views.iter().map(wire::view_message).collect()))

@@ -68,7 +68,7 @@ impl Registry for Service {
 
     async fn list_workers(
         &self,
-        request: Request<v1::ListWorkersRequest>,
+        _request: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersReply>, Status> {
         let status = self.control.status().await.map_err(told)?;
         Ok(Response::new(v1::ListWorkersReply {
@@ -76,12 +76,15 @@ impl Registry for Service {
         }))
     }
 
-    async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+    async fn status(
+        &self,
+        _request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusReply>, Status> {
         let status = self.control.status().await.map_err(told)?;
         Ok(Response::new(wire::status_message(&status)))
     }
 
-    async fn audit(&self, request: Request<v1::AuditRequest>) -> Result<Response<v1::AuditReply>, Status> {
+    async fn audit(&self, _request: Request<v1::AuditRequest>) -> Result<Response<v1::AuditReply>, Status> {
         let report = self.control.audit().await.map_err(told)?;
         Ok(Response::new(v1::AuditReply {
             clean: report.clean,
@@ -91,7 +94,7 @@ impl Registry for Service {
 
     async fn list_agents(
         &self,
-        request: Request<v1::ListAgentsRequest>,
+        _request: Request<v1::ListAgentsRequest>,
     ) -> Result<Response<v1::ListAgentsReply>, Status> {
         let agents = self.control.agents().await.map_err(told)?;
         Ok(Response::new(v1::ListAgentsReply {
