@@ -236,6 +236,24 @@ async fn certificates_say_who_does_what() {
         assert!(refused.stderr.contains("no right to /"), "{}", refused.stderr);
     }
 
+    // New passwords, while roles have the old ones.
+    let fresh = mill.path("fresh");
+    fs::create_dir(&fresh).unwrap();
+    fs::copy(mill.path("users").join("admin"), fresh.join("admin")).unwrap();
+    let folder = fresh.display().to_string();
+    let refused = mill.on_stores(None, &["init", "--acl", &folder]).output(DEADLINE);
+    let refused = refused.await.code(1).stderr;
+    assert!(
+        refused.contains("/owned/dispatcher/") && refused.contains("--force"),
+        "{refused}"
+    );
+    assert_eq!(
+        fs::read_dir(&fresh).unwrap().count(),
+        1,
+        "a refusal writes no files"
+    );
+    let _ = mill.told("anna", &["status"]).await.code(0);
+
     let plain = Process::binary("sawmill")
         .env("SAWMILL_SERVER", &mill.server)
         .arg("status");

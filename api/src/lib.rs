@@ -12,7 +12,7 @@ pub mod rights;
 pub mod transport;
 
 pub use convert::{Malformed, priority, state};
-pub use refusal::{DOMAIN, place, reason, refusal};
+pub use refusal::{DOMAIN, busy, place, reason, refusal};
 
 /// The messages, clients and servers of `sawmill.v1`, made from the `.proto` files.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
@@ -21,6 +21,9 @@ pub mod v1 {
 
     /// The descriptors of the package, for server reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sawmill.v1.bin"));
+
+    /// The paths of the methods to which a client sends a stream; of all others the request is one message.
+    pub const CLIENT_STREAMS: &[&str] = include!(concat!(env!("OUT_DIR"), "/client_streams.rs"));
 }
 
 /// The protocol between agents, workers and dispatchers; one of another number is told so and gets no work.

@@ -303,6 +303,7 @@ mod tests {
             is_private: true,
             needs_token: false,
             local: None,
+            place: None,
         }
     }
 

@@ -26,6 +26,7 @@ mod queries;
 mod query;
 mod question;
 mod remote;
+mod stalled;
 mod status;
 mod submit;
 mod tokens;
@@ -247,8 +248,10 @@ impl Control {
     /// Removes what is older than its retention, as the leader does by itself once in a while.
     ///
     /// # Errors
-    /// [`Error::Storage`]; what was removed before stays removed.
+    /// [`Error::Storage`]; what was removed before stays removed. Nothing is where the clock of this machine is too far from
+    /// MongoDB's.
     pub async fn prune(&self, retention: Retention) -> Result<Pruned, Error> {
-        Ok(self.store()?.prune(submit::now_ms(), retention).await?)
+        let store = self.store()?;
+        Ok(store.prune(store.clock().await?.agreed()?, retention).await?)
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use api::v1::{self, admin_server::Admin};
+use api::{
+    transport::holder,
+    v1::{self, admin_server::Admin},
+};
 use control::{Control, wire};
 use pki::{Peer, Rights, Role};
 use storage::{CHANGES_MAX, ChangeFilter};
@@ -13,17 +16,19 @@ use crate::{
     feed::{Answers, Feed, Feeds},
     queue::told,
     refuse,
+    room::Room,
 };
 
 /// The service.
 pub(crate) struct Service {
     control: Control,
     feeds: Feeds,
+    room: Room,
 }
 
 impl Service {
-    pub(crate) fn new(control: Control, feeds: Feeds) -> Self {
-        Self { control, feeds }
+    pub(crate) fn new(control: Control, feeds: Feeds, room: Room) -> Self {
+        Self { control, feeds, room }
     }
 }
 
@@ -65,10 +70,12 @@ impl Admin for Service {
 
     async fn list_tokens(
         &self,
-        _request: Request<v1::ListTokensRequest>,
+        request: Request<v1::ListTokensRequest>,
     ) -> Result<Response<Self::ListTokensStream>, Status> {
+        let taken = self.room.list(&holder(&request)).await?;
         let tokens = self.control.tokens().await.map_err(told)?;
         Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {
+            let _taken = taken;
             for token in &tokens {
                 feed.put(wire::token_message(token)).await?;
             }
@@ -94,6 +101,7 @@ impl Admin for Service {
         &self,
         request: Request<v1::ListChangesRequest>,
     ) -> Result<Response<Self::ListChangesStream>, Status> {
+        let taken = self.room.list(&holder(&request)).await?;
         let request = request.into_inner();
         let filter = ChangeFilter {
             since_ms: request.since_ms,
@@ -102,6 +110,7 @@ impl Admin for Service {
         };
         let changes = self.control.changes(&filter).await.map_err(told)?;
         Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {
+            let _taken = taken;
             for change in changes {
                 feed.put(wire::change_message(change)).await?;
             }

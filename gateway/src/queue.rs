@@ -2,7 +2,10 @@
 
 mod submit;
 
-use api::v1::{self, queue_server::Queue};
+use api::{
+    transport::holder,
+    v1::{self, queue_server::Queue},
+};
 use control::{Control, wire};
 use futures::TryStreamExt as _;
 use model::Job;
@@ -23,6 +26,9 @@ const MOST_FAILURES: u32 = 1000;
 
 /// Jobs, blocks and the like that are listed at once at most: they are in memory until the client has taken them.
 pub(crate) const MOST_LISTED: u32 = 100_000;
+
+/// Lists of up to so many take no place of their own: they are a megabyte or so.
+pub(crate) const SHORT_LIST: u32 = 1000;
 
 /// The service.
 pub(crate) struct Service {
@@ -99,8 +105,13 @@ impl Queue for Service {
             limit: filter.limit.map(|limit| limit.min(MOST_LISTED)),
             ..filter
         };
+        let taken = match filter.limit {
+            Some(0..=SHORT_LIST) => None,
+            _ => Some(self.room.list(&holder(&request)).await?),
+        };
         let jobs = self.control.jobs(&filter).await.map_err(told)?;
         Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {
+            let _taken = taken;
             for job in &jobs {
                 feed.put(job.into()).await?;
             }
@@ -138,11 +149,12 @@ impl Queue for Service {
         &self,
         request: Request<v1::JobOutputRequest>,
     ) -> Result<Response<Self::JobOutputStream>, Status> {
+        let who = holder(&request);
         let request = request.into_inner();
         let job = self.control.job(&request.reference).await.map_err(told)?;
         if request.answer && is_refresh(&job) {
-            let taken = self.room.answer().await?;
-            let making = self.room.plan().await;
+            let taken = self.room.answer(&who).await?;
+            let making = self.room.plan(&who).await?;
             let answer = self.control.answer(&job).await.map_err(told)?;
             drop(making);
             return Ok(Response::new(chunks(&self.feeds, answer, taken)));
@@ -164,7 +176,7 @@ impl Queue for Service {
         request: Request<v1::JobReference>,
     ) -> Result<Response<Self::WatchAnswerStream>, Status> {
         let job = self.job(request.get_ref()).await?;
-        let taken = self.room.follow()?;
+        let taken = self.room.follow(&holder(&request))?;
         let mut answers = self.control.answers_so_far(&job).await.map_err(told)?;
         Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {
             let _taken = taken;

@@ -2,7 +2,10 @@
 
 mod attach;
 
-use api::v1::{self, registry_server::Registry};
+use api::{
+    transport::holder,
+    v1::{self, registry_server::Registry},
+};
 use control::{Control, wire};
 use futures::stream::BoxStream;
 use model::Name;
@@ -15,6 +18,7 @@ use crate::{
     catalog::{document, named},
     queue::told,
     refuse,
+    room::Room,
     session::Session,
 };
 
@@ -23,6 +27,7 @@ pub(crate) struct Service {
     control: Control,
     session: Session,
     store: Store,
+    room: Room,
     /// How this dispatcher is called.
     name: String,
     stop: CancellationToken,
@@ -34,6 +39,7 @@ impl Service {
         control: Control,
         session: Session,
         store: Store,
+        room: Room,
         name: String,
         stop: CancellationToken,
     ) -> Self {
@@ -41,6 +47,7 @@ impl Service {
             control,
             session,
             store,
+            room,
             name,
             stop,
             sessions: TaskTracker::new(),
@@ -68,38 +75,39 @@ impl Registry for Service {
 
     async fn list_workers(
         &self,
-        _request: Request<v1::ListWorkersRequest>,
+        request: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersReply>, Status> {
+        let taken = self.room.look(&holder(&request)).await?;
         let status = self.control.status().await.map_err(told)?;
-        Ok(Response::new(v1::ListWorkersReply {
+        Ok(taken.until_taken(Response::new(v1::ListWorkersReply {
             workers: status.workers.iter().map(wire::worker_message).collect(),
-        }))
+        })))
     }
 
-    async fn status(
-        &self,
-        _request: Request<v1::StatusRequest>,
-    ) -> Result<Response<v1::StatusReply>, Status> {
+    async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+        let taken = self.room.look(&holder(&request)).await?;
         let status = self.control.status().await.map_err(told)?;
-        Ok(Response::new(wire::status_message(&status)))
+        Ok(taken.until_taken(Response::new(wire::status_message(&status))))
     }
 
-    async fn audit(&self, _request: Request<v1::AuditRequest>) -> Result<Response<v1::AuditReply>, Status> {
+    async fn audit(&self, request: Request<v1::AuditRequest>) -> Result<Response<v1::AuditReply>, Status> {
+        let taken = self.room.look(&holder(&request)).await?;
         let report = self.control.audit().await.map_err(told)?;
-        Ok(Response::new(v1::AuditReply {
+        Ok(taken.until_taken(Response::new(v1::AuditReply {
             clean: report.clean,
             document_json: document(&report)?,
-        }))
+        })))
     }
 
     async fn list_agents(
         &self,
-        _request: Request<v1::ListAgentsRequest>,
+        request: Request<v1::ListAgentsRequest>,
     ) -> Result<Response<v1::ListAgentsReply>, Status> {
+        let taken = self.room.look(&holder(&request)).await?;
         let agents = self.control.agents().await.map_err(told)?;
-        Ok(Response::new(v1::ListAgentsReply {
+        Ok(taken.until_taken(Response::new(v1::ListAgentsReply {
             agents: agents.iter().map(wire::agent_message).collect(),
-        }))
+        })))
     }
 
     async fn set_agent(

@@ -180,6 +180,7 @@ async fn worker(term: &Term) -> Worker {
         node: name("node1"),
         host: "here".into(),
         pid: 1,
+        process: uuid::Uuid::nil(),
         version: "0".into(),
         slots: 1,
         capabilities: Vec::new(),

@@ -19,9 +19,12 @@ use tonic::{Code, Request};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+use tonic_reflection::pb::{
+    v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    },
+    v1alpha,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -101,6 +104,26 @@ async fn it_tells_its_services_and_its_health() {
     for service in ["grpc.health.v1.Health", "sawmill.v1.Queue", "sawmill.v1.Registry"] {
         assert!(names.contains(&service), "{service} is not among {names:?}");
     }
+
+    // As older clients ask, for a file that describes the services.
+    let mut earlier = v1alpha::server_reflection_client::ServerReflectionClient::new(served.channel.clone());
+    let ask = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(
+            v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
+                "sawmill.v1.Queue".into(),
+            ),
+        ),
+    };
+    let answer = earlier.server_reflection_info(stream::iter([ask])).await.unwrap();
+    let answer = answer.into_inner().next().await.unwrap().unwrap();
+    assert!(
+        matches!(
+            answer.message_response,
+            Some(v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_))
+        ),
+        "{answer:?}"
+    );
 
     let health = HealthClient::new(served.channel.clone());
     let serving = async || {
@@ -447,6 +470,8 @@ async fn what_is_wrong_is_named_and_nothing_is_believed() {
     }
     let long = queue.get_job(of(&"x".repeat(5 << 20))).await.unwrap_err();
     assert_eq!(long.code(), Code::OutOfRange, "{long}");
+    let small = queue.get_job(of(&"x".repeat(100 << 10))).await.unwrap_err();
+    assert_eq!(api::reason(&small).as_deref(), Some("TOO_LARGE"), "{small}");
     let missing = queue.get_job(of("nothing")).await.unwrap_err();
     assert_eq!(api::reason(&missing).as_deref(), Some("NO_SUCH_JOB"));
     served.stop().await;

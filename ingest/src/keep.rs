@@ -264,6 +264,7 @@ mod tests {
             is_private: true,
             needs_token: false,
             local: None,
+            place: None,
         };
         request.extensions_mut().insert(info);
         request

@@ -22,7 +22,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use api::{
     refusal,
     rights::{Rules, WORKER},
-    transport::{self, Listener, Security, peer},
+    transport::{self, Calls, Listener, Security, peer},
     v1::{
         ShipReply, ShipRequest,
         blocks_server::BlocksServer,
@@ -55,6 +55,8 @@ pub struct Limits {
     pub puts: usize,
     /// Agents at once.
     pub agents: usize,
+    /// Connections, calls and bytes of all and of one identity.
+    pub port: transport::Limits,
 }
 
 impl Default for Limits {
@@ -64,6 +66,11 @@ impl Default for Limits {
             memory_bytes: 256 << 20,
             puts: 8,
             agents: 4096,
+            // Of a block one chunk at a time is on its way.
+            port: transport::Limits {
+                message_bytes_each: 16 << 20,
+                ..transport::Limits::default()
+            },
         }
     }
 }
@@ -116,6 +123,20 @@ const PAUSED_INTERVAL: Duration = Duration::from_secs(2);
 /// Bytes of one message: a chunk and what is around it.
 const MESSAGE_BYTES: usize = 2 << 20;
 
+/// Bytes of a message with a command.
+const COMMAND_BYTES: usize = 4 << 20;
+/// Bytes of any other message: names.
+const NAMES_BYTES: usize = 64 << 10;
+
+/// Most bytes of one message to a method.
+fn most(path: &str) -> usize {
+    match path {
+        "/sawmill.v1.Ingest/Ship" | "/sawmill.v1.Blocks/Put" => MESSAGE_BYTES,
+        "/sawmill.v1.Worker/StartTask" => COMMAND_BYTES,
+        _ => NAMES_BYTES,
+    }
+}
+
 impl Receiver {
     /// Binds the port.
     ///
@@ -123,7 +144,9 @@ impl Receiver {
     /// [`Error::Transport`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let listener = transport::bind(&config.listen, &config.security).await?;
-        let listener = listener.advertised(config.advertise.as_deref())?;
+        let listener = listener
+            .advertised(config.advertise.as_deref())?
+            .with_limits(config.limits.port);
         Ok(Self { config, listener })
     }
 
@@ -171,7 +194,11 @@ impl Receiver {
             let keeper = BlocksServer::new(keep::Keeper::new(local.clone()));
             keeper.max_decoding_message_size(MESSAGE_BYTES)
         });
+        let calls = Calls::new(config.limits.port, most);
         let served = transport::server()
+            .initial_stream_window_size(transport::STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(transport::CONNECTION_WINDOW_BYTES)
+            .layer(calls.clone())
             .layer(Rules(WORKER))
             .add_routes(beside)
             .add_service(health_service)
@@ -182,6 +209,7 @@ impl Receiver {
         let served = tokio::select! {
             served = served => served.map_err(|source| Error::Serving { address, source }),
             never = look_for_paused(&store, &post, &paused) => match never {},
+            never = calls.watch() => match never {},
             () = async { stop.cancelled().await; sessions.close(); sessions.wait().await } => Ok(()),
         };
         sessions.close();

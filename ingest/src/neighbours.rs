@@ -210,7 +210,7 @@ impl Neighbours {
         {
             if block_bytes != bytes || chunk.len() as u64 > left {
                 let why = format!("its copy has {block_bytes} bytes, and not {bytes}");
-                return Err(Missed::Gone(why));
+                return Err(Missed::Broken(why));
             }
             left -= chunk.len() as u64;
             into.write_all(&chunk).map_err(Missed::Here)?;

@@ -148,7 +148,7 @@ impl JobSpec {
 pub const DEFAULT_MAX_FAILED: u32 = 20;
 
 /// How the recorded ends of a job add up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Counts {
     /// Subtasks with a result.
     pub ok: u64,

@@ -141,7 +141,7 @@ async fn roles_of(
                 None
             }
         };
-        roles.push(Role::receiving_compute(&settings)?);
+        roles.push(Role::receiving_compute(&settings).await?);
     }
     Ok((roles, server))
 }

@@ -267,6 +267,11 @@ where
             Some(token) if token.is(&local.shared.token) => {
                 if let Some(info) = request.extensions_mut().get_mut::<ConnectInfo>() {
                     (info.peer, info.needs_token) = (Peer::local(), false);
+                    // From now on the connection makes no room for those of strangers.
+                    let known = info.place.as_ref().map(|place| place.known(&info.holder()));
+                    if let Some(Err(status)) = known {
+                        return Either::Right(ready(Ok(status.into_http())));
+                    }
                 }
                 // Nobody behind this needs it.
                 request.headers_mut().remove(AUTHORIZATION);

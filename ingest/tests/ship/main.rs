@@ -55,6 +55,10 @@ fn zookeeper(space: &Space) -> coordination::Config {
 
 impl Yard {
     async fn new() -> Self {
+        Self::within(ingest::Limits::default()).await
+    }
+
+    async fn within(limits: ingest::Limits) -> Self {
         let space = Space::new().await;
         let folder = TempDir::new().unwrap();
         let url = format!("file://{}", folder.path().display());
@@ -82,7 +86,7 @@ impl Yard {
             host: "here".into(),
             node: name("node1"),
             security: Security::Plain,
-            limits: ingest::Limits::default(),
+            limits,
         });
         let receiver = receiver.await.unwrap();
         let address = receiver.address();
@@ -91,6 +95,7 @@ impl Yard {
             node: name("node1"),
             host: "here".into(),
             pid: 1,
+            process: uuid::Uuid::nil(),
             version: "0".into(),
             slots: 1,
             capabilities: Vec::new(),
@@ -313,4 +318,29 @@ async fn a_store_that_takes_nothing_registers_nothing() {
             .keys()
             .any(|path| path.ends_with("/client-web7"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_say_nothing_hold_no_more_than_the_share_of_one() {
+    let limits = ingest::Limits::default();
+    let port = api::transport::Limits {
+        calls_each: 2,
+        ..limits.port
+    };
+    let yard = Yard::within(ingest::Limits { port, ..limits }).await;
+    let channel = || api::transport::connect(&yard.address, &Security::Plain);
+    let one = channel().await.unwrap();
+    let ship = async |channel: &api::transport::Channel| {
+        let mut client = api::v1::ingest_client::IngestClient::new(channel.clone());
+        let shipped = client.ship(tokio_stream::pending::<api::v1::ShipRequest>()).await;
+        shipped.map(tonic::Response::into_inner)
+    };
+    let held = (ship(&one).await.unwrap(), ship(&one).await.unwrap());
+    let refused = ship(&one).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), api::reason(&refused).as_deref()),
+        (Code::ResourceExhausted, Some("TOO_MANY_CALLS"))
+    );
+    ship(&channel().await.unwrap()).await.unwrap();
+    drop(held);
 }

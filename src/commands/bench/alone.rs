@@ -71,6 +71,7 @@ impl Hands {
             node,
             host,
             pid,
+            process: uuid::Uuid::nil(),
             version,
             slots: 1,
             capabilities: Vec::new(),

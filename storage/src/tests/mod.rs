@@ -17,6 +17,7 @@ use crate::{Config, DoneItem, Epoch, Partial, Store};
 
 mod answers;
 mod bench;
+mod clocks;
 mod compacting;
 mod connecting;
 mod data;
