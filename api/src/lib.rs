@@ -1,13 +1,14 @@
 //! What goes over the network: the package `sawmill.v1`, and how its two sides connect.
 //!
 //! Promise: what [`transport::bind`] accepts has a [`pki::Peer`], by its certificate or, on loopback without TLS, that of
-//! an administrator. No promise of rights: each service asks the peer for those that its methods need.
+//! an administrator where the token of the port is shown; [`rights`] has what each method takes.
 //!
 //! Called by the roles, the gateway, agents and the command line.
 
 pub mod behalf;
 mod convert;
 mod refusal;
+pub mod rights;
 pub mod transport;
 
 pub use convert::{Malformed, priority, state};

@@ -1,4 +1,4 @@
-//! Connections: listening and connecting, with mutual TLS or, on loopback, without.
+//! Connections: listening and connecting, with mutual TLS or, on loopback, by a token that only the user can read.
 //!
 //! Promise: a failed handshake is told in the log, with its reason, and disturbs nobody else; a connection whose
 //! certificate is revoked or expires is closed; [`connect`] returns only when the other side has answered in HTTP/2, so
@@ -7,23 +7,28 @@
 
 mod accept;
 mod calls;
+mod channel;
 mod connect;
 mod connection;
 mod exposure;
 mod limits;
+mod local;
 mod places;
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use pki::{Identity, Peer};
 use tonic::transport::Server;
+use tower::layer::util::{Identity as Nothing, Stack};
 
 pub use accept::{HANDSHAKE, Listener, bind};
 pub use calls::{Bounded, Calls, FewFromStrangers, Strangers};
+pub use channel::Channel;
 pub use connect::{CONNECT, connect, connect_any, why};
 pub use connection::{ConnectInfo, Connection};
 pub use exposure::{check_exposure, is_loopback};
 pub use limits::{CONNECTIONS_MAX, FIRST_CREDENTIAL, HEALTH_IDLE, Limits, UNKNOWN_CALLS, UNKNOWN_MAX};
+pub use local::{HEALTH, LocalToken, LocalUsers, bearer, token_file};
 pub use places::Place;
 
 /// How often a connection is asked whether the other side still answers, also while it is idle.
@@ -63,9 +68,12 @@ const RESETS_MAX: usize = 64;
 /// How the two sides of a connection know each other.
 #[derive(Clone, Debug, Default)]
 pub enum Security {
-    /// Not at all: whoever connects is an administrator. For loopback.
+    /// Without TLS. On loopback by the token of the port, which its user can read ([`token_file`]): who shows it is an
+    /// administrator. Where others reach the port, not at all.
     #[default]
     Plain,
+    /// Not at all, on loopback neither: whoever connects is an administrator.
+    Open,
     /// Mutual TLS.
     Tls(Identity),
 }
@@ -78,6 +86,19 @@ pub enum Error {
     Bind {
         /// As configured.
         address: String,
+        /// Why not.
+        source: std::sync::Arc<io::Error>,
+    },
+    /// A port without TLS whose token can't be kept.
+    #[error(
+        "can't keep the token of {address} in {path}: {source}: set XDG_STATE_HOME to a directory of this user, or use TLS \
+         (`identity`)"
+    )]
+    LocalToken {
+        /// Where it would listen.
+        address: String,
+        /// The file.
+        path: PathBuf,
         /// Why not.
         source: std::sync::Arc<io::Error>,
     },
@@ -142,8 +163,9 @@ impl Error {
     }
 }
 
-/// A server with the limits that all of ours have, for requests that are small; no connection is closed for its age.
-pub fn server() -> Server {
+/// A server with the limits that all of ours have, for requests that are small, which asks for the token of its port where that has
+/// one; no connection is closed for its age.
+pub fn server() -> Server<Stack<LocalUsers, Nothing>> {
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
@@ -153,6 +175,7 @@ pub fn server() -> Server {
         .initial_connection_window_size(REQUESTS_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
         .max_frame_size(FRAME_BYTES)
+        .layer(LocalUsers)
 }
 
 /// By whom what a call takes is counted ([`ConnectInfo::holder`]).

@@ -12,7 +12,7 @@ use std::{
 };
 
 use api::{
-    transport::{self, Calls, FewFromStrangers, Limits, Security, bind, connect},
+    transport::{self, Calls, Channel, FewFromStrangers, Limits, Security, bind, connect},
     v1::{
         GetBlockReply, GetBlockRequest, PutBlockReply, PutBlockRequest,
         blocks_client::BlocksClient,
@@ -35,7 +35,7 @@ use tonic::{
     Code, Request, Response, Status, Streaming,
     body::Body,
     codegen::{Bytes, http},
-    transport::{Channel, Endpoint},
+    transport::Endpoint,
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::{Service as _, ServiceExt as _};
@@ -206,7 +206,7 @@ impl Served {
         });
         let endpoint = Endpoint::from_static("http://127.0.0.1");
         let channel = endpoint.connect_with_connector(connector).await.unwrap();
-        HealthClient::new(channel)
+        HealthClient::new(channel.into())
     }
 
     async fn until_made(&self, making: usize) {

@@ -10,14 +10,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use api::transport::{self, Security, bind, connect, connect_any};
+use api::transport::{self, Channel, Security, bind, connect, connect_any};
 use pki::Identity;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinHandle,
 };
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use office::{DAY, Office, trusting};

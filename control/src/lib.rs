@@ -63,6 +63,8 @@ pub use view_report::{ViewDataset, ViewLeftOut, ViewReport};
 #[derive(Clone, Debug)]
 pub struct Control {
     backend: Backend,
+    /// Whose the jobs are that are submitted on the stores.
+    submitter: Option<Arc<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -90,6 +92,7 @@ impl Control {
                 store,
                 retention_results: RETENTION_RESULTS,
             })),
+            submitter: None,
         }
     }
 
@@ -100,7 +103,17 @@ impl Control {
     pub async fn connect(addresses: &str, security: api::transport::Security) -> Result<Self, Error> {
         Ok(Self {
             backend: Backend::Gateway(Remote::connect(addresses, security).await?),
+            submitter: None,
         })
+    }
+
+    /// The same, for somebody whose the jobs are that it submits. A gateway knows itself whose they are.
+    #[must_use]
+    pub fn submitting_for(&self, who: &str) -> Self {
+        Self {
+            backend: self.backend.clone(),
+            submitter: Some(who.into()),
+        }
     }
 
     /// Tells how long results are kept, so that the audit does not miss those that were removed.
@@ -113,6 +126,7 @@ impl Control {
                     store: stores.store.clone(),
                     retention_results: results,
                 })),
+                submitter: self.submitter,
             },
             Backend::Gateway(_) => self,
         }

@@ -79,7 +79,6 @@ impl Catalog for Service {
         &self,
         request: Request<v1::ListDatasetsRequest>,
     ) -> Result<Response<Self::ListDatasetsStream>, Status> {
-        refuse::look(&request)?;
         let taken = self.room.list(&holder(&request)).await?;
         let datasets = self.control.datasets().await.map_err(told)?;
         let messages = datasets.iter().map(wire::dataset_message).collect();
@@ -90,7 +89,6 @@ impl Catalog for Service {
         &self,
         request: Request<v1::GetDatasetRequest>,
     ) -> Result<Response<v1::Dataset>, Status> {
-        refuse::look(&request)?;
         let request = request.get_ref();
         let name = named(&request.name)?;
         let dataset = match request.describe {
@@ -106,7 +104,6 @@ impl Catalog for Service {
         &self,
         request: Request<v1::ListBlocksRequest>,
     ) -> Result<Response<Self::ListBlocksStream>, Status> {
-        refuse::look(&request)?;
         let who = holder(&request);
         let request = request.get_ref();
         let taken = match request.limit {
@@ -133,7 +130,7 @@ impl Catalog for Service {
         &self,
         request: Request<v1::AddFilesRequest>,
     ) -> Result<Response<v1::AddFilesReply>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         // Whatever the mill can read is shown to whoever may add it.
         refuse::may_read_files(&peer)?;
         let who = holder(&request);
@@ -150,7 +147,7 @@ impl Catalog for Service {
         &self,
         request: Request<v1::SetDatasetRequest>,
     ) -> Result<Response<v1::Dataset>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         let request = request.into_inner();
         let name = named(&request.name)?;
         let changes = understood(wire::changes(request))?;
@@ -164,7 +161,7 @@ impl Catalog for Service {
         &self,
         request: Request<v1::DatasetReference>,
     ) -> Result<Response<v1::Dataset>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         let name = named(&request.get_ref().name)?;
         let dataset = self.control.compact_dataset(&name).await.map_err(told)?;
         self.log(&peer, "dataset.compact", &name, dataset.id.to_string())
@@ -176,7 +173,7 @@ impl Catalog for Service {
         &self,
         request: Request<v1::DatasetReference>,
     ) -> Result<Response<v1::Dataset>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         let name = named(&request.get_ref().name)?;
         let dataset = self.control.remove_dataset(&name).await.map_err(told)?;
         self.log(&peer, "dataset.remove", &name, dataset.id.to_string())
@@ -187,7 +184,6 @@ impl Catalog for Service {
     type HeadStream = Answers<v1::Chunk>;
 
     async fn head(&self, request: Request<v1::HeadRequest>) -> Result<Response<Self::HeadStream>, Status> {
-        refuse::look(&request)?;
         let who = holder(&request);
         let request = request.get_ref();
         let lines = request.lines.unwrap_or(HEAD_LINES);
@@ -203,17 +199,20 @@ impl Catalog for Service {
     }
 
     async fn ask(&self, request: Request<v1::Question>) -> Result<Response<v1::Asked>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         let who = holder(&request);
         let question = question(Some(request.into_inner()))?;
+        if question.into.is_some() {
+            refuse::may_fill_collections(&peer)?;
+        }
         let _taken = self.room.plan(&who).await?;
-        let asked = self.control.ask(&question).await.map_err(told)?;
+        let control = self.control.submitting_for(&peer.to_string());
+        let asked = control.ask(&question).await.map_err(told)?;
         self.journal.asked(&peer, &asked.answer, &question.sql).await;
         Ok(Response::new(wire::asked_message(&asked)))
     }
 
     async fn explain(&self, request: Request<v1::Question>) -> Result<Response<v1::Explanation>, Status> {
-        refuse::look(&request)?;
         let who = holder(&request);
         let question = question(Some(request.into_inner()))?;
         let _taken = self.room.plan(&who).await?;
@@ -227,7 +226,7 @@ impl Catalog for Service {
         &self,
         request: Request<v1::CreateViewRequest>,
     ) -> Result<Response<v1::ViewMade>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         let who = holder(&request);
         let request = request.into_inner();
         let name = named(&request.name)?;
@@ -245,7 +244,6 @@ impl Catalog for Service {
         &self,
         request: Request<v1::ListViewsRequest>,
     ) -> Result<Response<Self::ListViewsStream>, Status> {
-        refuse::look(&request)?;
         let taken = self.room.list(&holder(&request)).await?;
         let views = self.control.view_reports().await.map_err(told)?;
         let messages = views.iter().map(wire::view_message).collect();
@@ -253,7 +251,6 @@ impl Catalog for Service {
     }
 
     async fn get_view(&self, request: Request<v1::ViewReference>) -> Result<Response<v1::View>, Status> {
-        refuse::look(&request)?;
         let view = self.control.view_report(&named(&request.get_ref().name)?).await;
         Ok(Response::new(wire::view_message(&view.map_err(told)?)))
     }
@@ -262,7 +259,7 @@ impl Catalog for Service {
         &self,
         request: Request<v1::SetViewStateRequest>,
     ) -> Result<Response<v1::View>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         let request = request.get_ref();
         let (name, state) = (
             named(&request.name)?,
@@ -279,7 +276,6 @@ impl Catalog for Service {
         &self,
         request: Request<v1::ViewReference>,
     ) -> Result<Response<Self::ViewAnswerStream>, Status> {
-        refuse::look(&request)?;
         let who = holder(&request);
         let taken = self.room.answer(&who).await?;
         let making = self.room.plan(&who).await?;

@@ -1,6 +1,7 @@
 //! The gateway: what a dispatcher serves over gRPC. Leading or standing by makes no difference to it.
 //!
-//! Promise: the port is bound before anything is said; whoever asks has a [`pki::Peer`], and each method checks that it may;
+//! Promise: the port is bound before anything is said; whoever asks has a [`pki::Peer`], and no method is called that
+//! [`api::rights`] does not grant it;
 //! what is refused is told with a code and a machine-readable reason; one identity can't ask more often than
 //! [`Limits::requests_per_second`], nor have more connections, calls and bytes under way than [`Limits::port`] says; a client
 //! that stops reading, or sending, costs a bounded number of bytes for a bounded time. The health service says SERVING
@@ -26,6 +27,7 @@ mod worker;
 use std::{net::SocketAddr, time::Duration};
 
 use api::{
+    rights::{GATEWAY, Rules},
     transport::{self, Calls, FewFromStrangers, Listener, Security},
     v1::{
         self, admin_server::AdminServer, catalog_server::CatalogServer, queue_server::QueueServer,
@@ -155,7 +157,9 @@ impl Gateway {
     /// [`Error::Transport`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let listener = transport::bind(&config.listen, &config.security).await?;
-        let listener = listener.with_limits(config.limits.port);
+        let listener = listener
+            .advertised(config.advertise.as_deref())?
+            .with_limits(config.limits.port);
         Ok(Self { config, listener })
     }
 
@@ -210,6 +214,7 @@ impl Gateway {
             .layer(Tokens::new(control))
             .layer(rate.clone())
             .layer(calls.clone())
+            .layer(Rules(GATEWAY))
             .add_service(health_service)
             .add_service(reflection)
             .add_service(earlier)

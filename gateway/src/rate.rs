@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, num::NonZeroU32, sync::Arc, time::Duration};
 
-use api::transport::ConnectInfo;
+use api::transport::{ConnectInfo, HEALTH};
 use futures::future::{Either, Ready, ready};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tonic::{Status, body::Body, codegen::http};
@@ -10,9 +10,6 @@ use tower::{Layer, Service};
 
 /// After how long another call is within the limit again: twice as many are allowed at once.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// The methods for the health.
-const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// How often identities that no longer ask are forgotten.
 const FORGET: Duration = Duration::from_secs(30);
@@ -119,6 +116,7 @@ mod tests {
             },
             is_private: true,
             needs_token: false,
+            local: None,
             place: None,
         }
     }

@@ -7,15 +7,15 @@ use std::{
 
 use api::{
     behalf,
-    transport::{self, Security},
+    transport::{self, Channel, Security},
     v1::{self, worker_client::WorkerClient, worker_server::Worker},
 };
 use control::Control;
 use futures::{StreamExt as _, future::join_all, stream::BoxStream};
-use pki::{Peer, Role};
-use tonic::{Code, Request, Response, Status, transport::Channel};
+use pki::Peer;
+use tonic::{Code, Request, Response, Status};
 
-use crate::room::Room;
+use crate::{refuse, room::Room};
 
 /// The service.
 pub(crate) struct Service {
@@ -111,21 +111,6 @@ impl Service {
     }
 }
 
-/// Tasks are for users and administrators.
-fn asker<T>(request: &Request<T>) -> Result<Peer, Status> {
-    let peer = transport::peer(request);
-    if matches!(peer.role, Role::User | Role::Admin) {
-        return Ok(peer);
-    }
-    let message = format!("{peer} may not work with tasks: that takes a user or an administrator");
-    Err(api::refusal(
-        Code::PermissionDenied,
-        "PERMISSION_DENIED",
-        message,
-        [],
-    ))
-}
-
 /// The node in NODE/ID.
 fn node_of(task: &str) -> Result<&str, Status> {
     task.rsplit_once('/').map(|(node, _)| node).ok_or_else(|| {
@@ -139,7 +124,7 @@ impl Worker for Service {
     type TaskOutputStream = BoxStream<'static, Result<v1::TaskOutputReply, Status>>;
 
     async fn start_task(&self, request: Request<v1::StartTaskRequest>) -> Result<Response<v1::Task>, Status> {
-        let (peer, who) = (asker(&request)?, transport::holder(&request));
+        let (peer, who) = (refuse::asker(&request), transport::holder(&request));
         let request = request.into_inner();
         let (worker, command) = (request.worker.clone(), request.command.clone());
         let mut client = self.client_of(&worker, &who).await?;
@@ -150,7 +135,7 @@ impl Worker for Service {
     }
 
     async fn stop_task(&self, request: Request<v1::TaskRequest>) -> Result<Response<v1::Task>, Status> {
-        let (peer, who) = (asker(&request)?, transport::holder(&request));
+        let (peer, who) = (refuse::asker(&request), transport::holder(&request));
         let mut client = self.client_of(node_of(&request.get_ref().task)?, &who).await?;
         let stopped = client
             .stop_task(behalf::pass_on(request.into_inner(), &peer)?)
@@ -161,7 +146,7 @@ impl Worker for Service {
     }
 
     async fn get_task(&self, request: Request<v1::TaskRequest>) -> Result<Response<v1::Task>, Status> {
-        let (peer, who) = (asker(&request)?, transport::holder(&request));
+        let (peer, who) = (refuse::asker(&request), transport::holder(&request));
         let mut client = self.client_of(node_of(&request.get_ref().task)?, &who).await?;
         client
             .get_task(behalf::pass_on(request.into_inner(), &peer)?)
@@ -172,7 +157,7 @@ impl Worker for Service {
         &self,
         request: Request<v1::ListTasksRequest>,
     ) -> Result<Response<v1::ListTasksReply>, Status> {
-        let (peer, who) = (asker(&request)?, transport::holder(&request));
+        let (peer, who) = (refuse::asker(&request), transport::holder(&request));
         let asked = request.into_inner();
         if !asked.worker.is_empty() {
             let mut client = self.client_of(&asked.worker, &who).await?;
@@ -202,7 +187,7 @@ impl Worker for Service {
         &self,
         request: Request<v1::TaskOutputRequest>,
     ) -> Result<Response<Self::TaskOutputStream>, Status> {
-        let (peer, who) = (asker(&request)?, transport::holder(&request));
+        let (peer, who) = (refuse::asker(&request), transport::holder(&request));
         let mut client = self.client_of(node_of(&request.get_ref().task)?, &who).await?;
         let stream = client
             .task_output(behalf::pass_on(request.into_inner(), &peer)?)

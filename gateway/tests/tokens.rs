@@ -11,7 +11,7 @@ use std::{
 };
 
 use api::{
-    transport::{self, Security},
+    transport::{self, Channel, Security},
     v1::{JobReference, queue_client::QueueClient},
 };
 use control::Control;
@@ -22,10 +22,7 @@ use storage::TokenRecord;
 use testkit::{Space, wait};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Code, Request,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Request, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -101,7 +98,10 @@ async fn counted_without_certificate(address: &str, ca: &Path) -> (Channel, Arc<
         }
     });
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-    (endpoint.connect_with_connector(connect).await.unwrap(), connects)
+    (
+        endpoint.connect_with_connector(connect).await.unwrap().into(),
+        connects,
+    )
 }
 
 /// With which code somebody with this token is answered who asks for a job that is not there.

@@ -21,6 +21,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use api::{
     refusal,
+    rights::{Rules, WORKER},
     transport::{self, Calls, Listener, Security, peer},
     v1::{
         ShipReply, ShipRequest,
@@ -30,7 +31,6 @@ use api::{
     },
 };
 use model::Name;
-use pki::Role;
 use storage::Store;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -144,7 +144,9 @@ impl Receiver {
     /// [`Error::Transport`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let listener = transport::bind(&config.listen, &config.security).await?;
-        let listener = listener.with_limits(config.limits.port);
+        let listener = listener
+            .advertised(config.advertise.as_deref())?
+            .with_limits(config.limits.port);
         Ok(Self { config, listener })
     }
 
@@ -197,6 +199,7 @@ impl Receiver {
             .initial_stream_window_size(transport::STREAM_WINDOW_BYTES)
             .initial_connection_window_size(transport::CONNECTION_WINDOW_BYTES)
             .layer(calls.clone())
+            .layer(Rules(WORKER))
             .add_routes(beside)
             .add_service(health_service)
             .add_optional_service(kept)
@@ -257,10 +260,6 @@ impl Ingest for Service {
         request: Request<Streaming<ShipRequest>>,
     ) -> Result<Response<Self::ShipStream>, Status> {
         let peer = peer(&request);
-        if !matches!(peer.role, Role::Agent | Role::Admin) {
-            let message = format!("{peer} may not ship: that takes an agent");
-            return Err(refusal(Code::PermissionDenied, "PERMISSION_DENIED", message, []));
-        }
         let mut stream = request.into_inner();
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             let message = format!("this worker has {} agents already", self.shared.limits.agents);

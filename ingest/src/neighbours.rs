@@ -11,7 +11,7 @@ use std::{
 };
 
 use api::{
-    transport::{self, Security},
+    transport::{self, Channel, Security},
     v1::{
         GetBlockReply, GetBlockRequest, PutBlockHeader, PutBlockRequest, blocks_client::BlocksClient,
         put_block_request::Message,
@@ -22,7 +22,7 @@ use futures::future::BoxFuture;
 use model::{Name, place::BlockKey};
 use storage::{Kept, Missed};
 use tokio::{sync::Mutex as Turn, time::timeout};
-use tonic::{codegen::Bytes, transport::Channel};
+use tonic::codegen::Bytes;
 
 /// How long it is believed which workers live.
 const FRESH: Duration = Duration::from_secs(1);

@@ -84,7 +84,8 @@ impl Context {
             }
             let store = listening::with_neighbours(self.store().await?, &self.settings)?;
             let control = Control::open(self.settings.coordination(), store);
-            anyhow::Ok(control.with_retention(self.settings.retention_results))
+            let control = control.with_retention(self.settings.retention_results);
+            anyhow::Ok(control.submitting_for(&Self::local()))
         };
         self.control.get_or_try_init(open).await.cloned()
     }

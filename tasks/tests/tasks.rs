@@ -4,7 +4,7 @@
 use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use api::{
-    transport::{self, Security},
+    transport::{self, Channel, Security},
     v1::{
         ListTasksRequest, StartTaskRequest, Task, TaskOutputRequest, TaskRequest, TaskState,
         task_output_reply::Message, worker_client::WorkerClient, worker_server::WorkerServer,
@@ -16,7 +16,7 @@ use tasks::{Config, Limits, Tasks};
 use tempfile::TempDir;
 use testkit::{process, wait};
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Code, Request, transport::Channel};
+use tonic::{Code, Request};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -39,7 +39,7 @@ async fn worker(allow_exec: bool, limits: Limits) -> Worker {
     let tasks = Tasks::new(config).unwrap();
     let listener = transport::bind("127.0.0.1:0", &Security::Plain).await.unwrap();
     let address = listener.address().to_string();
-    let serving = tonic::transport::Server::builder()
+    let serving = transport::server()
         .add_service(WorkerServer::new(tasks.clone()))
         .serve_with_incoming(listener.incoming());
     let server = tokio::spawn(async move { serving.await.unwrap() });

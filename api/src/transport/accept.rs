@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::{
     Connection, Error, Limits, Security,
+    local::{self, Kept, LocalToken},
     places::{End, Ended as MadeRoom, Place, Places},
 };
 
@@ -40,6 +41,8 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// A bound port.
 #[derive(Debug)]
 pub struct Listener {
+    /// The token of the port, where there is one. Its file goes before the port does, so that it is never that of the next.
+    local: Option<(LocalToken, Kept)>,
     listener: TcpListener,
     address: SocketAddr,
     security: Security,
@@ -50,7 +53,7 @@ pub struct Listener {
 /// Binds `address`, which is `HOST:PORT`; port 0 takes a free one.
 ///
 /// # Errors
-/// [`Error::Bind`]; [`Error::CannotServe`] with the certificate of a role that nobody connects to.
+/// [`Error::Bind`]; [`Error::CannotServe`] with the certificate of a role that nobody connects to; [`Error::LocalToken`].
 pub async fn bind(address: &str, security: &Security) -> Result<Listener, Error> {
     if let Security::Tls(identity) = security {
         let peer = identity.peer();
@@ -63,8 +66,18 @@ pub async fn bind(address: &str, security: &Security) -> Result<Listener, Error>
         source: Arc::new(source),
     };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let is_local = address.ip().to_canonical().is_loopback();
+    let local = match security {
+        Security::Plain if is_local => Some(LocalToken::keep(address)?),
+        _ => {
+            local::forget(address);
+            None
+        }
+    };
     Ok(Listener {
-        address: listener.local_addr().map_err(failed)?,
+        local,
+        address,
         listener,
         security: security.clone(),
         takes_tokens: false,
@@ -86,6 +99,20 @@ impl Listener {
             takes_tokens: true,
             ..self
         }
+    }
+
+    /// Has those who connect to what is advertised find the token of the port too, where that is an address of loopback behind
+    /// which the port is.
+    ///
+    /// # Errors
+    /// [`Error::LocalToken`].
+    pub fn advertised(mut self, advertised: Option<&str>) -> Result<Self, Error> {
+        let other = advertised.and_then(|advertised| advertised.parse::<SocketAddr>().ok());
+        let other = other.filter(|other| other.ip().to_canonical().is_loopback() && *other != self.address);
+        if let (Some((_, kept)), Some(other)) = (&mut self.local, other) {
+            kept.also_for(other)?;
+        }
+        Ok(self)
     }
 
     /// Lets in at most so many.
@@ -117,11 +144,14 @@ impl Listener {
     /// never gives an error: what fails is told in the log. Dropping it closes the port and ends the handshakes under way.
     pub fn incoming(self) -> impl Stream<Item = io::Result<Connection>> + Send {
         let (listener, security, takes_tokens) = (self.listener, self.security, self.takes_tokens);
+        let (local, kept) = self.local.unzip();
         let places = Places::new(self.limits);
         stream::once(async move {
             let mut looks = interval(LOOK_EVERY);
             looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let door = Door {
+                local,
+                _kept: kept,
                 listener,
                 security,
                 takes_tokens,
@@ -151,6 +181,8 @@ struct Failed {
 }
 
 struct Door {
+    local: Option<LocalToken>,
+    _kept: Option<Kept>,
     listener: TcpListener,
     security: Security,
     takes_tokens: bool,
@@ -202,7 +234,10 @@ impl Door {
             self.told.tell(&made.into());
         }
         match &self.security {
-            Security::Plain => Some(Connection::plain(stream, place, end)),
+            Security::Plain | Security::Open => {
+                let local = self.local.clone();
+                Some(Connection::plain(stream, local, self.takes_tokens, place, end))
+            }
             Security::Tls(identity) => {
                 let shaking = shake(stream, address, identity.clone(), self.takes_tokens, place, end);
                 self.handshakes.spawn(shaking);

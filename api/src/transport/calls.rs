@@ -26,10 +26,7 @@ use self::{
     arriving::{Arriving, Rooms},
     leaving::{Leaving, Unread},
 };
-use super::{ConnectInfo, Limits, limits::UNKNOWN_CALLS};
-
-/// The methods that anybody may call.
-const HEALTH: &str = "/grpc.health.v1.Health/";
+use super::{ConnectInfo, Limits, limits::UNKNOWN_CALLS, local::HEALTH};
 
 /// Most bytes of a request for the health: the name of a service.
 const HEALTH_BYTES: usize = 4096;

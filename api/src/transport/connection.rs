@@ -20,7 +20,10 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
 
-use super::places::{End, Place};
+use super::{
+    local::LocalToken,
+    places::{End, Place},
+};
 
 /// How often the certificate behind a connection is checked anew although nothing has changed: it may have expired.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
@@ -31,6 +34,7 @@ pub struct Connection {
     peer: Peer,
     info: TcpConnectInfo,
     needs_token: bool,
+    local: Option<LocalToken>,
     /// Given back when the connection ends.
     place: Arc<Place>,
     /// Tells that it has to make room for others; none once that can't be any more.
@@ -64,6 +68,8 @@ pub struct ConnectInfo {
     /// Whether the other side showed no certificate where a token may take its place: its peer may do nothing until a
     /// token says who it is.
     pub needs_token: bool,
+    /// What makes it the user of this process, where its peer is nobody until it shows that.
+    pub local: Option<LocalToken>,
     /// The place of the connection on its port; none in tests of services alone.
     pub place: Option<Arc<Place>>,
 }
@@ -88,13 +94,21 @@ impl ConnectInfo {
 }
 
 impl Connection {
-    /// Whoever reaches us without TLS.
-    pub(super) fn plain(stream: TcpStream, place: Arc<Place>, end: End) -> Self {
+    /// Whoever reaches us without TLS: an administrator, or nobody until it shows the token of the port or, where these are
+    /// taken, one of another user.
+    pub(super) fn plain(
+        stream: TcpStream,
+        local: Option<LocalToken>,
+        takes_tokens: bool,
+        place: Arc<Place>,
+        end: End,
+    ) -> Self {
         Self {
             info: stream.connect_info(),
             stream: Stream::Plain(stream),
-            peer: Peer::local(),
-            needs_token: false,
+            peer: if local.is_some() { nobody() } else { Peer::local() },
+            needs_token: local.is_some() && takes_tokens,
+            local,
             place,
             end: Some(end),
         }
@@ -128,6 +142,7 @@ impl Connection {
             peer,
             info,
             needs_token: false,
+            local: None,
             place,
             end: Some(end),
         };
@@ -142,6 +157,7 @@ impl Connection {
             stream: Stream::Tls(Box::new(stream), None),
             peer: nobody(),
             needs_token: true,
+            local: None,
             place,
             end: Some(end),
         }
@@ -214,6 +230,7 @@ impl Connected for Connection {
             peer: self.peer.clone(),
             tcp: self.info.clone(),
             needs_token: self.needs_token,
+            local: self.local.clone(),
             place: Some(Arc::clone(&self.place)),
             is_private: matches!(self.stream, Stream::Tls(..)) || is_local(self.info.remote_addr()),
         }

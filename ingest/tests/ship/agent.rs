@@ -1,8 +1,11 @@
 //! An agent that does as it is told.
 
-use api::v1::{
-    AgentHello, BlockHeader, BlockRefusal, LeaveReason, ShipHello, ShipReply, ShipRequest,
-    ingest_client::IngestClient, ship_reply, ship_request::Message,
+use api::{
+    transport,
+    v1::{
+        AgentHello, BlockHeader, BlockRefusal, LeaveReason, ShipHello, ShipReply, ShipRequest,
+        ingest_client::IngestClient, ship_reply, ship_request::Message,
+    },
 };
 use coordination::{Attachment, clients};
 use model::{
@@ -11,7 +14,7 @@ use model::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use uuid::Uuid;
 
 use crate::{SOON, Yard, name};
@@ -115,7 +118,13 @@ impl Agent {
             message: Some(Message::Hello(hello)),
         };
         requests.send(hello).await.unwrap();
-        let replies = client.ship(ReceiverStream::new(stream)).await;
+        let mut request = Request::new(ReceiverStream::new(stream));
+        let token = std::fs::read_to_string(transport::token_file(address.parse().unwrap()).unwrap());
+        let shown = format!("Bearer {}", token.unwrap().trim());
+        request
+            .metadata_mut()
+            .insert("authorization", shown.parse().unwrap());
+        let replies = client.ship(request).await;
         Self {
             requests: Some(requests),
             replies: replies.map(tonic::Response::into_inner),

@@ -240,10 +240,14 @@ async fn an_agent_is_sent_away_at_once_when_it_is_held_no_more() {
     yard.until_released().await;
     // One that is only silent too: no packet tells that the other end has gone.
     let proxy = Proxy::plain(yard.address.clone()).await;
+    let token_of = |address: &str| api::transport::token_file(address.parse().unwrap()).unwrap();
+    let lent = token_of(&proxy.address());
+    std::fs::copy(token_of(&yard.address), &lent).unwrap();
     Agent::offer(&yard, 1, 5).await;
     let mut agent = Agent::connect(&proxy.address(), 1, 6, number.0).await;
     assert_eq!(agent.hear().await, Heard::Welcome);
     assert_eq!(yard.held().await, 1);
+    std::fs::remove_file(lent).unwrap();
     proxy.stall();
     yard.until_released().await;
     // The worker stops.
@@ -340,7 +344,7 @@ async fn calls_that_say_nothing_hold_no_more_than_the_share_of_one() {
     let yard = Yard::within(ingest::Limits { port, ..limits }).await;
     let channel = || api::transport::connect(&yard.address, &Security::Plain);
     let one = channel().await.unwrap();
-    let ship = async |channel: &tonic::transport::Channel| {
+    let ship = async |channel: &api::transport::Channel| {
         let mut client = api::v1::ingest_client::IngestClient::new(channel.clone());
         let shipped = client.ship(tokio_stream::pending::<api::v1::ShipRequest>()).await;
         shipped.map(tonic::Response::into_inner)

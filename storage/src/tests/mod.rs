@@ -152,6 +152,7 @@ fn job(blocks: u32, merges: bool) -> Job {
         submitted_ms: 1_700_000_000_123,
         admitted_ms: None,
         finished_ms: None,
+        submitted_by: Some("user anna".to_string()),
     }
 }
 
