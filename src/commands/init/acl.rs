@@ -87,8 +87,6 @@ impl Files {
             idle.map_err(|error| unless_forced("--acl", error))?;
         }
         for (path, credentials) in &self.missing {
-            let folder = path.parent().unwrap_or(Path::new("."));
-            folders::own(folder).with_context(|| format!("can't keep passwords in {}", folder.display()))?;
             make(path, credentials).with_context(|| format!("can't write {}", path.display()))?;
         }
         let protected = coordination::rights::protect(&config, &[&self.admin], &self.users, force).await;
@@ -133,7 +131,7 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
 
 fn make(path: &Path, credentials: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        folders::own(folder)?;
     }
     let mut file = OpenOptions::new()
         .write(true)
