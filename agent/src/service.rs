@@ -79,6 +79,14 @@ impl Shared {
         self.waker.nudge();
     }
 
+    /// A dataset is in this incarnation by now: it may have been made by what was just stored.
+    pub(crate) fn note_incarnation(&self, dataset: &Name, incarnation: Option<Uuid>) {
+        let mut datasets = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(datasets) = &mut *datasets {
+            datasets.insert(dataset.clone(), incarnation);
+        }
+    }
+
     /// The incarnations of the datasets, as the mill told them last; none before it did.
     pub(crate) fn datasets(&self) -> Option<BTreeMap<Name, Option<Uuid>>> {
         self.datasets

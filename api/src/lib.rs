@@ -27,3 +27,9 @@ pub const PROTOCOL: u32 = 1;
 
 /// Reason of the refusal of an agent whose state belongs to another mill; with the `mill` that refuses.
 pub const OTHER_MILL: &str = "OTHER_MILL";
+
+/// The reason of a refusal: no nodes keep blocks as it was asked for.
+pub const NO_NODE: &str = "NO_NODE";
+
+/// The reason of a refusal: the certificate does not allow a dataset.
+pub const NOT_ALLOWED: &str = "NOT_ALLOWED";

@@ -312,11 +312,7 @@ impl Store {
         };
         let key: BlockKey = object.parse().map_err(|error| unplaced(format!("{error}")))?;
         let own = self.local.as_ref();
-        let mut live = match &self.neighbours {
-            Some(neighbours) => neighbours.nodes().await.map_err(unplaced)?,
-            None => Vec::new(),
-        };
-        live.extend(own.map(|own| own.node().clone()));
+        let mut live = self.keeping().await.map_err(unplaced)?;
         let length: u64 = bytes.iter().map(|bytes| bytes.len() as u64).sum();
         let kept = Kept {
             key: &key,
@@ -363,6 +359,29 @@ impl Store {
             raw_bytes: None,
             made: None,
         })
+    }
+
+    /// The live nodes that keep blocks.
+    async fn keeping(&self) -> Result<Vec<Name>, String> {
+        let mut live = match &self.neighbours {
+            Some(neighbours) => neighbours.nodes().await?,
+            None => Vec::new(),
+        };
+        live.extend(self.local.iter().map(|own| own.node().clone()));
+        Ok(live)
+    }
+
+    /// Whether there are nodes for blocks that are to be placed so, as far as that is known now.
+    ///
+    /// # Errors
+    /// [`Error::Misplaced`] where there are none, or too few.
+    pub async fn check_placement(&self, placement: &Placement) -> Result<(), Error> {
+        // Which ones live is asked again with each block.
+        let Ok(live) = self.keeping().await else {
+            return Ok(());
+        };
+        let own = self.local.as_ref().map(LocalStore::node);
+        placement.choose("", own, &live).map(drop).map_err(Error::from)
     }
 
     async fn put_at(&self, host: &Name, kept: Kept<'_>) -> Result<(), String> {

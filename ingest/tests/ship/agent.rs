@@ -87,9 +87,12 @@ impl Agent {
 
     /// Connects without asking a dispatcher.
     pub(crate) async fn connect(address: &str, instance: u128, incarnation: u64, worker: u64) -> Self {
-        let mut client = IngestClient::connect(format!("http://{address}")).await.unwrap();
-        let (requests, stream) = mpsc::channel(16);
-        let hello = ShipHello {
+        Self::connect_to(address, Self::hello(instance, incarnation, worker)).await
+    }
+
+    /// What it says first.
+    pub(crate) fn hello(instance: u128, incarnation: u64, worker: u64) -> ShipHello {
+        ShipHello {
             agent: Some(AgentHello {
                 protocol: api::PROTOCOL,
                 agent: "web7".into(),
@@ -100,7 +103,14 @@ impl Agent {
             worker,
             once: false,
             acknowledged: Vec::new(),
-        };
+            placement: None,
+        }
+    }
+
+    /// Connects with this hello.
+    pub(crate) async fn connect_to(address: &str, hello: ShipHello) -> Self {
+        let mut client = IngestClient::connect(format!("http://{address}")).await.unwrap();
+        let (requests, stream) = mpsc::channel(16);
         let hello = ShipRequest {
             message: Some(Message::Hello(hello)),
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use api::{
     transport::Security,
-    v1::{BlockRefusal, LeaveReason},
+    v1::{BlockRefusal, LeaveReason, NodePlacement, ShipHello},
 };
 use coordination::{Candidacy, Leader, Office, Term, Worker};
 use model::{
@@ -263,7 +263,21 @@ async fn who_may_not_is_refused() {
         Heard::Error(Code::FailedPrecondition),
         "not offered"
     );
-    let mut agent = Agent::welcome(&yard, 1, 2).await;
+    // What ships once is told before it reads anything that no node keeps its blocks; an agent waits for one.
+    Agent::offer(&yard, 1, 1).await;
+    let placed = |once| ShipHello {
+        once,
+        placement: Some(NodePlacement {
+            copies: 1,
+            ..NodePlacement::default()
+        }),
+        ..Agent::hello(1, 2, number)
+    };
+    let mut once = Agent::connect_to(&yard.address, placed(true)).await;
+    assert_eq!(once.hear().await, Heard::Error(Code::FailedPrecondition));
+    assert_eq!(yard.held().await, 0);
+    let mut agent = Agent::connect_to(&yard.address, placed(false)).await;
+    assert_eq!(agent.hear().await, Heard::Welcome);
     assert_eq!(
         refused(1, 3, number + 1).await,
         Heard::Error(Code::FailedPrecondition),
