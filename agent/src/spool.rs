@@ -123,8 +123,8 @@ impl Spool {
             path: folder.clone(),
             source,
         };
-        // Lines of logs are kept here, also where the directory above is open to others.
-        folders::private(&folder).map_err(failed)?;
+        // For its user alone, also where the directory above was made open to others.
+        folders::own(&folder).map_err(failed)?;
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_str().and_then(|name| Name::new(name).ok());
