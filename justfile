@@ -32,6 +32,10 @@ bench *arguments:
     cargo run --release --bin sawmill -- bench queue {{ arguments }}
     cargo run --release --bin sawmill -- bench latency
 
+# Hit a cluster under load with faults and look for what is lost; the arguments are those of scripts/chaos
+chaos *arguments:
+    scripts/chaos {{ arguments }}
+
 # Build, start a mill, count status codes, show what happened
 quickstart *files:
     scripts/quickstart {{ files }}

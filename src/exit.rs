@@ -87,6 +87,19 @@ pub fn usage(message: impl Into<String>) -> anyhow::Error {
     Usage(message.into()).into()
 }
 
+/// What is told where `--force` would do what was refused because roles or agents are connected.
+pub fn unless_forced(flag: &str, error: coordination::Error) -> anyhow::Error {
+    let live = matches!(error, coordination::Error::LiveSessions { .. });
+    let error = anyhow::Error::from(error);
+    if live {
+        error.context(format!(
+            "{flag} was refused, nothing was changed; --force does it all the same"
+        ))
+    } else {
+        error
+    }
+}
+
 /// Whoever read our standard output has read enough, as `head` does: no error.
 #[derive(Debug)]
 pub struct StdoutClosed;

@@ -4,7 +4,7 @@
 //! a single block, and a query is a no-op job over it that may be answered from recorded results.
 //! Promise: `data + already + executed` is the number of answered queries; the exit code is 0 only if that is the
 //! number of queries asked. No promise about other users of the same mill:
-//! `--create` takes the three roots from all of them, and is refused while a live worker owns something.
+//! `--create` takes the three roots from all of them and `--flush` the data, so both are refused while any is connected.
 
 mod args;
 mod queries;
@@ -87,14 +87,7 @@ pub async fn run(args: &ClientArgs, switches: Switches, settings: &Settings) -> 
         "client started"
     );
     let parts = Parts::open(settings).await?;
-    if switches.create {
-        reset::create(&parts.zookeeper, args.force).await?;
-        info!("the three roots were recreated");
-    }
-    if switches.flush {
-        reset::flush(&parts.store, args.force).await?;
-        info!("the collections were emptied");
-    }
+    reset::reset(&parts, switches, args.force).await?;
     let mut mill = Mill::start(roles_of(switches, settings), &parts);
     if switches.dispatcher {
         let control = Control::open(parts.zookeeper.clone(), parts.store.clone());

@@ -117,7 +117,7 @@ async fn roles_of_other_processes_answer_and_stop_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn create_is_refused_while_a_live_worker_owns_something() {
+async fn create_and_flush_are_refused_while_roles_are_connected() {
     let space = Space::new().await;
     let dir = tempfile::tempdir().unwrap();
     let sawmill = || {
@@ -132,6 +132,38 @@ async fn create_is_refused_while_a_live_worker_owns_something() {
         .arg(dir.path().join("data"))
         .start();
     mill.wait_for_line("ready", DEADLINE).await;
+    let sessions = async || {
+        let tree = space.tree().await;
+        let of_roles = |path: &String| path.contains("/candidate-") || path.ends_with("/alive");
+        tree.into_keys().filter(of_roles).collect::<Vec<_>>()
+    };
+    wait::until_true("the three roles to be connected", DEADLINE, async || {
+        sessions().await.len() == 3
+    })
+    .await;
+    let before = sessions().await;
+    let refused = async |flags: &[&str]| {
+        let output = client(&space, dir.path())
+            .args(flags)
+            .output(DEADLINE)
+            .await
+            .code(1);
+        assert_eq!(sessions().await, before, "{flags:?} has thrown somebody out");
+        output.stderr
+    };
+    // It owns nothing, and nobody else's data is there.
+    for flags in [
+        &["--create"][..],
+        &["--create", "--flush"],
+        &["--flush"],
+        &["1", "1", "1", "1", "1"],
+    ] {
+        let told = refused(flags).await;
+        assert!(
+            told.contains("--force") && told.contains("/owned/dispatcher/"),
+            "{told}"
+        );
+    }
     let log = dir.path().join("log");
     fs::write(&log, "a\n").unwrap();
     let _ = sawmill()
@@ -140,36 +172,36 @@ async fn create_is_refused_while_a_live_worker_owns_something() {
         .output(DEADLINE)
         .await
         .code(0);
-    let submit = sawmill().args(["run", "--dataset", "log", "--map", "sleep 60", "--no-wait"]);
-    let _ = submit.output(DEADLINE).await.code(0);
-    let owned = async || {
-        let tree = space.tree().await;
-        tree.into_keys()
-            .filter(|path| path.starts_with("/owned/worker-") && path.contains("/entry-"))
-            .count()
-    };
-    wait::until_true("the worker to own the entry", DEADLINE, async || {
-        owned().await == 1
-    })
-    .await;
-    let refused = client(&space, dir.path())
-        .arg("--create")
-        .output(DEADLINE)
-        .await
-        .code(1);
-    assert!(refused.stderr.contains("--force"), "{}", refused.stderr);
-    assert_eq!(owned().await, 1, "a refused --create changes nothing");
-    let foreign = client(&space, dir.path())
-        .arg("--flush")
-        .output(DEADLINE)
-        .await
-        .code(1);
-    assert!(foreign.stderr.contains("dataset log"), "{}", foreign.stderr);
-    for (args, code) in [(["job", "cancel", "last"], 0), (["job", "wait", "last"], 1)] {
-        let _ = sawmill().args(args).output(DEADLINE).await.code(code);
+    for flags in [&["--flush"][..], &["--create", "--flush"]] {
+        let told = refused(flags).await;
+        assert!(told.contains("dataset log"), "{told}");
     }
     mill.terminate();
     assert!(mill.wait_exit(DEADLINE).await.success(), "{}", mill.stderr());
+}
+
+#[tokio::test]
+async fn a_refused_flush_leaves_the_roots_as_they_were() {
+    let space = Space::new().await;
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("log"), "a\n").unwrap();
+    let add = Process::sawmill(&space)
+        .args(["dataset", "add", "log", "log"])
+        .directory(dir.path());
+    let _ = add.output(DEADLINE).await.code(0);
+    let _ = client(&space, dir.path())
+        .arg("--create")
+        .output(DEADLINE)
+        .await
+        .code(0);
+    space.put("/unowned/mark", "").await;
+    let both = client(&space, dir.path()).args(["--create", "--flush"]);
+    let refused = both.output(DEADLINE).await.code(1);
+    assert!(refused.stderr.contains("dataset log"), "{}", refused.stderr);
+    assert!(space.tree().await.contains_key("/unowned/mark"));
+    let forced = client(&space, dir.path()).args(["--create", "--flush", "--force"]);
+    let _ = forced.output(DEADLINE).await.code(0);
+    assert_eq!(space.tree().await.len(), 5);
 }
 
 #[tokio::test]

@@ -85,11 +85,14 @@ pub enum Error {
     /// The worker is not dead.
     #[error("{0} is alive")]
     WorkerLives(WorkerNumber),
-    /// Live workers own entries, and the roots were to be recreated.
-    #[error("live workers own entries: {}", .workers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
-    LiveWorkers {
-        /// Who owns something.
-        workers: Vec<WorkerNumber>,
+    /// Roles or agents are connected, and what was asked for is done only while none is.
+    #[error(
+        "roles or agents are connected ({}): stop them first; one that was killed counts until its session times out",
+        first_of(.paths)
+    )]
+    LiveSessions {
+        /// Their znodes: candidates, `alive` of workers, agents.
+        paths: Vec<String>,
     },
     /// Too many others wrote the same znode at the same time.
     #[error("{path} in ZooKeeper changed {tries} times while it was being written")]
@@ -143,6 +146,16 @@ impl Error {
     }
 }
 
+/// The first few of many, for a message.
+fn first_of(paths: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = paths[..paths.len().min(SHOWN)].join(", ");
+    match paths.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 /// Whether an answer leaves open if the request was carried out.
 ///
 /// The client gives each request that was under way the error that broke the connection, whatever that was; so all
@@ -180,12 +193,13 @@ mod tests {
         };
         assert!(deposed.session_lost() && !deposed.outcome_unknown());
         assert!(Error::RootMissing { path: "/done".into() }.is_retryable());
-        let living = Error::LiveWorkers {
-            workers: vec![WorkerNumber(4), WorkerNumber(7)],
+        let living = Error::LiveSessions {
+            paths: (0..7)
+                .map(|number| format!("/owned/watcher/candidate-{number}"))
+                .collect(),
         };
-        assert_eq!(
-            living.to_string(),
-            "live workers own entries: worker-0000000004, worker-0000000007"
-        );
+        let told = living.to_string();
+        assert!(told.contains("(/owned/watcher/candidate-0, "), "{told}");
+        assert!(told.contains("/owned/watcher/candidate-4 and 2 more)"), "{told}");
     }
 }

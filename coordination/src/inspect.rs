@@ -1,21 +1,18 @@
-//! Looking at everything without changing anything; and the harness's way to begin anew.
+//! Looking at everything without changing anything.
 //!
-//! Called by `control` for status, doctor and audit, and by the harness.
+//! Called by `control` for status, doctor and audit.
 
 use model::{
     Name,
     znode::{self, CandidateData, ClientData},
 };
-use zookeeper_client as zk;
 
 use crate::{
-    batch::{self, Fate, Step},
     census::{self, Census, Header},
     election,
     error::Error,
-    layout::{OWNED, Office, Place, ROOTS, UNOWNED, WorkerNumber},
-    listing,
-    roots::{self, Counters},
+    layout::{Office, Place, ROOTS, UNOWNED},
+    listing, roots,
     term::Term,
 };
 
@@ -133,85 +130,4 @@ async fn clients(term: &Term, census: &Census) -> Result<Vec<ClientView>, Error>
         })
     });
     Ok(views.collect())
-}
-
-/// How often the tree is listed again while others add to it.
-const DELETE_ROUNDS: u32 = 20;
-
-/// Deletes the three roots with all that is in them, whoever put it there, and creates them anew.
-///
-/// The counters go on where they were, so that no name is used twice. Live workers and leaders notice and begin new
-/// terms. Dropped half-way, some of it is deleted; repeat it.
-///
-/// # Errors
-/// [`Error::LiveWorkers`] when a live worker holds entries and `force` is not given; nothing is changed then.
-/// [`Error::Contended`] when others add faster than this deletes; [`Error::TermOver`], [`Error::Disconnected`],
-/// [`Error::NoAuth`].
-pub async fn recreate(term: &Term, force: bool) -> Result<(), Error> {
-    match census::census(term, 0).await {
-        Ok(census) => {
-            let owning = census
-                .workers
-                .iter()
-                .filter(|worker| worker.alive && !worker.entries.is_empty());
-            let workers: Vec<WorkerNumber> = owning.map(|worker| worker.number).collect();
-            if !workers.is_empty() && !force {
-                return Err(Error::LiveWorkers { workers });
-            }
-        }
-        Err(Error::RootMissing { .. }) => {}
-        Err(failure) => return Err(failure),
-    }
-    let counter = async |root| match roots::read(term, root).await {
-        Ok(counter) => Ok(counter.next),
-        Err(Error::RootMissing { .. } | Error::BadData { .. }) => Ok(0),
-        Err(failure) => Err(failure),
-    };
-    let counters = Counters {
-        sequence: counter(UNOWNED).await?,
-        worker: counter(OWNED).await?,
-    };
-    for _ in 0..DELETE_ROUNDS {
-        let mut paths = Vec::new();
-        for root in ROOTS {
-            below(term, root, &mut paths).await?;
-        }
-        // Deepest first.
-        paths.reverse();
-        let steps: Vec<Step> = paths
-            .into_iter()
-            .map(|delete| Step { delete, create: None })
-            .collect();
-        let fates = batch::carry_out(term, None, &steps).await?;
-        if !fates.iter().any(|fate| matches!(fate, Fate::Stuck(_))) {
-            return roots::ensure(term, counters).await;
-        }
-    }
-    Err(Error::Contended {
-        path: OWNED.to_string(),
-        tries: DELETE_ROUNDS,
-    })
-}
-
-/// Adds a znode and all below it to `paths`, parents before children.
-pub(crate) async fn below(term: &Term, top: &str, paths: &mut Vec<String>) -> Result<(), Error> {
-    let mut level = vec![top.to_string()];
-    while !level.is_empty() {
-        let listed = term
-            .ask_all(&level, |client, path| client.get_children(path))
-            .await?;
-        let mut next = Vec::new();
-        for (path, names) in level.into_iter().zip(listed) {
-            match names {
-                Ok((names, _)) => {
-                    next.extend(names.iter().map(|name| format!("{path}/{name}")));
-                    paths.push(path);
-                }
-                Err(zk::Error::NoNode) => {}
-                Err(failure) => return Err(Error::refused(path, failure)),
-            }
-        }
-        level = next;
-    }
-    Ok(())
 }

@@ -69,6 +69,43 @@ pub(crate) async fn root(term: &Term, path: &str) -> Result<Vec<String>, Error> 
     }
 }
 
+/// A znode that was found below another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) path: String,
+    /// The session that it ends with; 0 for one that stays.
+    pub(crate) owner: i64,
+    /// Version of its data.
+    pub(crate) version: i32,
+}
+
+/// Adds a znode and all below it to `found`, parents before children.
+pub(crate) async fn below(term: &Term, top: &str, found: &mut Vec<Found>) -> Result<(), Error> {
+    let mut level = vec![top.to_string()];
+    while !level.is_empty() {
+        let listed = term
+            .ask_all(&level, |client, path| client.get_children(path))
+            .await?;
+        let mut next = Vec::new();
+        for (path, names) in level.into_iter().zip(listed) {
+            match names {
+                Ok((names, stat)) => {
+                    next.extend(names.iter().map(|name| format!("{path}/{name}")));
+                    found.push(Found {
+                        path,
+                        owner: stat.ephemeral_owner,
+                        version: stat.version,
+                    });
+                }
+                Err(zk::Error::NoNode) => {}
+                Err(failure) => return Err(Error::refused(path, failure)),
+            }
+        }
+        level = next;
+    }
+    Ok(())
+}
+
 /// Most znodes read in one request.
 const MOST_PER_READ: usize = 256;
 

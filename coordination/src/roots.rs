@@ -76,6 +76,17 @@ pub(crate) fn data(next: u64) -> Vec<u8> {
     znode::encode(&RootData { v: FORMAT, next })
 }
 
+/// Roots and offices with their data, parents before children.
+pub(crate) fn all(counters: Counters) -> [(&'static str, Vec<u8>); 5] {
+    [
+        (UNOWNED, data(counters.sequence)),
+        (OWNED, data(counters.worker)),
+        (DONE, data(0)),
+        (Office::Dispatcher.path(), Vec::new()),
+        (Office::Watcher.path(), Vec::new()),
+    ]
+}
+
 /// Creates what is missing of the chroot, the roots and the offices.
 pub(crate) async fn ensure(term: &Term, counters: Counters) -> Result<(), Error> {
     if !create_all(term, counters).await? {
@@ -96,14 +107,7 @@ async fn create_all(term: &Term, counters: Counters) -> Result<bool, Error> {
     {
         return Ok(false);
     }
-    let wanted = [
-        (UNOWNED, data(counters.sequence)),
-        (OWNED, data(counters.worker)),
-        (DONE, data(0)),
-        (Office::Dispatcher.path(), Vec::new()),
-        (Office::Watcher.path(), Vec::new()),
-    ];
-    for (path, data) in &wanted {
+    for (path, data) in &all(counters) {
         if !create(term, path, data).await? {
             return Ok(false);
         }

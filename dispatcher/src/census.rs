@@ -6,7 +6,7 @@ use std::{
 };
 
 use coordination::Census;
-use model::JobId;
+use model::{JobId, ledger::Ledger};
 
 use crate::{Error, leading::Leading, recovery::living};
 
@@ -64,15 +64,8 @@ impl Leading {
             .values()
             .filter(|active| active.ending.is_none())
             .filter(|active| {
-                let patience = if active.ledger.stuck() {
-                    STUCK_AFTER.min(self.config.heal_after)
-                } else if active.ledger.entries_in_flight() > 0 {
-                    self.config.heal_after
-                } else {
-                    // It waits for its turn: there is nothing in the tree that could have been lost.
-                    return false;
-                };
-                active.quiet_for(now) >= patience && !nobody
+                let patience = patience(&active.ledger, self.config.heal_after);
+                patience.is_some_and(|patience| active.quiet_for(now) >= patience) && !nobody
             })
             .map(|active| active.job.id)
             .collect();
@@ -81,6 +74,16 @@ impl Leading {
         }
         tracing::debug!(jobs = quiet.len(), "no progress, comparing with the stores");
         self.heal(&quiet).await
+    }
+}
+
+/// After how long without news a job is compared with the stores; none while it waits for its turn, as there is nothing in
+/// the tree that could have been lost.
+fn patience(ledger: &Ledger, heal_after: Duration) -> Option<Duration> {
+    if ledger.stuck() {
+        Some(STUCK_AFTER.min(heal_after))
+    } else {
+        (ledger.entries_in_flight() > 0).then_some(heal_after)
     }
 }
 
@@ -94,4 +97,30 @@ pub(crate) fn sequences(census: &Census) -> HashSet<u64> {
         .chain(&census.done)
         .map(|name| name.sequence)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::outcome::Run;
+
+    use super::*;
+
+    #[test]
+    fn only_what_could_have_been_lost_is_healed() {
+        let minute = Duration::from_secs(60);
+        let mut ledger = Ledger::fresh(1, false);
+        assert_eq!(patience(&ledger, minute), None, "it waits for its turn");
+        ledger.next(Duration::ZERO, 1);
+        let run = Run {
+            first: 0,
+            count: 1,
+            attempt: 1,
+        };
+        ledger.fed(7, run);
+        assert_eq!(patience(&ledger, minute), Some(minute));
+        ledger.note_census(8, &HashSet::new());
+        assert_eq!(patience(&ledger, minute), None, "its end is not known yet");
+        ledger.note_counts(model::Counts::default());
+        assert_eq!(patience(&ledger, minute), Some(STUCK_AFTER));
+    }
 }

@@ -177,14 +177,21 @@ async fn lead(
     candidacy.until_leading().await?;
     let leader = Leader::take_office(term, candidacy).await?;
     let recovering = Recovering::new(leader.recovery(), outage_until);
-    let leading = async {
-        let epoch = store.take_epoch(candidacy.name()).await?;
-        tracing::info!(epoch = epoch.0, "leading");
-        Leading::new(config, store, leader, epoch).work(stop).await
-    };
     tokio::select! {
-        ended = leading => ended,
+        ended = hold_office(config, store, leader, candidacy, stop) => ended,
         failure = recovering.work() => Err(failure),
         () = candidacy.lost() => Err(Error::Deposed),
     }
+}
+
+async fn hold_office(
+    config: Config,
+    store: Store,
+    leader: Leader,
+    candidacy: &Candidacy,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let epoch = store.take_epoch(candidacy.name()).await?;
+    tracing::info!(epoch = epoch.0, "leading");
+    Leading::new(config, store, leader, epoch).work(stop).await
 }

@@ -60,8 +60,8 @@ impl Leading {
             }
         }
         let (store, epoch) = (&self.store, self.epoch);
-        let compared: Vec<Option<Active>> = stream::iter(jobs)
-            .map(|&id| {
+        let compared: Vec<Option<Active>> = stream::iter(jobs.iter().copied())
+            .map(|id| {
                 let in_flight = in_flight.get(&id).map(Vec::as_slice).unwrap_or_default();
                 async move { compare_one(store, epoch, id, in_flight).await }
             })

@@ -216,6 +216,8 @@ pub struct Job {
     pub admitted_ms: Option<i64>,
     /// When its last end was recorded.
     pub finished_ms: Option<i64>,
+    /// Who submitted it: role and name, as in the audit log. None for one of an earlier release, and for the refresh of a view.
+    pub submitted_by: Option<String>,
 }
 
 impl Job {
@@ -234,6 +236,7 @@ impl Job {
             submitted_ms,
             admitted_ms: None,
             finished_ms: None,
+            submitted_by: None,
         }
     }
 

@@ -510,11 +510,11 @@ mod tests {
             ),
             (5, 2, 0)
         );
+        ledger.note_census(12, &HashSet::from([11]));
         ledger.note_counts(Counts {
             ok: 3,
             ..Counts::default()
         });
-        ledger.note_census(12, &HashSet::from([11]));
         assert_eq!((ledger.in_flight_subtasks(), ledger.low_water()), (2, 3));
         ledger.note_counts(Counts {
             ok: 5,

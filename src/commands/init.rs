@@ -24,6 +24,9 @@ pub struct InitArgs {
     /// watcher in DIR hold user:password; those that are not there are made
     #[arg(long, value_name = "DIR")]
     acl: Option<PathBuf>,
+    /// Also while roles or agents are connected: what they create before they are restarted keeps the rights of before
+    #[arg(long, requires = "acl")]
+    force: bool,
 }
 
 /// Makes what is missing; harmless when all is there.
@@ -33,13 +36,13 @@ pub struct InitArgs {
 pub async fn run(args: InitArgs, context: &Context) -> anyhow::Result<Exit> {
     context.needs_stores()?;
     let users = match &args.acl {
-        Some(folder) => Some(acl::Files::read_or_make(folder, &context.settings)?),
+        Some(folder) => Some(acl::Files::read(folder, &context.settings)?),
         None => None,
     };
     let store = context.store().await?;
     store.init().await?;
     let protected = match users {
-        Some(users) => Some(users.protect(context).await?),
+        Some(users) => Some(users.protect(context, args.force).await?),
         None => {
             let term = Term::begin(&context.settings.coordination()).await?;
             term.close().await;

@@ -166,3 +166,37 @@ fn the_example_file_lists_every_key_with_its_default() {
         assert_eq!(shown.shown(key.name), defaults.shown(key.name), "{}", key.name);
     }
 }
+
+#[test]
+fn the_compose_file_has_containers_reach_each_other() {
+    let file = include_str!("../../docker-compose.yml");
+    let variables: Vec<(&str, &str)> = file
+        .lines()
+        .filter_map(|line| line.trim().split_once(": "))
+        .filter(|(name, _)| name.starts_with("SAWMILL_"))
+        .map(|(name, value)| (name, value.trim_matches('"')))
+        .collect();
+    for (name, _) in &variables {
+        assert!(keys::of_variable(name).is_some(), "{name} is no setting");
+    }
+    let settings = load("", &variables, &[]).unwrap();
+    for listen in [&settings.listen, &settings.worker_listen] {
+        assert!(
+            listen.starts_with("0.0.0.0:"),
+            "other containers do not reach {listen}"
+        );
+    }
+    assert!(
+        settings.insecure && settings.advertise.is_none(),
+        "advertised is the name of each container"
+    );
+    let client = file.split_once("entrypoint: [\"client\"]").unwrap().1;
+    let command = client
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("command: "))
+        .unwrap();
+    let flags: Vec<String> = serde_json::from_str(command).unwrap();
+    let line = std::iter::once("client".to_string()).chain(flags);
+    let args = <crate::harness::ClientArgs as clap::Parser>::try_parse_from(line).unwrap();
+    assert!(args.switches().unwrap().dispatcher);
+}

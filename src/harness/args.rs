@@ -31,7 +31,7 @@ pub struct ClientArgs {
     /// Over how many datasets
     #[arg(long, value_name = "D", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub datasets: u32,
-    /// Create or flush even while live workers own something or others keep data in the same database
+    /// Create or flush even while roles or agents are connected, or others keep data in the same database
     #[arg(long)]
     pub force: bool,
     /// ZooKeeper, with an optional chroot

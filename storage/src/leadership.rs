@@ -8,10 +8,11 @@ use model::{Counts, Job, JobId, JobState, Priority};
 use crate::{
     Error, Store,
     error::{DUPLICATE_KEY, is_transient},
-    fence::{DISPATCHER, pause, statement},
+    fence::{DISPATCHER, statement},
     jobs::states,
     rows::Query,
     schema::{self, JOBS, LEADER, count, date, now_ms, signed},
+    transaction::pause,
 };
 
 /// The term of office of a leading dispatcher: a later one has a higher number.
@@ -334,12 +335,12 @@ fn end(state: JobState, cancelled: u64, error: Option<String>) -> bson::Document
     let mut set = doc! {
         "state": state.as_str(),
         "counts.cancelled": signed(cancelled),
-        "finished_at": date(now_ms()),
     };
     if let Some(error) = error {
         set.insert("error", error);
     }
-    doc! { "$set": set }
+    // By MongoDB's clock: what ended long ago is removed.
+    doc! { "$set": set, "$currentDate": { "finished_at": true } }
 }
 
 fn raw_ids(ids: &[JobId]) -> RawArrayBuf {

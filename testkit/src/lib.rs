@@ -25,12 +25,14 @@
 //! - [`Space`]: where one test works. [`Space::private`] has servers of its own, to kill, freeze and restart.
 //! - [`logs`]: lines to ask.
 //! - [`Mill`]: `sawmill dev` in such a space, and commands against it.
+//! - [`picture`]: the whole tree as of one instant.
 //! - [`process`]: binaries of this workspace as children.
 //! - [`proxy`]: a TCP proxy with named cuts, and counts of requests.
 //! - [`wait`]: waiting for conditions with a deadline.
 
 pub mod logs;
 pub mod mill;
+pub mod picture;
 pub mod process;
 pub mod proxy;
 pub mod servers;

@@ -3,7 +3,7 @@
 mod seen;
 mod terminal;
 
-pub use seen::{Seen, descendants, gone, group, with_command};
+pub use seen::{Seen, descendants, gone, group, state, with_command};
 pub use terminal::Terminal;
 
 use crate::{Space, wait};
@@ -57,6 +57,7 @@ pub struct Recipe {
     environment: BTreeMap<OsString, OsString>,
     directory: Option<PathBuf>,
     input: Option<PathBuf>,
+    log: Option<PathBuf>,
 }
 
 impl Recipe {
@@ -97,6 +98,13 @@ impl Recipe {
         self
     }
 
+    /// Appends what it writes to standard error to this file, which outlives it. Default: a file that goes with it.
+    #[must_use]
+    pub fn log(mut self, file: impl Into<PathBuf>) -> Recipe {
+        self.log = Some(file.into());
+        self
+    }
+
     /// Starts it. Its output goes to files, so it never blocks on a reader.
     ///
     /// # Panics
@@ -106,8 +114,14 @@ impl Recipe {
             Some(path) => Stdio::from(File::open(path).expect("the file for standard input")),
             None => Stdio::null(),
         };
-        self.spawn(input, |path| {
-            File::create(path).expect("a file for output").into()
+        let log = self.log.clone();
+        self.spawn(input, |path| match &log {
+            Some(log) if path.ends_with("stderr") => {
+                std::os::unix::fs::symlink(log, path).expect("a link to the log");
+                let file = File::options().create(true).append(true).open(log);
+                file.expect("a file for the log").into()
+            }
+            _ => File::create(path).expect("a file for output").into(),
         })
     }
 
@@ -205,6 +219,7 @@ impl Process {
             environment: BTreeMap::new(),
             directory: None,
             input: None,
+            log: None,
         }
     }
 

@@ -6,8 +6,8 @@ use zookeeper_client::Acl;
 use super::{Kind, is_incarnation};
 use crate::{
     error::Error,
-    inspect::below,
     layout::{RIGHTS, ROOTS},
+    listing::below,
     term::{Access, Term},
 };
 
@@ -29,10 +29,12 @@ pub struct Loose {
 /// # Errors
 /// [`Error::TermOver`], [`Error::Disconnected`], [`Error::NoAuth`].
 pub async fn loose(term: &Term) -> Result<Vec<Loose>, Error> {
-    let mut paths = vec!["/".to_string(), RIGHTS.to_string()];
+    let mut found = Vec::new();
     for root in ROOTS {
-        below(term, root, &mut paths).await?;
+        below(term, root, &mut found).await?;
     }
+    let mut paths = vec!["/".to_string(), RIGHTS.to_string()];
+    paths.extend(found.into_iter().map(|znode| znode.path));
     paths.truncate(LOOKED_AT);
     let mut loose = Vec::new();
     for path in paths {

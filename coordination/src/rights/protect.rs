@@ -7,8 +7,9 @@ use super::{Granted, Kind, Users, is_incarnation};
 use crate::{
     connect::bad_address,
     error::Error,
-    inspect::below,
     layout::{RIGHTS, ROOTS},
+    listing::below,
+    reset::refuse_live,
     term::{Config, Term},
 };
 
@@ -16,32 +17,36 @@ use crate::{
 /// are.
 ///
 /// `config` and `also` are credentials of who may do that: the admin, and whoever was it before. Safe to repeat, and to be
-/// repeated after it was dropped half-way. Roles that run take note of it with their next term; what they have created until
-/// then has the rights of before: stop them first, or repeat it when all have been started again.
+/// repeated after it was dropped half-way. With `force` also while roles are connected: they take note of it with their next
+/// term, and what they create until then has the rights of before; repeat it when all have been started again.
 ///
 /// # Errors
-/// [`Error::BadAddress`] without a chroot; [`Error::NoAuth`] where a znode belongs to none of the users given; as
+/// [`Error::BadAddress`] without a chroot; [`Error::LiveSessions`] while a role or an agent is connected and `force` is not
+/// given, nothing is changed then; [`Error::NoAuth`] where a znode belongs to none of the users given; as
 /// [`Term::begin`].
-pub async fn protect(config: &Config, also: &[&str], users: &Users) -> Result<usize, Error> {
+pub async fn protect(config: &Config, also: &[&str], users: &Users, force: bool) -> Result<usize, Error> {
     if config.split().1 == "/" {
         let why =
             "rights need a folder of the mill's own, as in HOST:2181/mill: the rights of / are everybody's";
         return Err(bad_address(config, why));
     }
     let term = Term::begin_as(config, also, None).await?;
-    let done = protect_all(&term, users).await;
+    let done = protect_all(&term, users, force).await;
     term.close().await;
     done
 }
 
-async fn protect_all(term: &Term, users: &Users) -> Result<usize, Error> {
+async fn protect_all(term: &Term, users: &Users, force: bool) -> Result<usize, Error> {
     let granted = Granted::to(users);
-    let mut paths = Vec::new();
+    let mut found = Vec::new();
     for root in ROOTS {
-        below(term, root, &mut paths).await?;
+        below(term, root, &mut found).await?;
+    }
+    if !force {
+        refuse_live(&found)?;
     }
     // The deepest first, so that a folder is the new user's only when all in it is.
-    paths.reverse();
+    let mut paths: Vec<String> = found.into_iter().rev().map(|znode| znode.path).collect();
     paths.push("/".to_string());
     let mut count = 0;
     for path in &paths {

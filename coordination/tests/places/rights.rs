@@ -76,7 +76,7 @@ async fn rogue(space: &Space, role: &str) -> Client {
 async fn protected() -> Space {
     let space = Space::new().await;
     let admin = credentials("admin", 1);
-    let count = rights::protect(&as_user(&space, Some(&admin)), &[], &users(1)).await;
+    let count = rights::protect(&as_user(&space, Some(&admin)), &[], &users(1), false).await;
     assert_eq!(
         count.unwrap(),
         7,
@@ -276,9 +276,20 @@ async fn passwords_change_and_what_is_loose_is_told() {
     let worker = worker(&working).await;
     let admins = [credentials("admin", 1), credentials("admin", 2)];
     let by = as_user(&space, Some(&admins[0]));
+    let refused = rights::protect(&by, &[&admins[1]], &users(2), false)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&refused, Error::LiveSessions { paths } if paths.len() == 1),
+        "{refused}"
+    );
+    let role = Term::begin(&as_user(&space, Some(&credentials("worker", 1)))).await;
+    assert!(role.is_ok(), "a refusal changes nothing");
     for _ in 0..2 {
         // Again, as after a kill between the two.
-        let count = rights::protect(&by, &[&admins[1]], &users(2)).await.unwrap();
+        let count = rights::protect(&by, &[&admins[1]], &users(2), true)
+            .await
+            .unwrap();
         assert_eq!(count, 9);
     }
     let failure = Term::begin(&as_user(&space, Some(&credentials("worker", 1)))).await;
@@ -311,7 +322,9 @@ async fn passwords_change_and_what_is_loose_is_told() {
         auth: Some(admins[1].clone()),
         ..config(space.zookeeper_address())
     };
-    let failure = rights::protect(&rootless, &[], &users(2)).await.unwrap_err();
+    let failure = rights::protect(&rootless, &[], &users(2), false)
+        .await
+        .unwrap_err();
     assert!(matches!(failure, Error::BadAddress { .. }), "{failure}");
 }
 
@@ -337,7 +350,7 @@ async fn a_worker_is_itself_again_after_a_lost_connection() {
 
 /// The error of a role.
 #[derive(Debug)]
-struct OfRole(Error);
+pub(crate) struct OfRole(pub(crate) Error);
 
 impl From<Error> for OfRole {
     fn from(error: Error) -> Self {

@@ -1,8 +1,12 @@
 //! The steps as they go when nothing goes wrong, and when somebody was faster.
 
-use coordination::{Census, Error, Place, Recorder, Snapshot, Worker};
+use coordination::{Candidacy, Census, Error, Office, Place, Recorder, Snapshot, Worker};
 use model::{outcome::Outcome, znode::DoneData};
-use testkit::{Space, wait};
+use testkit::{
+    Space,
+    proxy::{Fault, Proxy, ZkOp},
+    wait,
+};
 
 use crate::*;
 
@@ -284,22 +288,46 @@ async fn members_are_the_living() {
     .await;
 }
 
+/// Whether recreating the roots is refused because of exactly these, and changes nothing.
+async fn is_refused(space: &Space, live: &[&str]) -> bool {
+    let before = space.tree().await;
+    let term = begin(space).await;
+    let refused = coordination::recreate(&term, false).await;
+    let is_told = matches!(&refused, Err(Error::LiveSessions { paths }) if paths == live);
+    assert!(is_told, "{refused:?}, not {live:?}");
+    space.tree().await == before
+}
+
 #[tokio::test]
-async fn roots_are_recreated_unless_somebody_works() {
+async fn roots_are_recreated_unless_somebody_is_connected() {
     let space = Space::new().await;
+    let dispatching = begin(&space).await;
+    let mut leading = leader(&dispatching).await;
+    let candidate = "/owned/dispatcher/candidate-0000000000";
+    assert!(
+        is_refused(&space, &[candidate]).await,
+        "a dispatcher that stands by, or leads"
+    );
     let term = begin(&space).await;
-    let mut leading = leader(&term).await;
     let worker = worker(&term).await;
     let fed = leading.feed(new_entries(3), &[]).await.unwrap();
-    coordination::recreate(&term, false).await.unwrap();
-    assert_eq!(below(&space, "/unowned").await.len(), 0);
-    assert!(matches!(
-        worker.claim(to_claim(&fed)).await,
-        Err(Error::Deposed { .. })
-    ));
-    assert!(matches!(worker.held().await, Err(Error::Deposed { .. })));
+    let alive = "/owned/worker-0000000000/alive";
+    assert!(is_refused(&space, &[candidate, alive]).await);
+    worker.claim(to_claim(&fed[..1])).await.unwrap();
+    dispatching.close().await;
+    assert!(is_refused(&space, &[alive]).await, "a worker");
+    assert_eq!(worker.held().await.unwrap(), fed[..1]);
+    term.close().await;
+    let watching = begin(&space).await;
+    Candidacy::enter(&watching, Office::Watcher, &candidate_data())
+        .await
+        .unwrap();
+    assert!(is_refused(&space, &["/owned/watcher/candidate-0000000000"]).await);
+    watching.close().await;
 
     let term = begin(&space).await;
+    coordination::recreate(&term, false).await.unwrap();
+    assert_eq!(space.tree().await.len(), 5, "what the dead held is gone");
     let worker = crate::worker(&term).await;
     let mut leading = leader(&term).await;
     assert_eq!(
@@ -309,11 +337,72 @@ async fn roots_are_recreated_unless_somebody_works() {
     );
     let fed = leading.feed(new_entries(3), &[]).await.unwrap();
     worker.claim(to_claim(&fed[..1])).await.unwrap();
-    let refused = coordination::recreate(&term, false).await.unwrap_err();
-    assert_eq!(refused.to_string(), "live workers own entries: worker-0000000001");
-    assert_eq!(worker.held().await.unwrap(), fed[..1], "nothing was changed");
     coordination::recreate(&term, true).await.unwrap();
     assert_eq!(space.tree().await.len(), 5, "three roots and two offices");
+    assert!(matches!(worker.held().await, Err(Error::Deposed { .. })));
+}
+
+#[tokio::test]
+async fn an_agent_that_waits_keeps_the_roots() {
+    let space = Space::new().await;
+    let options = zookeeper_client::CreateMode::Ephemeral.with_acls(zookeeper_client::Acls::anyone_all());
+    let term = begin(&space).await;
+    let agent = space.zookeeper_client().await;
+    agent
+        .create("/unowned/client-web7", b"{}", &options)
+        .await
+        .unwrap();
+    assert!(is_refused(&space, &["/unowned/client-web7"]).await);
+    drop(term);
+}
+
+#[tokio::test]
+async fn more_znodes_than_a_transaction_takes_are_recreated_too() {
+    let space = Space::new().await;
+    let term = begin(&space).await;
+    let fed = leader(&term).await.feed(new_entries(1_200), &[]).await;
+    assert_eq!(fed.unwrap().len(), 1_200);
+    term.close().await;
+    let term = begin(&space).await;
+    coordination::recreate(&term, false).await.unwrap();
+    assert_eq!(space.tree().await.len(), 5);
+    assert_eq!(leader(&term).await.next_sequence(), 1_200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_between_the_look_and_the_change_keeps_the_roots() {
+    let space = Space::new().await;
+    let proxy = Proxy::zookeeper(space.zookeeper_address()).await;
+    let term = begin_through(&space, &proxy).await;
+    let (address, mut came) = (space.zookeeper(), false);
+    // Just before the transaction reaches the server.
+    proxy.arm(Fault::CutAfterReply, move |request| {
+        if request.op == ZkOp::MULTI && !std::mem::replace(&mut came, true) {
+            let address = address.clone();
+            let coming = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.unwrap().block_on(async {
+                    let client = zookeeper_client::Client::connect(&address).await.unwrap();
+                    let options = zookeeper_client::CreateMode::EphemeralSequential
+                        .with_acls(zookeeper_client::Acls::anyone_all());
+                    let created = client.create("/owned/watcher/candidate-", b"{}", &options).await;
+                    created.unwrap();
+                });
+            });
+            coming.join().unwrap();
+        }
+        false
+    });
+    let refused = coordination::recreate(&term, false).await;
+    assert!(
+        matches!(&refused, Err(Error::LiveSessions { paths }) if paths == &["/owned/watcher/candidate-0000000000"]),
+        "{refused:?}"
+    );
+    assert_eq!(
+        proxy.requests(ZkOp::MULTI),
+        1,
+        "it was tried, as there was nobody when it looked"
+    );
 }
 
 #[tokio::test]

@@ -124,7 +124,7 @@ async fn a_session_over_tls() {
         connect: format!("{}/users", space.zookeeper_through(&address)),
         ..secure.clone()
     };
-    rights::protect(&of("admin"), &[], &users).await.unwrap();
+    rights::protect(&of("admin"), &[], &users, false).await.unwrap();
     let working = Term::begin(&of("worker")).await.unwrap();
     let worker = worker(&working).await;
     assert!(worker.held().await.unwrap().is_empty());

@@ -36,6 +36,11 @@ impl Seen {
     }
 }
 
+/// The state of a process as `/proc` has it, `T` where it was stopped by a signal; none when it is gone.
+pub fn state(pid: u32) -> Option<char> {
+    stat(pid).map(|stat| stat.state)
+}
+
 /// All living processes that descend from `pid`, without itself. One whose parent has died no longer descends from it:
 /// take this list before killing the parent.
 pub fn descendants(pid: u32) -> Vec<Seen> {
