@@ -175,10 +175,10 @@ async fn lead(
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     candidacy.until_leading().await?;
-    let leader = Leader::take_office(term, candidacy).await?;
-    let recovering = Recovering::new(leader.recovery(), outage_until);
+    let recovery = Leader::take_office(term, candidacy).await?.recovery();
+    let recovering = Recovering::new(recovery, outage_until);
     tokio::select! {
-        ended = hold_office(config, store, leader, candidacy, stop) => ended,
+        ended = hold_office(config, store, term, candidacy, stop) => ended,
         failure = recovering.work() => Err(failure),
         () = candidacy.lost() => Err(Error::Deposed),
     }
@@ -187,11 +187,14 @@ async fn lead(
 async fn hold_office(
     config: Config,
     store: Store,
-    leader: Leader,
+    term: &Term,
     candidacy: &Candidacy,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     let epoch = store.take_epoch(candidacy.name()).await?;
+    // This looks for the candidate. Where it still exists now, whoever leads next takes a higher epoch than this one; the
+    // epoch of a leader that was deposed while MongoDB was slow could be higher than its successor's.
+    let leader = Leader::take_office(term, candidacy).await?;
     tracing::info!(epoch = epoch.0, "leading");
     Leading::new(config, store, leader, epoch).work(stop).await
 }
