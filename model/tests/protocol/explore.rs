@@ -1,8 +1,10 @@
 //! Walks all states of the protocol, breadth first, and so finds a shortest way to whatever must not be.
 //!
-//! Of a state only its fingerprint is kept once its successors are known. Two things are checked: that no state breaks
-//! a rule, and that from each state the end can be reached by steps that are no faults. The crate `stateright` can't
-//! check the second ("eventually" there means on each path, and misses paths that meet again), and brings a web server.
+//! Only the fingerprint of a state is kept once its successors are known. Two things are checked: no state breaks a rule,
+//! and from each state the job can end without further faults.
+//!
+//! This is not the crate `stateright` (0.31): it can't express the second check. Its `eventually` is about all paths, and
+//! by its documentation misses violations on paths that meet again. It also brings a web server, which no feature turns off.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -64,10 +66,6 @@ pub fn explore(protocol: &Protocol, start: State) -> Report {
     let mut actions = Vec::new();
     let mut broken = protocol.violation(&start).map(|why| (0, why));
     while broken.is_none() && !frontier.is_empty() {
-        if reached.len() > 1_500_000 {
-            println!("too many");
-            break;
-        }
         let mut beyond = Vec::new();
         'level: for (from, state) in &frontier {
             protocol.actions(state, &mut actions);
