@@ -34,6 +34,8 @@ const ENDING_CENSUS_INTERVAL: Duration = Duration::from_millis(50);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
 /// How often datasets are looked at of which blocks leave.
 const LEAVING_INTERVAL: Duration = Duration::from_secs(5);
+/// How often active jobs are looked for that are in no book.
+const STRAYS_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause after a store did not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,6 +65,7 @@ pub(crate) struct Leading {
     pub(crate) pending: VecDeque<Job>,
     retention_at: Option<Instant>,
     left_at: Option<Instant>,
+    strays_at: Option<Instant>,
     /// Whether the clocks of this machine and of MongoDB were found to be too far apart to remove anything.
     clock_apart: Option<bool>,
     pub(crate) views_at: Option<Instant>,
@@ -95,6 +98,7 @@ impl Leading {
             pending: VecDeque::new(),
             retention_at: None,
             left_at: None,
+            strays_at: None,
             clock_apart: None,
             views_at: None,
             assigning: Assigning::default(),
@@ -181,6 +185,10 @@ impl Leading {
 
     async fn keep_house(&mut self) -> Result<(), Error> {
         let due = |at: Option<Instant>, interval| at.is_none_or(|at| at.elapsed() >= interval);
+        if due(self.strays_at, STRAYS_INTERVAL) {
+            self.strays_at = Some(Instant::now());
+            self.take_up_strays().await?;
+        }
         if !due(self.left_at, LEAVING_INTERVAL) {
             return Ok(());
         }

@@ -28,8 +28,7 @@ impl Leading {
         self.turns.clear();
         self.pending.clear();
         self.reuse = crate::reuse::Reuse::default();
-        let listed = self.store.active().await?;
-        let ids: Vec<JobId> = listed.into_iter().map(|job| job.id).collect();
+        let ids = self.store.active_ids().await?;
         self.store.adopt(&ids, self.epoch).await?;
         let census = self.leader.census().await?;
         self.compare(&ids, &census).await?;
@@ -46,6 +45,19 @@ impl Leading {
         let census = self.leader.census().await?;
         ids.iter().for_each(|&id| self.forget(id));
         self.compare(ids, &census).await
+    }
+
+    /// Takes up active jobs that are in no book: an admission whose reply was lost may take effect after a takeover has read
+    /// which jobs are active.
+    pub(crate) async fn take_up_strays(&mut self) -> Result<(), Error> {
+        let mut strays = self.store.active_ids().await?;
+        strays.retain(|id| !self.turns.contains_key(id));
+        if strays.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(jobs = strays.len(), "active jobs were in no book, taking them up");
+        self.store.adopt(&strays, self.epoch).await?;
+        self.heal(&strays).await
     }
 
     async fn compare(&mut self, jobs: &[JobId], census: &Census) -> Result<(), Error> {

@@ -146,6 +146,21 @@ impl Store {
             .await
     }
 
+    /// The ids of all jobs in STAGING and RUNNING, in no particular order.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`].
+    pub async fn active_ids(&self) -> Result<Vec<JobId>, Error> {
+        let active = states(&[JobState::Staging, JobState::Running]);
+        let query = Query::new(JOBS, "reading jobs", doc! { "state": { "$in": active } });
+        let mut rows = self.find(query.fields(&["_id"]).batch(BATCH)).await?;
+        let mut ids = Vec::new();
+        while let Some(job) = rows.next().await? {
+            ids.extend(schema::job_id(job, "_id"));
+        }
+        Ok(ids)
+    }
+
     /// Takes jobs over from an earlier leader, who from then on can't write them; read them after this, not before.
     ///
     /// Needs no fence: the epoch of a job only grows, so a deposed leader's late call does no harm.
