@@ -186,6 +186,10 @@ async fn a_refused_flush_leaves_the_roots_as_they_were() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("log"), "a\n").unwrap();
     let add = Process::sawmill(&space)
+        .env(
+            "SAWMILL_STORE",
+            format!("file://{}", dir.path().join("store").display()),
+        )
         .args(["dataset", "add", "log", "log"])
         .directory(dir.path());
     let _ = add.output(DEADLINE).await.code(0);
