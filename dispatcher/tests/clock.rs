@@ -29,6 +29,7 @@ fn job(state: JobState, at_ms: i64) -> Job {
         state,
         counts: Counts::default(),
         low_water: 0,
+        submitted_by: None,
         cancel_requested: false,
         error: None,
         submitted_ms: at_ms,
