@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use coordination::{Candidacy, Office, Term};
 use mill::{Mill, SESSION, SOON, command, spec};
-use model::{FORMAT, JobState, Processor, audit::Breach, outcome::FailureKind, znode::CandidateData};
+use model::{
+    Counts, FORMAT, Job, JobId, JobState, Processor, audit::Breach, outcome::FailureKind,
+    znode::CandidateData,
+};
 use testkit::wait;
 
 /// A command that takes long enough to be in the middle of.
@@ -327,6 +330,30 @@ async fn a_low_water_mark_above_subtasks_without_a_result_is_mended_at_takeover(
     idle.withdraw().await;
     mill.dispatcher("d2").await;
     mill.succeeds(job).await;
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_active_job_that_the_leader_does_not_know_is_taken_up() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 4).await;
+    mill.dispatcher("d1").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 2).await;
+    let known = mill.submit(&data, command("cat")).await;
+    let known = mill.succeeds(known).await;
+    // As after an admission that takes effect once the leader has looked.
+    let stray = Job {
+        id: JobId(uuid::Uuid::now_v7()),
+        state: JobState::Staging,
+        counts: Counts::default(),
+        admitted_ms: None,
+        finished_ms: None,
+        ..known
+    };
+    let id = stray.id;
+    mill.control.store().unwrap().submit(vec![stray]).await.unwrap();
+    mill.succeeds(id).await;
     mill.is_clean().await;
 }
 

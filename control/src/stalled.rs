@@ -72,5 +72,6 @@ async fn backs_off(store: &Store, job: &Job) -> Result<bool, Error> {
     let latest = store.failures(job.id, 1).await?.pop();
     let longest = i64::try_from(job.spec.retry.max_ms).unwrap_or(i64::MAX);
     let now_ms = store.now_ms().await?;
-    Ok(latest.is_some_and(|end| end.at_ms.saturating_add(longest) > now_ms))
+    // A time yet to come is that of a wrong clock.
+    Ok(latest.is_some_and(|end| end.at_ms <= now_ms && end.at_ms.saturating_add(longest) > now_ms))
 }

@@ -12,7 +12,7 @@ use crate::{
     Error,
     active::{Active, Turn},
     leading::Leading,
-    rooms::Rooms,
+    rooms::{Room, Rooms},
 };
 
 /// Subtasks looked up for reuse in one round.
@@ -102,7 +102,11 @@ impl Leading {
             };
             let room = rooms.of(&active.job.spec.processor);
             let reuse = active.job.spec.reuse;
-            while (room.left > 0 || (reuse && room.answers > 0)) && room.slots > 0 && looked_up < LOOK_UPS {
+            let wanted = |room: &Room, looked_up| match reuse {
+                true => (room.left > 0 || room.answers > 0) && looked_up < LOOK_UPS,
+                false => room.left > 0,
+            };
+            while room.slots > 0 && wanted(room, looked_up) {
                 let bundle = active.bundle(self.config.bundles, room.slots);
                 // Answers take nobody's time: as many as an entry may have.
                 let most = if reuse { BUNDLE_SUBTASKS } else { bundle };

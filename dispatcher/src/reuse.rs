@@ -37,6 +37,9 @@ impl Reuse {
     }
 
     pub(crate) fn wait(&mut self, fingerprint: Fingerprint, job: JobId, index: u32) {
+        if !self.owners.contains_key(&fingerprint) {
+            self.orphaned.insert(fingerprint);
+        }
         self.waiters.entry(fingerprint).or_default().push((job, index));
     }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use coordination::Census;
 use futures::{StreamExt, TryStreamExt, stream};
 use model::{
-    Job, JobId,
+    JobId,
     ledger::{Ledger, low_water_holds},
     outcome::Run,
 };
@@ -18,8 +18,6 @@ use crate::{Error, active::Active, following::unsuccessful, leading::Leading};
 
 /// Jobs compared at once.
 const AT_ONCE: usize = 16;
-/// How often a low-water mark is compared with what is recorded before everything is read.
-const MARK_TRIES: u32 = 3;
 
 impl Leading {
     /// Takes over every active job.
@@ -91,23 +89,25 @@ async fn compare_one(
     id: JobId,
     in_flight: &[(u64, Run)],
 ) -> Result<Option<Active>, Error> {
-    let Some((mut job, mut recorded)) = recorded_above_low_water(store, id).await? else {
+    // The counts first: an unsuccessful end that is numbered at or above them is taken note of later, by its number.
+    let Some(mut job) = store.job(id).await?.filter(|job| job.state.is_active()) else {
         return Ok(None);
     };
+    let mut recorded = store.result_ids_from(id, job.low_water).await?;
+    // More may have ended meanwhile; then the results below the mark, of which none goes while the job is active, are counted.
     if !low_water_holds(job.low_water, &recorded, &job.counts) {
-        let claimed = job.low_water;
-        recorded = store.result_ids_from(id, 0).await?;
-        let below = recorded.partition_point(|&index| index < claimed);
-        if (below as u64) < u64::from(claimed) {
+        let below = store.results_below(id, job.low_water).await?;
+        if below < u64::from(job.low_water) {
             tracing::error!(
                 job = %id,
-                low_water = claimed,
-                missing = claimed as usize - below,
+                low_water = job.low_water,
+                missing = u64::from(job.low_water) - below,
                 "subtasks below the low-water mark have no result, they run now"
             );
             store.reset_low_water(id, epoch).await?;
+            recorded = store.result_ids_from(id, 0).await?;
+            job.low_water = 0;
         }
-        job.low_water = 0;
     }
     let unsuccessful: Vec<_> = store
         .failures_above(id, job.low_water)
@@ -126,21 +126,4 @@ async fn compare_one(
         &unsuccessful,
     );
     Ok(Some(Active::new(job, ledger)))
-}
-
-/// An active job, and then which of its subtasks from its low-water mark on have a result; looked at again while the mark
-/// can't be proved because subtasks end in between.
-async fn recorded_above_low_water(store: &Store, id: JobId) -> Result<Option<(Job, Vec<u32>)>, Error> {
-    let mut tries = 0;
-    loop {
-        // The counts first: an unsuccessful end that is numbered at or above them is taken note of later, by its number.
-        let Some(job) = store.job(id).await?.filter(|job| job.state.is_active()) else {
-            return Ok(None);
-        };
-        let recorded = store.result_ids_from(id, job.low_water).await?;
-        tries += 1;
-        if tries == MARK_TRIES || low_water_holds(job.low_water, &recorded, &job.counts) {
-            return Ok(Some((job, recorded)));
-        }
-    }
 }

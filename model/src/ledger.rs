@@ -342,6 +342,7 @@ impl Ledger {
         let portion = end.again();
         let wait = match end.outcome {
             Outcome::Failed(_) => retry.backoff(portion.past.failed, dice),
+            Outcome::Lost if portion.past.stalls > 0 => retry.backoff(portion.past.stalls, dice),
             _ => Duration::ZERO,
         };
         self.retries.insert((now + wait, portion.run.first), portion);
@@ -602,6 +603,16 @@ mod tests {
             (again.run, again.past.failed, again.avoid.is_some()),
             (run(1, 1, 2), 1, true)
         );
+    }
+
+    #[test]
+    fn a_suspect_whose_worker_comes_back_is_none() {
+        let mut ledger = Ledger::fresh(1, false);
+        ledger.next(NOW, 1);
+        let policy = RetryPolicy::default();
+        ledger.note_unsuccessful(&lost(run(0, 1, 1), Past::default()), NOW, &policy, 0.0);
+        ledger.acquit(&HashSet::from([Uuid::nil()]));
+        assert!(!ledger.next(NOW, 1).unwrap().past.alone());
     }
 
     #[test]

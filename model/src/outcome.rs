@@ -39,6 +39,9 @@ pub struct Past {
     /// Workers that were lost while they had the entry and have not come back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deaths: Vec<Death>,
+    /// Workers that had the entry, lost their sessions while others kept theirs, and came back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stalls: u32,
 }
 
 /// A worker that was lost while it had an entry.
@@ -126,7 +129,12 @@ impl Past {
 
     /// Strikes out the deaths of processes that are among the `living`: these had only lost their sessions.
     pub fn acquit(&mut self, living: &HashSet<Uuid>) {
-        self.deaths.retain(|death| !living.contains(&death.process));
+        let lived = |death: &mut Death| living.contains(&death.process);
+        let stalled = self
+            .deaths
+            .extract_if(.., lived)
+            .filter(|death| death.evidence != Evidence::None);
+        self.stalls = self.stalls.saturating_add(stalled.count() as u32);
     }
 }
 
@@ -333,7 +341,7 @@ mod tests {
         past.acquit(&HashSet::from([PROCESS[1]]));
         assert_eq!((past.suspicion(), past.deaths_alone()), (1, 0));
         past.acquit(&HashSet::from(PROCESS));
-        assert_eq!(past, Past::default());
+        assert_eq!((past.deaths.len(), past.stalls), (0, 2));
     }
 
     #[test]

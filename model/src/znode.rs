@@ -9,7 +9,7 @@ use crate::{
     FORMAT,
     block::Block,
     job::JobId,
-    limits::DEATHS_ALONE,
+    limits::{DEATHS_ALONE, STALLS},
     name::Name,
     outcome::{End, Failure, FailureKind, Outcome, Past, Run},
     processor::{Offer, Processor, Requirement},
@@ -178,6 +178,12 @@ impl DoneData {
         let deaths = past.deaths_alone();
         let outcome = if deaths >= DEATHS_ALONE {
             let message = format!("the worker died each of {deaths} times that this subtask ran alone on it");
+            Outcome::Dead(Failure::new(FailureKind::Deaths, message))
+        } else if past.stalls >= STALLS {
+            let message = format!(
+                "the worker lost its ZooKeeper session {} times while it had this subtask, and others kept theirs",
+                past.stalls
+            );
             Outcome::Dead(Failure::new(FailureKind::Deaths, message))
         } else {
             Outcome::Lost

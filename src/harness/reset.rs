@@ -33,7 +33,8 @@ pub(super) async fn reset(
             info!("the three roots were recreated");
         }
         if flush {
-            if !force {
+            // Who comes right after the roots were made anew has not begun anything yet.
+            if !force && !create {
                 let idle = coordination::check_idle(&term).await;
                 idle.map_err(|error| unless_forced("--flush", error))?;
             }

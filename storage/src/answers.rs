@@ -13,7 +13,6 @@ use crate::{
     Error, Store,
     error::code,
     jobs::states,
-    made::not_ours,
     schema::{self, ALL, JOBS, NAMESPACE_EXISTS, ROWS},
     transaction::Step,
 };
@@ -174,19 +173,35 @@ impl Store {
                 return Err(error);
             }
         };
+        let renamed = match self.put_in_place(&filling, name, replaces).await {
+            // Another answer was faster, or another program.
+            Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => {
+                if let Err(error) = self.check_replaceable(name).await {
+                    new.drop().await.map_err(self.failed(doing()))?;
+                    return Err(error);
+                }
+                self.put_in_place(&filling, name, true).await
+            }
+            renamed => renamed,
+        };
+        renamed.map_err(self.failed(format!("replacing the collection {name}")))?;
+        Ok(Some(u64::try_from(count).unwrap_or(0)))
+    }
+
+    /// Renames a collection; where `replaces` is false and the new name is taken, MongoDB refuses.
+    async fn put_in_place(&self, filling: &str, name: &str, replaces: bool) -> Result<(), Driver> {
         let place = |collection: &str| format!("{}.{collection}", self.database());
         let rename = doc! {
-            "renameCollection": place(&filling),
+            "renameCollection": place(filling),
             "to": place(name),
-            // Where there was none and somebody makes one at this moment, MongoDB refuses.
             "dropTarget": replaces,
             "writeConcern": { "w": "majority" },
         };
-        match self.client().database("admin").run_command(rename).await {
-            Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => return Err(not_ours(name)),
-            renamed => drop(renamed.map_err(self.failed(format!("replacing the collection {name}")))?),
-        }
-        Ok(Some(u64::try_from(count).unwrap_or(0)))
+        self.client()
+            .database("admin")
+            .run_command(rename)
+            .await
+            .map(drop)
     }
 
     /// Replaces the collection `name` by the answer of a job, unless a later run of its merge is about to, or has. Gives

@@ -137,6 +137,7 @@ pub(crate) fn decode(job: JobId, document: &RawDocument) -> Result<FailureRecord
         .map_or(Past::default(), |past| Past {
             failed: narrow(past, "failed").unwrap_or(0),
             deaths: deaths(past),
+            stalls: narrow(past, "stalls").unwrap_or(0),
         });
     let outcome = match document.get_str("outcome") {
         Ok("failed") => {

@@ -91,7 +91,7 @@ impl Store {
     }
 }
 
-pub(crate) fn not_ours(collection: &str) -> Error {
+fn not_ours(collection: &str) -> Error {
     Error::Taken {
         what: format!("a collection {collection} that Sawmill did not make"),
     }

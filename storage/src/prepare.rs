@@ -257,7 +257,11 @@ fn failure_document(job: JobId, run: Run, past: &Past, node: Option<&str>, outco
     }
     document.append(
         cstr!("past"),
-        rawdoc! { "failed": i64::from(past.failed), "deaths": deaths },
+        rawdoc! {
+            "failed": i64::from(past.failed),
+            "deaths": deaths,
+            "stalls": i64::from(past.stalls),
+        },
     );
     if let Some(node) = node {
         document.append(cstr!("node"), node);

@@ -45,6 +45,18 @@ impl Store {
         Ok(indexes)
     }
 
+    /// How many subtasks with an index below `index` have a recorded end.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`].
+    pub async fn results_below(&self, job: JobId, index: u32) -> Result<u64, Error> {
+        let results = self.documents(RESULTS);
+        let counted = results.count_documents(results_in(job, 0..index));
+        counted
+            .await
+            .map_err(self.failed(format!("counting what is recorded of job {job}")))
+    }
+
     /// The recorded ends of the subtasks with an index in `range`, in order of index. Those that have not ended are
     /// left out: the caller compares indexes where it matters.
     ///

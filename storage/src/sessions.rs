@@ -18,7 +18,11 @@ use std::{
 
 use bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 use futures::TryStreamExt;
-use mongodb::{ClientSession, error::Error as Driver};
+use mongodb::{
+    ClientSession,
+    error::Error as Driver,
+    options::{Acknowledgment, ReadConcern, WriteConcern},
+};
 
 use crate::{Store, error::code, schema::SESSIONS};
 
@@ -144,6 +148,8 @@ impl Store {
         let sign = doc! { "$inc": { "signs": 1_i64 }, "$currentDate": { "at": true } };
         self.documents(SESSIONS)
             .update_one(doc! { "_id": holder }, sign)
+            // A sign must not wait for slow members of the replica set.
+            .write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build())
             .await?;
         Ok(())
     }
@@ -156,6 +162,7 @@ impl Store {
         let all: Vec<Document> = self
             .documents(SESSIONS)
             .find(doc! {})
+            .read_concern(ReadConcern::local())
             .await?
             .try_collect()
             .await?;

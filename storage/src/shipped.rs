@@ -559,10 +559,11 @@ impl Store {
     }
 }
 
-/// When a block is registered, where its own time is not that: limits on the age of blocks go by it.
+/// When a block is registered, where its own time is much earlier: limits on the age of blocks go by it. Of the two the later
+/// counts, as nobody knows which clock is wrong.
 fn registered_ms(block: &Block, now_ms: i64) -> Option<i64> {
     let written_ms = block.newest_ms()?;
-    are_apart(written_ms, now_ms).then_some(now_ms)
+    (now_ms > written_ms && are_apart(written_ms, now_ms)).then_some(now_ms)
 }
 
 /// By dataset, who appends to it in this process.

@@ -40,7 +40,20 @@ pub(crate) struct Transaction<'a> {
     doing: &'a str,
     /// That of the try that is under way, or of the last one.
     session: Option<ClientSession>,
+    /// Whether a try is under way.
+    open: bool,
     tries: u32,
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        // One with an open transaction is ended by the driver.
+        if !self.open
+            && let Some(session) = self.session.take()
+        {
+            self.store.give_back(session);
+        }
+    }
 }
 
 impl Store {
@@ -50,6 +63,7 @@ impl Store {
             store: self,
             doing,
             session: None,
+            open: false,
             tries: 0,
         }
     }
@@ -71,6 +85,7 @@ impl Transaction<'_> {
         let session = self.session.insert(session);
         let begun = session.start_transaction().with_options(options()).await;
         begun.map_err(self.store.failed(self.doing))?;
+        self.open = true;
         Ok(session)
     }
 
@@ -82,6 +97,8 @@ impl Transaction<'_> {
         let Some(mut session) = self.session.take() else {
             return step.map(|_| None);
         };
+        self.open = false;
+        let mut is_over = true;
         let (is_conflict, error) = match step {
             Ok(Step::Commit(value)) => match commit(&mut session).await {
                 Ok(()) => {
@@ -101,17 +118,20 @@ impl Transaction<'_> {
             }
             Err(error) => {
                 // A server that is gone has forgotten it; asking would only take time.
-                if !error.is_unreachable() {
+                if error.is_unreachable() {
+                    is_over = false;
+                } else {
                     abort(&mut session).await;
                 }
                 (error.is_transient(), error)
             }
         };
         self.tries += 1;
+        // Else the driver still takes its transaction for begun, and ends it when the session is dropped.
+        self.session = is_over.then_some(session);
         if !is_conflict || self.tries >= TRIES {
             return Err(error);
         }
-        self.session = Some(session);
         tokio::time::sleep(pause(self.tries)).await;
         Ok(None)
     }

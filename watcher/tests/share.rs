@@ -74,6 +74,7 @@ async fn jobs(store: &Store) -> Vec<JobId> {
         state: JobState::Pending,
         counts: Default::default(),
         low_water: 0,
+        submitted_by: None,
         cancel_requested: false,
         error: None,
         submitted_ms: 1_700_000_000_000,

@@ -188,6 +188,7 @@ async fn failures_are_numbered_without_gaps() {
                 evidence,
             })
             .to_vec(),
+        stalls: 3,
     };
     let mut first = done(
         job,
