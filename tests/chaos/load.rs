@@ -174,6 +174,15 @@ impl Load {
         all.join(", ")
     }
 
+    /// Sorts of work that were never done: what was not asked for cannot go wrong.
+    pub(crate) fn idle(&self) -> Vec<String> {
+        let told = self.told.lock().unwrap();
+        let sorts = Work::MOST.map(|(work, _)| format!("{work:?}").to_lowercase());
+        let queries = cfg!(feature = "sql").then(|| "queries".to_string());
+        let all = sorts.into_iter().chain(queries);
+        all.filter(|sort| !told.contains_key(sort)).collect()
+    }
+
     /// Counts; gives how often it was so far.
     fn count(&self, what: impl Into<String>) -> u32 {
         let mut told = self.told.lock().unwrap();
