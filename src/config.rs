@@ -151,6 +151,8 @@ pub struct Settings {
     pub identity: Option<PathBuf>,
     /// Whether to listen without TLS on addresses that others reach.
     pub insecure: bool,
+    /// Whether every local account may do everything at the ports without TLS on loopback.
+    pub trust_local_users: bool,
     /// Where this machine stands: agents prefer workers with the same label.
     pub zone: String,
     /// `HOST:PORT[,HOST:PORT…]` of dispatchers, by which commands reach the mill; none: by ZooKeeper and MongoDB themselves.

@@ -18,6 +18,7 @@ use crate::{config::Settings, machine};
 pub(crate) fn security(settings: &Settings) -> anyhow::Result<Security> {
     Ok(match &settings.identity {
         Some(dir) => Security::Tls(Identity::load(dir)?),
+        None if settings.trust_local_users => Security::Open,
         None => Security::Plain,
     })
 }

@@ -10,6 +10,7 @@ use std::{collections::HashMap, time::Duration};
 
 use anyhow::{anyhow, bail};
 use control::Control;
+use coordination::{Term, Waiting};
 use tokio::{
     task::{AbortHandle, Id, JoinError, JoinSet},
     time::Instant,
@@ -32,8 +33,8 @@ pub enum Role {
     Gateway(Box<gateway::Gateway>, Duration),
     /// Admits, feeds, recovers, retries.
     Dispatcher(dispatcher::Config),
-    /// Claims and runs.
-    Compute(compute::Config),
+    /// Claims and runs; takes what agents ship on a port that is bound.
+    Compute(Box<compute::Config>, Option<ingest::Receiver>),
     /// Records.
     Watcher(watcher::Config),
 }
@@ -48,18 +49,56 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Opens MongoDB and the block store of the settings and makes their indexes. ZooKeeper is reached by the roles.
+    /// Opens MongoDB and the block store of the settings and makes their indexes, and reaches ZooKeeper.
     ///
     /// # Errors
     /// What can't be reached or used, with its address.
     pub async fn open(settings: &Settings) -> anyhow::Result<Self> {
-        let store = storage::Store::open(&settings.storage()).await?;
-        store.init().await?;
-        Ok(Self {
-            zookeeper: settings.coordination(),
-            store: listening::with_neighbours(store, settings)?,
-        })
+        let zookeeper = settings.coordination();
+        let store = open_store(settings).await?;
+        reach(&zookeeper).await?;
+        Self::of(zookeeper, store, settings)
     }
+
+    /// As [`Parts::open`], but waits for MongoDB and for ZooKeeper while they are away, and says so in the log.
+    ///
+    /// # Errors
+    /// What no waiting mends: a wrong address, refused credentials, a MongoDB that is no replica set.
+    pub async fn wait(settings: &Settings) -> anyhow::Result<Self> {
+        let zookeeper = settings.coordination();
+        let store = async {
+            let opened = Waiting::until("MongoDB", storage::Error::is_retryable, || open_store(settings));
+            anyhow::Ok(opened.await?)
+        };
+        let session = async {
+            let is_away = |error: &coordination::Error| !error.is_fatal();
+            let reached = Waiting::until("ZooKeeper", is_away, || reach(&zookeeper));
+            anyhow::Ok(reached.await?)
+        };
+        // Side by side: what is wrong with one is told while the other is waited for.
+        let (store, ()) = tokio::try_join!(store, session)?;
+        Self::of(zookeeper, store, settings)
+    }
+
+    fn of(
+        zookeeper: coordination::Config,
+        store: storage::Store,
+        settings: &Settings,
+    ) -> anyhow::Result<Self> {
+        let store = listening::with_neighbours(store, settings)?;
+        Ok(Self { zookeeper, store })
+    }
+}
+
+async fn open_store(settings: &Settings) -> Result<storage::Store, storage::Error> {
+    let store = storage::Store::open(&settings.storage()).await?;
+    store.init().await?;
+    Ok(store)
+}
+
+async fn reach(zookeeper: &coordination::Config) -> Result<(), coordination::Error> {
+    Term::begin(zookeeper).await?.close().await;
+    Ok(())
 }
 
 /// When a role stops; in this order.
@@ -121,23 +160,25 @@ impl Role {
         })
     }
 
-    /// A compute node as the settings say, which takes what agents ship.
+    /// A compute node as the settings say, which takes what agents ship on its port.
     ///
     /// # Errors
-    /// An address that may not be listened on without TLS; an identity that can't be used.
-    pub fn receiving_compute(settings: &Settings) -> anyhow::Result<Self> {
+    /// An address that can't be listened on, or may not without TLS; an identity that can't be used.
+    pub async fn receiving_compute(settings: &Settings) -> anyhow::Result<Self> {
         let ingest = listening::ingest(settings)?;
+        let node = ingest.node.clone();
+        let bound = ingest::Receiver::bind(ingest).await?;
         let mut compute = Self::compute(settings);
-        if let Self::Compute(config) = &mut compute {
-            config.node = ingest.node.clone();
-            config.ingest = Some(ingest);
+        if let Self::Compute(config, receiver) = &mut compute {
+            config.node = node;
+            *receiver = Some(bound);
         }
         Ok(compute)
     }
 
     /// A compute node as the settings say, without a port for agents; commands are guarded by this program.
     pub fn compute(settings: &Settings) -> Self {
-        Self::Compute(compute::Config {
+        let config = compute::Config {
             node: settings.node.clone(),
             slots: settings.slots,
             allow_exec: settings.allow_exec,
@@ -152,9 +193,9 @@ impl Role {
             },
             stop_grace: settings.stop_grace,
             host: machine::host(),
-            ingest: None,
             zone: settings.zone.clone(),
-        })
+        };
+        Self::Compute(Box::new(config), None)
     }
 
     /// A watcher. Nothing of it is a setting; [`ABORT_AFTER`] is for fault tests.
@@ -171,7 +212,7 @@ impl Role {
         match self {
             Self::Gateway(..) => Stage::Gateways,
             Self::Dispatcher(_) => Stage::Dispatchers,
-            Self::Compute(_) => Stage::Computes,
+            Self::Compute(..) => Stage::Computes,
             Self::Watcher(_) => Stage::Watchers,
         }
     }
@@ -181,7 +222,7 @@ impl Role {
         match self {
             Self::Gateway(..) => "gateway".to_owned(),
             Self::Dispatcher(_) => "dispatcher".to_owned(),
-            Self::Compute(config) => format!("compute {}", config.node),
+            Self::Compute(config, _) => format!("compute {}", config.node),
             Self::Watcher(_) => "watcher".to_owned(),
         }
     }
@@ -196,8 +237,13 @@ impl Role {
             Self::Dispatcher(config) => {
                 dispatcher::run(config, dispatcher::Parts { zookeeper, store }, cancel).await?;
             }
-            Self::Compute(config) => {
-                compute::run(config, compute::Parts { zookeeper, store }, cancel).await?
+            Self::Compute(config, receiver) => {
+                let parts = compute::Parts {
+                    zookeeper,
+                    store,
+                    receiver,
+                };
+                compute::run(*config, parts, cancel).await?
             }
             Self::Watcher(config) => {
                 watcher::run(config, watcher::Parts { zookeeper, store }, cancel).await?

@@ -40,6 +40,9 @@ pub struct JobView {
     pub cancel_requested: bool,
     /// Why it failed.
     pub error: Option<String>,
+    /// Who submitted it, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub submitted_by: Option<String>,
     /// RFC 3339, UTC.
     pub submitted_at: String,
     /// When a leader admitted it.
@@ -73,6 +76,7 @@ impl From<&Job> for JobView {
             counts: job.counts,
             cancel_requested: job.cancel_requested,
             error: job.error.clone(),
+            submitted_by: job.submitted_by.clone(),
             submitted_at: output::time(job.submitted_ms),
             admitted_at: job.admitted_ms.map(output::time),
             finished_at: job.finished_ms.map(output::time),

@@ -7,6 +7,7 @@ use serde_json::Value;
 use testkit::{
     Space,
     process::{Output, Process},
+    proxy::Proxy,
 };
 
 /// Everything here ends by itself well before this.
@@ -98,9 +99,6 @@ async fn mistakes_on_the_command_line_exit_2_and_say_the_rule() {
 async fn what_does_not_answer_is_named_and_not_waited_for() {
     let output = alone(&["status"]).await.code(1);
     assert_says(&output, &["127.0.0.1:1", "MongoDB"]);
-    let output = alone(&["dispatcher"]).await.code(1);
-    assert_says(&output, &["127.0.0.1:1"]);
-    assert!(!output.stderr.contains("started"), "{}", output.stderr);
     let space = Space::new().await;
     let output = Process::binary("sawmill")
         .args([
@@ -126,6 +124,67 @@ async fn what_does_not_answer_is_named_and_not_waited_for() {
 }
 
 #[tokio::test]
+async fn ports_are_bound_before_a_role_waits_for_anything() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for role in ["dispatcher", "compute"] {
+        let output = Process::binary("sawmill")
+            .env("SAWMILL_ZOOKEEPER", "127.0.0.1:1")
+            .env("SAWMILL_MONGODB", "mongodb://127.0.0.1:1/x")
+            .env("SAWMILL_LISTEN", &address)
+            .env("SAWMILL_WORKER_LISTEN", &address)
+            .arg(role)
+            .output(SOON)
+            .await
+            .code(1);
+        assert_says(&output, &["can't listen on ", &address]);
+        assert!(!output.stderr.contains("started"), "{}", output.stderr);
+    }
+}
+
+#[tokio::test]
+async fn roles_wait_for_stores_that_are_away() {
+    let space = Space::new().await;
+    let zookeeper = Proxy::zookeeper(space.zookeeper_address()).await;
+    let mongodb = Proxy::plain(space.mongodb_address()).await;
+    zookeeper.down();
+    mongodb.down();
+    let role = |name: &str| {
+        Process::sawmill(&space)
+            .env("SAWMILL_ZOOKEEPER", space.zookeeper_through(zookeeper.address()))
+            .env("SAWMILL_MONGODB", space.mongodb_through(mongodb.address()))
+            .env("SAWMILL_CONNECT_TIMEOUT", "300ms")
+            .env("SAWMILL_LISTEN", "127.0.0.1:0")
+            .env("SAWMILL_WORKER_LISTEN", "127.0.0.1:0")
+            .arg(name)
+            .start()
+    };
+    let names = ["dispatcher", "compute", "watcher"];
+    let mut roles = names.map(role);
+    for role in &mut roles {
+        role.wait_for_line("waiting for ZooKeeper: no ZooKeeper answers at ", SOON)
+            .await;
+        role.wait_for_line("waiting for MongoDB: MongoDB at ", SOON).await;
+    }
+    // One that is told to stop meanwhile does so.
+    let mut stopped = role("watcher");
+    stopped.wait_for_line("waiting for MongoDB", SOON).await;
+    stopped.terminate();
+    assert!(stopped.wait_exit(SOON).await.success(), "{}", stopped.stderr());
+    mongodb.accept();
+    for role in &mut roles {
+        role.wait_for_line("MongoDB answers again", SOON).await;
+        assert!(!role.stderr().contains("started"), "{}", role.stderr());
+    }
+    zookeeper.accept();
+    for (name, role) in names.iter().zip(&mut roles) {
+        role.wait_for_line(&format!("{name} started"), SOON).await;
+        role.terminate();
+        assert!(role.wait_exit(SOON).await.success(), "{}", role.stderr());
+    }
+}
+
+#[tokio::test]
 async fn wrong_credentials_are_told_without_showing_them() {
     let space = Space::new().await;
     let under = |auth: &str, args: &[&str]| {
@@ -141,6 +200,11 @@ async fn wrong_credentials_are_told_without_showing_them() {
     let output = under("mill:wrong", &["status"]).await.code(1);
     assert_says(&output, &["no right to"]);
     assert!(!output.stderr.contains("wrong"), "{}", output.stderr);
+    // No role waits for what waiting does not mend.
+    let output = under("mill:wrong", &["watcher"]).await.code(1);
+    assert_says(&output, &["no right to"]);
+    let output = alone(&["--mongodb", "localhost:27017", "watcher"]).await.code(2);
+    assert_says(&output, &["bad mongodb (from --mongodb)"]);
 
     let uri = space.mongodb().replacen("mongodb://", "mongodb://me:hush@", 1);
     let output = Process::sawmill(&space)

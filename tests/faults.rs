@@ -8,8 +8,9 @@ mod queries;
 
 use std::time::Duration;
 
+use coordination::{Candidacy, Office, Term};
 use mill::{Mill, SESSION, SOON, command, spec};
-use model::{JobState, Processor, outcome::FailureKind};
+use model::{FORMAT, JobState, Processor, audit::Breach, outcome::FailureKind, znode::CandidateData};
 use testkit::wait;
 
 /// A command that takes long enough to be in the middle of.
@@ -234,6 +235,99 @@ async fn zookeeper_killed_for_less_than_a_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn zookeeper_killed_for_longer_than_a_session() {
     zookeeper_restarts(SESSION + Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_zookeeper_lost_are_no_deaths() {
+    let mut mill = Mill::private().await;
+    let data = mill.dataset("d", 4).await;
+    mill.dispatcher("d1").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 2).await;
+    mill.compute("b", 2).await;
+    let directory = tempfile::tempdir().unwrap();
+    let quick = directory.path().join("quick");
+    let map = format!("if [ -e {} ]; then cat; else sleep 60; fi", quick.display());
+    let job = mill.submit(&data, command(&map)).await;
+    wait::until("all subtasks to run", SOON, async || {
+        (mill.entries("/owned/").await == 4).then_some(())
+    })
+    .await;
+    mill.space.servers().zookeeper.freeze();
+    for name in ["a", "b", "d1"] {
+        mill.process(name).wait_for_line("term over", SOON).await;
+    }
+    std::fs::write(&quick, "").unwrap();
+    mill.space.servers().zookeeper.thaw();
+    let job = mill.succeeds(job).await;
+    let ends = mill.control.failures(job.id, 100).await.unwrap();
+    assert!(ends.iter().any(|end| end.outcome.word() == "lost"), "{ends:?}");
+    assert!(
+        ends.iter().all(|end| !end.past.alone()),
+        "taken for deaths: {ends:?}"
+    );
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_workers_are_recovered_while_mongodb_is_away() {
+    let mut mill = Mill::private().await;
+    let data = mill.dataset("d", 2).await;
+    mill.dispatcher("d1").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 2).await;
+    let job = mill.submit(&data, command("sleep 2; cat")).await;
+    wait::until("both subtasks to run", SOON, async || {
+        (mill.entries("/owned/").await == 2).then_some(())
+    })
+    .await;
+    mill.space.servers().mongo.freeze();
+    mill.kill("a");
+    wait::until("the entries of the dead worker in /done", SOON, async || {
+        (mill.entries("/done/").await == 2).then_some(())
+    })
+    .await;
+    mill.space.servers().mongo.thaw();
+    mill.compute("b", 2).await;
+    mill.succeeds(job).await;
+    mill.is_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_low_water_mark_above_subtasks_without_a_result_is_mended_at_takeover() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 40).await;
+    mill.dispatcher("d1").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 1).await;
+    let job = mill.submit(&data, command(SLOW_CAT)).await;
+    mill.until_in_the_middle(job, 2).await;
+    mill.kill("d1");
+    wait::until("nothing in flight", SOON, async || {
+        (mill.entries("/").await == 0).then_some(())
+    })
+    .await;
+    let store = mill.control.store().unwrap();
+    let mark = vec![(job, 40)];
+    store.set_low_water(mark, storage::Epoch(1_000)).await.unwrap();
+    // A leader that does nothing for the job, as one that has lost track of it.
+    let term = Term::begin(&mill.zookeeper()).await.unwrap();
+    let data = CandidateData {
+        v: FORMAT,
+        host: "here".into(),
+        pid: 1,
+        version: String::new(),
+        gateway: None,
+    };
+    let idle = Candidacy::enter(&term, Office::Dispatcher, &data).await.unwrap();
+    idle.until_leading().await.unwrap();
+    let report = mill.control.audit().await.unwrap();
+    let found = |breach| report.findings.iter().any(|finding| finding.breach == breach);
+    assert!(found(Breach::LowWater) && found(Breach::Stalled), "{report:?}");
+    idle.withdraw().await;
+    mill.dispatcher("d2").await;
+    mill.succeeds(job).await;
+    mill.is_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -276,7 +276,8 @@ fn word(word: &str) -> String {
 
 /// What is measured, or counts what runs by itself: not the same in two mills.
 fn comparable(told: &str) -> String {
-    const MEASURED: [&str; 9] = [
+    const MEASURED: [&str; 10] = [
+        "\"submitted_by\"",
         "\"busy_us\"",
         "busy ",
         "mongodb ",
@@ -347,6 +348,30 @@ async fn what_needs_the_stores_says_so_and_who_is_not_there_is_named() {
     let nobody = mill.recipe(&["status", "--server", "127.0.0.1:1"]);
     let refused = nobody.output(DEADLINE).await.code(1);
     assert!(refused.stderr.contains("127.0.0.1:1"), "{}", refused.stderr);
+    // Another account of this machine can't read the token of the gateway's user.
+    let elsewhere = mill.files.path().join("state of another user");
+    for args in [
+        &["status"][..],
+        &["run", "--dataset", "numbers", "--map", "id"],
+        &["task", "start", "node", "id"],
+        &[
+            "ship",
+            "--dataset",
+            "numbers",
+            "--state",
+            "x",
+            &mill.file("x.log", b"x\n"),
+        ],
+    ] {
+        let stranger = mill.recipe_by_gateway(args).env("XDG_STATE_HOME", &elsewhere);
+        let refused = stranger
+            .directory(mill.files.path())
+            .output(DEADLINE)
+            .await
+            .code(1);
+        let is_told = refused.stderr.contains("takes requests of its own user alone");
+        assert!(is_told, "{args:?}: {}{}", refused.stdout, refused.stderr);
+    }
     // The one that answers is asked.
     let servers = format!("127.0.0.1:1,{}", mill.server);
     let first = mill.recipe_by_gateway(&["status"]).env("SAWMILL_SERVER", servers);

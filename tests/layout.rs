@@ -9,7 +9,7 @@ use std::{
 
 /// Crates by floor, from the ground up; a crate may use only what is on a lower floor.
 const FLOORS: [&[&str]; 7] = [
-    &["model"],
+    &["model", "folders"],
     &["pki"],
     &["api", "coordination", "storage", "sql"],
     &["engine", "ingest", "servers"],

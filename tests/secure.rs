@@ -40,6 +40,8 @@ impl Mill {
         mill.issue(&["user", "anna"], &["--queue", "default", "--may-exec"])
             .await;
         mill.issue(&["admin", "root"], &[]).await;
+        mill.issue(&["user", "dora"], &["--may-manage", "datasets,views"])
+            .await;
         mill.issue(&["user", "ben"], &["--queue", "default"]).await;
         let users = mill.path("users").display().to_string();
         let told = mill.on_stores(None, &["init", "--acl", &users]).output(DEADLINE);
@@ -162,6 +164,40 @@ async fn certificates_say_who_does_what() {
         "{}",
         refused.stderr
     );
+
+    // What belongs to all takes rights of their own, and so do the jobs of others.
+    for args in [
+        &["dataset", "remove", "access"][..],
+        &["dataset", "set", "access", "--keep", "1s"],
+        &["dataset", "compact", "access"],
+        &["dataset", "add", "access", &log],
+        &["agent", "pause", "web7"],
+        &[
+            "view",
+            "create",
+            "v",
+            "SELECT count(*) FROM access",
+            "--every",
+            "1s",
+        ],
+        &["query", "SELECT count(*) AS n FROM access", "--into", "shared"],
+    ] {
+        let refused = mill.told("anna", args).await.code(1).stderr;
+        assert!(
+            refused.contains("that takes a user with `--may-manage"),
+            "{args:?}: {refused}"
+        );
+    }
+    let keep = ["dataset", "set", "access", "--keep", "30d"];
+    let _ = mill.told("dora", &keep).await.code(0);
+    let long = ["run", "--dataset", "access", "--map", "sleep 600", "--no-wait"];
+    let _ = mill.told("anna", &long).await.code(0);
+    let refused = mill.told("ben", &["job", "cancel", "last"]).await.code(1).stderr;
+    assert!(
+        refused.contains("user ben may not cancel job") && refused.contains("is of user anna"),
+        "{refused}"
+    );
+    let _ = mill.told("anna", &["job", "cancel", "last"]).await.code(0);
 
     let listed = mill.told("anna", &["dataset", "list"]).await.code(0).stdout;
     assert!(!listed.contains("secrets"), "{listed}");

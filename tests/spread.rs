@@ -191,9 +191,9 @@ async fn spread_files_are_worked_on_where_they_are_and_survive_a_node() {
         let lines = (0..LINES).map(|line| format!("{{\"id\": {}, \"file\": {file}}}\n", file * LINES + line));
         fs::write(yard.log(file), lines.collect::<String>()).unwrap();
     }
-    // No node of such a name; then the same files, each to the node that its name gives.
+    // No node of such a name, and too few nodes; then the same files from the same state directory, each line once.
     let refused = yard
-        .shipped("refused", "one", &["--spread", "rack9-*"])
+        .shipped("state", "one", &["--spread", "rack9-*"])
         .await
         .code(1);
     assert!(
@@ -202,12 +202,12 @@ async fn spread_files_are_worked_on_where_they_are_and_survive_a_node() {
         refused.stderr
     );
     let few = yard
-        .shipped("few", "two", &["--spread", "rack1-*", "--copies", "3"])
+        .shipped("state", "two", &["--spread", "rack1-*", "--copies", "3"])
         .await
         .code(1);
     assert!(few.stderr.contains("3 copies"), "{}", few.stderr);
     let unsafe_to_delete = yard
-        .shipped("refused", "one", &["--spread", "hash", "--delete-shipped"])
+        .shipped("state", "one", &["--spread", "hash", "--delete-shipped"])
         .await
         .code(2);
     assert!(

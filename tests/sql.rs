@@ -250,6 +250,18 @@ async fn rows_are_documents(mill: &Mill, sql: &str) {
     let replaced = mill.documents("by_minute").await;
     assert_eq!(replaced.len(), 3);
     assert_eq!(replaced[0].get_i64("n").unwrap(), 400);
+    mill.insert(
+        "customers",
+        &serde_json::json!({ "name": "kept by another program" }),
+    )
+    .await;
+    let refused = mill.command(&["query", sql, "--into", "customers"]).await.code(2);
+    assert!(
+        refused.stderr.contains("customers exists and was not made by"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(mill.documents("customers").await.len(), 1);
     let refused = mill.command(&["query", sql, "--into", "jobs"]).await.code(2);
     assert!(
         refused.stderr.contains("Sawmill itself uses it"),

@@ -39,6 +39,8 @@ pub struct Config {
     pub multiline_start: Option<Regex>,
     /// What goes into which dataset.
     pub sources: Vec<Source>,
+    /// Whether symbolic links are followed below the directories that the patterns name.
+    pub follow_links: bool,
     /// Where blocks are kept.
     pub keeping: Keeping,
     /// What becomes of files that are registered.

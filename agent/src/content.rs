@@ -1,13 +1,15 @@
 //! The bytes of a file at an offset, plain or as they were before gzip or zstd.
 
 use std::{
-    fs::{File, Metadata, OpenOptions},
+    fs::{File, Metadata},
     io::{self, BufReader, Read, Seek as _, SeekFrom},
-    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::Path,
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::links::Links;
 
 /// Which file: what a rename does not change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -77,12 +79,9 @@ struct Decoder {
 }
 
 impl Content {
-    /// Opens a regular file; never waits, as opening a FIFO would.
-    pub(crate) fn open(path: &Path) -> io::Result<(Self, Metadata)> {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(nix::libc::O_NONBLOCK)
-            .open(path)?;
+    /// Opens a regular file.
+    pub(crate) fn open(path: &Path, links: &Links) -> io::Result<(Self, Metadata)> {
+        let file = links.open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
@@ -241,7 +240,7 @@ mod tests {
         for (name, bytes, codec) in files {
             let path = dir.path().join(name);
             std::fs::write(&path, bytes).unwrap();
-            let (mut content, _) = Content::open(&path).unwrap();
+            let (mut content, _) = Content::open(&path, &Links::default()).unwrap();
             assert_eq!(content.codec(), codec);
             let mut buffer = Vec::new();
             for (offset, most) in [
@@ -274,7 +273,7 @@ mod tests {
             .collect();
         let packed = gzip(&text);
         std::fs::write(&path, &packed[..packed.len() / 2]).unwrap();
-        let (mut content, _) = Content::open(&path).unwrap();
+        let (mut content, _) = Content::open(&path, &Links::default()).unwrap();
         let mut buffer = Vec::new();
         assert_eq!(content.read_at(0, text.len(), &mut buffer).unwrap(), End::Midst);
         assert!(!buffer.is_empty() && text.starts_with(&buffer));

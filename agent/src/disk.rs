@@ -60,6 +60,12 @@ impl Disk {
             result => result,
         }
     }
+
+    /// Has what was removed from the directory of `path` outlive a crash of the machine.
+    pub(crate) fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        self.step()?;
+        sync_folder(path)
+    }
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

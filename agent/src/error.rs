@@ -106,6 +106,12 @@ pub enum Error {
         /// What was tried last.
         why: String,
     },
+    /// What was to be shipped is not taken, now or later.
+    #[error("the blocks are refused: {why}")]
+    Refused {
+        /// By whom, and why.
+        why: String,
+    },
     /// The system refuses a thread.
     #[error("can't start a thread: {0}")]
     Thread(io::Error),

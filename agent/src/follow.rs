@@ -172,7 +172,7 @@ impl Follower {
             dir,
             disk,
             spool: Arc::clone(&spool),
-            paths: Paths::new(config.sources.clone()),
+            paths: Paths::new(config.sources.clone(), config.follow_links),
             next_stream: streams.keys().next_back().map_or(1, |last| last + 1),
             streams,
             by_key: HashMap::new(),

@@ -16,6 +16,7 @@ mod follow;
 #[doc(hidden)]
 pub mod hostile;
 mod journal;
+mod links;
 mod mark;
 mod object;
 mod once;

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures::FutureExt as _;
 use model::Name;
 use tokio_util::sync::CancellationToken;
 
@@ -51,14 +52,19 @@ impl From<Tally> for Progress {
 pub struct Shipment {
     /// What became of each file, in the order of their paths.
     pub fates: Vec<(PathBuf, Fate)>,
-    /// Blocks that a shipment before had left in the spool, by their dataset; they were shipped first.
+    /// Blocks that a shipment before had left in the spool, by their dataset, and that were shipped first.
     pub leftovers: BTreeMap<Name, u64>,
+    /// Blocks that are in the spool now, by their dataset: the next shipment ships them first.
+    pub waiting: BTreeMap<Name, u64>,
 }
 
 /// Ships the files of `config` once and tells what became of each. A file counts as shipped when all its blocks are stored,
 /// read back, compared and registered. One that was shipped before, from this state directory to this incarnation of the
 /// dataset, is not shipped twice unless `again`. What a shipment before has left in the spool is shipped first, into the
 /// dataset that it is for. `tell` hears how far it is.
+///
+/// What is refused for good (no such nodes, no right to the dataset) leaves nothing behind that the cluster does not have: the
+/// next shipment reads it from the files again, for the same dataset or another.
 ///
 /// Ends early when `cancel` asks for it: what is spooled then is shipped by the next shipment. Dropping the future does the
 /// same.
@@ -74,10 +80,7 @@ pub async fn ship(
     check_files(&config)?;
     let config = Arc::new(config);
     let running = Running::start(&config, Mode::Once { again })?;
-    let mut leftovers = BTreeMap::new();
-    for header in running.shared.spool.headers() {
-        *leftovers.entry(header.dataset.clone()).or_default() += 1;
-    }
+    let left = running.shared.spool.headers();
     let Running {
         shared,
         uplink,
@@ -87,8 +90,9 @@ pub async fn ship(
         dir: _dir,
     } = running;
     let _stop = StopOnDrop(Arc::clone(&shared), shipped.clone());
+    let spooled = spooled.shared();
     let done = async {
-        spooled.await.unwrap_or_default();
+        spooled.clone().await.unwrap_or_default();
         while !shared.spool.is_empty() {
             tokio::time::sleep(crate::service::EMPTY_LOOK).await;
         }
@@ -99,11 +103,16 @@ pub async fn ship(
             tokio::time::sleep(TELL_EVERY).await;
         }
     };
+    let mut is_refused = false;
     let why_not = tokio::select! {
         () = done => String::new(),
         () = cancel.cancelled() => "stopped".to_string(),
         ended = uplink.run() => match ended {
             Err(Error::NotTaken { why }) => why,
+            Err(Error::Refused { why }) => {
+                is_refused = true;
+                why
+            }
             Err(error) => return Err(error),
             Ok(()) => String::new(),
         },
@@ -116,6 +125,17 @@ pub async fn ship(
         return Err(Error::Panicked("the thread that reads files".to_string()));
     };
     tell(shared.tally().into());
+    if is_refused {
+        // Nothing more is committed after it.
+        spooled.await.unwrap_or_default();
+        let spool = Arc::clone(&shared.spool);
+        let abandoned = tokio::task::spawn_blocking(move || spool.abandon()).await;
+        let abandoned = abandoned.map_err(|error| Error::Panicked(error.to_string()))?;
+        abandoned.map_err(|source| Error::State {
+            path: config.state.clone(),
+            source,
+        })?;
+    }
     let rest = follower.rest_left(SystemTime::now());
     if !rest.is_zero() {
         let seconds = rest.as_secs_f64().ceil();
@@ -140,7 +160,19 @@ pub async fn ship(
             nodes.extend(of_file);
         }
     }
-    Ok(Shipment { fates, leftovers })
+    let (mut leftovers, mut waiting) = (BTreeMap::new(), BTreeMap::new());
+    let still = shared.spool.headers();
+    for header in left.iter().filter(|header| !still.contains(header)) {
+        *leftovers.entry(header.dataset.clone()).or_default() += 1;
+    }
+    for header in still {
+        *waiting.entry(header.dataset.clone()).or_default() += 1;
+    }
+    Ok(Shipment {
+        fates,
+        leftovers,
+        waiting,
+    })
 }
 
 /// A path that is no pattern must be a file.

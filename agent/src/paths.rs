@@ -13,8 +13,10 @@ use model::Name;
 use tracing::{info, warn};
 
 use crate::{
+    Error,
     config::Source,
     content::{Codec, Content, Key},
+    links::{self, Links},
 };
 
 /// The patterns of an agent.
@@ -23,6 +25,7 @@ pub(crate) struct Paths {
     /// Patterns that have matched nothing yet; each is told once.
     unmatched: HashSet<String>,
     has_looked: bool,
+    links: Links,
     told: HashMap<PathBuf, String>,
 }
 
@@ -37,19 +40,26 @@ pub(crate) struct Found {
 
 impl Paths {
     /// Relative ones are taken from the directory of this process, and those with `..` as the directory that this is.
-    pub(crate) fn new(mut sources: Vec<Source>) -> Self {
+    pub(crate) fn new(mut sources: Vec<Source>, follow_links: bool) -> Self {
         for pattern in sources.iter_mut().flat_map(|source| &mut source.patterns) {
             if let Ok(path) = std::path::absolute(&*pattern) {
                 *pattern = without_parents(&path).to_string_lossy().into_owned();
             }
         }
-        let patterns = sources.iter().flat_map(|source| source.patterns.iter().cloned());
+        let patterns = || sources.iter().flat_map(|source| &source.patterns);
+        let named = patterns().filter_map(|pattern| fixed_folder(pattern)).collect();
         Self {
-            unmatched: patterns.collect(),
+            unmatched: patterns().cloned().collect(),
             has_looked: false,
+            links: Links::new(follow_links, named),
             sources,
             told: HashMap::new(),
         }
+    }
+
+    /// Which links are followed.
+    pub(crate) fn links(&self) -> &Links {
+        &self.links
     }
 
     /// All files that match now, a file of several names by the first of them, in the order of patterns and names.
@@ -126,13 +136,17 @@ impl Paths {
     }
 
     fn look(&mut self, path: PathBuf, dataset: &Name) -> Option<Found> {
-        match fs::metadata(&path) {
+        match self.links.metadata(&path) {
             Ok(metadata) if metadata.is_file() => Some(Found {
                 key: Key::of(&metadata),
                 dataset: dataset.clone(),
                 path,
                 metadata,
             }),
+            Ok(metadata) if metadata.is_symlink() => {
+                self.tell(&path, links::IS_LINK);
+                None
+            }
             Ok(metadata) => {
                 let kind = metadata.file_type();
                 let what = match () {
@@ -155,7 +169,7 @@ impl Paths {
 
     /// Opens a file of lines.
     pub(crate) fn open(&mut self, path: &Path) -> Option<(Content, Metadata)> {
-        match Content::open(path) {
+        match Content::open(path, &self.links) {
             Ok((content, metadata)) => {
                 if let Codec::Other(name) = content.codec() {
                     self.tell(path, &format!("it is compressed with {name}"));
@@ -217,6 +231,25 @@ fn without_parents(path: &Path) -> PathBuf {
     clean
 }
 
+/// Whether none of these paths is a link, unless links are followed: who names one must know that it is.
+///
+/// # Errors
+/// [`Error::BadFile`].
+pub(crate) fn check_links(sources: &[Source], follow_links: bool) -> Result<(), Error> {
+    let mut paths = sources
+        .iter()
+        .flat_map(|source| &source.patterns)
+        .map(PathBuf::from);
+    let is_link = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    match paths.find(|path| !follow_links && is_link(path)) {
+        Some(path) => Err(Error::BadFile {
+            path,
+            why: links::IS_LINK.to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// The directory up to the first part with a wildcard.
 fn fixed_folder(pattern: &str) -> Option<PathBuf> {
     let wild = pattern.find(['*', '?', '[']).unwrap_or(pattern.len());
@@ -248,10 +281,13 @@ mod tests {
                 .map(|pattern| at(pattern).display().to_string())
                 .collect(),
         };
-        let mut paths = Paths::new(vec![
-            source("first", &["*.log"]),
-            source("second", &["odd[1].log", "*.txt", "missing"]),
-        ]);
+        let mut paths = Paths::new(
+            vec![
+                source("first", &["*.log"]),
+                source("second", &["odd[1].log", "*.txt", "missing"]),
+            ],
+            false,
+        );
         let found: Vec<_> = paths
             .find()
             .into_iter()
@@ -267,8 +303,22 @@ mod tests {
             found,
             expected.map(|(name, dataset)| (at(name), dataset.to_string()))
         );
-        assert_eq!(paths.told.len(), 3, "{:?}", paths.told);
-        assert!(Content::open(&at("fifo.log")).is_err());
+        assert_eq!(paths.told.len(), 4, "{:?}", paths.told);
+        assert_eq!(paths.why(&at("link.log")), Some(links::IS_LINK));
+        assert!(Content::open(&at("fifo.log"), &Links::default()).is_err());
+        // Followed, it is one more name of the file.
+        let mut paths = Paths::new(vec![source("first", &["link.log", "a.log"])], true);
+        let found: Vec<_> = paths.find().into_iter().map(|found| found.path).collect();
+        assert_eq!(found, [at("link.log")]);
+        // Named by the user, it is refused.
+        let named = [source("first", &["a.log", "link.log"])];
+        let refused = check_links(&named, false).unwrap_err().to_string();
+        assert!(
+            refused.contains("link.log") && refused.contains("--follow-links"),
+            "{refused}"
+        );
+        check_links(&named, true).unwrap();
+        check_links(&[source("first", &["*.log"])], false).unwrap();
     }
 
     #[test]
@@ -291,7 +341,7 @@ mod tests {
             dataset: Name::new("access").unwrap(),
             patterns: vec![real.join("a/../later.log").display().to_string()],
         };
-        let mut paths = Paths::new(vec![source]);
+        let mut paths = Paths::new(vec![source], false);
         assert!(paths.find().is_empty() && paths.unmatched.len() == 1);
         fs::write(real.join("later.log"), "x").unwrap();
         assert_eq!(paths.find()[0].path, real.join("later.log"));

@@ -100,6 +100,7 @@ fn config(dir: &Path) -> Config {
         multiline_start: None,
         sources: vec![source("zero", "logs/0.log*"), source("others", "logs/[12].log*")],
         keeping: crate::Keeping::Shared,
+        follow_links: false,
         after: After::Keep,
         stop_grace: Duration::ZERO,
         timing: Timing::default(),

@@ -26,6 +26,7 @@ use crate::{
     Config, Error,
     disk::Disk,
     follow::{Follower, Following, Tally},
+    paths,
     spool::{Header, Spool},
     state::StateDir,
     uplink::Uplink,
@@ -76,6 +77,14 @@ impl Shared {
     pub(crate) fn meet(&self, datasets: BTreeMap<Name, Option<Uuid>>) {
         *self.datasets.lock().unwrap_or_else(PoisonError::into_inner) = Some(datasets);
         self.waker.nudge();
+    }
+
+    /// A dataset is in this incarnation by now: it may have been made by what was just stored.
+    pub(crate) fn note_incarnation(&self, dataset: &Name, incarnation: Option<Uuid>) {
+        let mut datasets = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(datasets) = &mut *datasets {
+            datasets.insert(dataset.clone(), incarnation);
+        }
     }
 
     /// The incarnations of the datasets, as the mill told them last; none before it did.
@@ -170,6 +179,7 @@ impl Running {
     /// Opens the state directory and starts the threads.
     pub(crate) fn start(config: &Arc<Config>, mode: threads::Mode) -> Result<Self, Error> {
         config.check()?;
+        paths::check_links(&config.sources, config.follow_links)?;
         allow_many_files();
         let disk = Disk::default();
         let dir = Arc::new(StateDir::open(&config.state, &config.name, &disk)?);

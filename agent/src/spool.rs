@@ -10,7 +10,7 @@ mod file;
 mod lanes;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -66,6 +66,8 @@ struct Queue {
     removed: u64,
     /// No more than up to here can the mill know: what was found on disk, which may have been sent before, and what was sent.
     sent: u64,
+    /// Of those up to here the cluster may have some without having said so.
+    doubtful: u64,
     blocks: BTreeMap<u64, Arc<Header>>,
     lane: Lane,
     /// On disk, and of lines that are on their way to it.
@@ -121,7 +123,8 @@ impl Spool {
             path: folder.clone(),
             source,
         };
-        fs::create_dir_all(&folder).map_err(failed)?;
+        // For its user alone, also where the directory above was made open to others.
+        folders::own(&folder).map_err(failed)?;
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_str().and_then(|name| Name::new(name).ok());
@@ -133,6 +136,7 @@ impl Spool {
         for queue in inner.datasets.values_mut() {
             queue.removed = queue.registered;
             queue.sent = queue.last();
+            queue.doubtful = queue.sent;
             queue.bytes = queue.blocks.values().map(|header| header.stored_bytes).sum();
         }
         let blocks = inner.datasets.values().flat_map(|queue| queue.blocks.values());
@@ -244,6 +248,50 @@ impl Spool {
         let mut inner = self.lock();
         let queue = inner.datasets.entry(header.dataset.clone()).or_default();
         queue.sent = queue.sent.max(header.sequence);
+    }
+
+    /// Blocks of a dataset up to `sequence` were sent, and it is not known what became of them.
+    pub(crate) fn doubt(&self, dataset: &Name, sequence: u64) {
+        let mut inner = self.lock();
+        let queue = inner.datasets.entry(dataset.clone()).or_default();
+        queue.doubtful = queue.doubtful.max(sequence);
+    }
+
+    /// Removes what the cluster certainly does not have: blocks that were cut since the start and that it refused, or that were
+    /// never sent. Their lines are in no block then. Only when nothing more is committed or sent.
+    ///
+    /// # Errors
+    /// What the disk says; blocks that are still there are shipped by the next start, as after a crash.
+    pub(crate) fn abandon(&self) -> io::Result<()> {
+        let refused: Vec<Arc<Header>> = {
+            let mut inner = self.lock();
+            let queues = inner.datasets.values_mut();
+            let refused = queues.flat_map(|queue| {
+                let blocks = queue.blocks.range(queue.doubtful + 1..);
+                let refused: Vec<_> = blocks.map(|(_, header)| Arc::clone(header)).collect();
+                let lost = refused.iter().filter_map(|header| header.rebuilds);
+                queue.lane.lost.extend(lost.map(|lost| (lost, lost)));
+                refused
+            });
+            let refused: Vec<_> = refused.collect();
+            inner.lanes_kept &= refused.iter().all(|header| header.rebuilds.is_none());
+            refused
+        };
+        // What they have once more is lost again before they are gone.
+        self.keep_lanes()?;
+        // The last first, so that a crash leaves no gap.
+        for header in refused.iter().rev() {
+            self.disk.remove(&self.path(&header.dataset, header.sequence))?;
+            let mut inner = self.lock();
+            inner.stored_bytes = inner.stored_bytes.saturating_sub(header.stored_bytes);
+            if let Some(queue) = inner.datasets.get_mut(&header.dataset) {
+                queue.blocks.remove(&header.sequence);
+                queue.bytes = queue.bytes.saturating_sub(header.stored_bytes);
+            }
+        }
+        let datasets: BTreeSet<&Name> = refused.iter().map(|header| &header.dataset).collect();
+        let mut folders = datasets.into_iter().map(|dataset| self.path(dataset, 0));
+        folders.try_for_each(|path| self.disk.sync_folder(&path))
     }
 
     /// All blocks of a dataset up to `sequence` are registered, the last one in this incarnation of it. Gives the lines' bytes

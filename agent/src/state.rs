@@ -4,9 +4,8 @@
 //! that it meets.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -74,11 +73,7 @@ impl StateDir {
             |source| Error::State { path, source }
         };
         // Lines of logs are kept here, for nobody else to read.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(failed(path))?;
+        folders::own(path).map_err(failed(path))?;
         let lock = File::create(path.join("lock")).map_err(failed(path))?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| Error::InUse {
             path: path.to_path_buf(),

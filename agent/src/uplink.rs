@@ -81,7 +81,7 @@ impl Uplink {
     /// Ships for ever. Dropping the future ends the connection; nothing is lost.
     ///
     /// # Errors
-    /// [`Error::Outdated`], [`Error::OtherMill`]; for files that are shipped once also [`Error::NotTaken`].
+    /// [`Error::Outdated`], [`Error::OtherMill`]; for files that are shipped once also [`Error::NotTaken`], [`Error::Refused`].
     pub(crate) async fn run(mut self) -> Result<(), Error> {
         let mut route = Route::new(&self.config.servers, &self.config.timing);
         let mut told = String::new();
@@ -102,7 +102,7 @@ impl Uplink {
             };
             let why = self.learn(over, &mut route)?;
             if self.once && hopeless >= self.config.servers.len() {
-                return Err(Error::NotTaken { why });
+                return Err(Error::Refused { why });
             }
             if self.once && route.failures() > ONCE_FAILURES {
                 return Err(Error::NotTaken { why });
@@ -145,7 +145,7 @@ impl Uplink {
                 String::new()
             }
             Over::Refused { worker, why } if self.once => {
-                return Err(Error::NotTaken {
+                return Err(Error::Refused {
                     why: format!("{why} (worker {worker})"),
                 });
             }

@@ -14,6 +14,9 @@ const HEADER: &str = "sawmill-for";
 /// INTERNAL for a name that can't stand in a header, which none is.
 pub fn pass_on<T>(message: T, peer: &Peer) -> Result<Request<T>, Status> {
     let mut request = Request::new(message);
+    // A worker has nothing that is managed, and one of an earlier release does not know these rights.
+    let mut peer = peer.clone();
+    peer.rights.manages.clear();
     let named = MetadataValue::try_from(peer.to_uri());
     let named =
         named.map_err(|why| refusal(Code::Internal, "INTERNAL", format!("naming {peer}: {why}"), []))?;

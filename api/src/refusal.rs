@@ -1,6 +1,6 @@
 //! Refusals: a status with a machine-readable reason (google.rpc.ErrorInfo), made by one side and read by the other.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -18,13 +18,23 @@ pub fn refusal<const N: usize>(
     place: [(&str, String); N],
 ) -> Status {
     let place: HashMap<String, String> = place.map(|(key, value)| (key.to_string(), value)).into();
-    let mut message = message.into();
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, place);
+    Status::with_error_details(code, fitting(message.into()), details)
+}
+
+/// A refusal for want of room (RESOURCE_EXHAUSTED), and after how long another try may end otherwise (google.rpc.RetryInfo).
+pub fn busy(reason: &str, message: impl Into<String>, again: Duration) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    details.set_retry_info(Some(again));
+    Status::with_error_details(Code::ResourceExhausted, fitting(message.into()), details)
+}
+
+fn fitting(mut message: String) -> String {
     if message.len() > MESSAGE_BYTES {
         message.truncate(message.floor_char_boundary(MESSAGE_BYTES));
         message.push('…');
     }
-    let details = ErrorDetails::with_error_info(reason, DOMAIN, place);
-    Status::with_error_details(code, message, details)
+    message
 }
 
 /// The reason of a refusal; none of a status that another program or the connection itself made.

@@ -1,4 +1,4 @@
-//! Connections: listening and connecting, with mutual TLS or, on loopback, without.
+//! Connections: listening and connecting, with mutual TLS or, on loopback, by a token that only the user can read.
 //!
 //! Promise: a failed handshake is told in the log, with its reason, and disturbs nobody else; a connection whose
 //! certificate is revoked or expires is closed; [`connect`] returns only when the other side has answered in HTTP/2, so
@@ -6,19 +6,30 @@
 //! connects anew by itself, with the certificates as they are then.
 
 mod accept;
+mod calls;
+mod channel;
 mod connect;
 mod connection;
 mod exposure;
+mod limits;
+mod local;
+mod places;
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use pki::{Identity, Peer};
 use tonic::transport::Server;
+use tower::layer::util::{Identity as Nothing, Stack};
 
-pub use accept::{CONNECTIONS_MAX, HANDSHAKE, HANDSHAKES_MAX, Listener, UNKNOWN_MAX, bind};
+pub use accept::{HANDSHAKE, Listener, bind};
+pub use calls::{Bounded, Calls, FewFromStrangers, Strangers};
+pub use channel::Channel;
 pub use connect::{CONNECT, connect, connect_any, why};
 pub use connection::{ConnectInfo, Connection};
 pub use exposure::{check_exposure, is_loopback};
+pub use limits::{CONNECTIONS_MAX, FIRST_CREDENTIAL, HEALTH_IDLE, Limits, UNKNOWN_CALLS, UNKNOWN_MAX};
+pub use local::{HEALTH, LocalToken, LocalUsers, bearer, token_file};
+pub use places::Place;
 
 /// How often a connection is asked whether the other side still answers, also while it is idle.
 pub const KEEPALIVE: Duration = Duration::from_secs(2);
@@ -29,14 +40,24 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Most requests at once on one connection.
 pub const STREAMS_MAX: u32 = 256;
 
-/// Most bytes of headers of a request: a token and the details of an error fit many times.
+/// Most bytes of headers of an answer: the details of an error fit many times.
 pub const HEADERS_BYTES: u32 = 32 * 1024;
 
-/// Most bytes of one request that wait to be read; what goes over it waits at the sender.
+/// Most bytes of headers of a request: a token fits many times, and what strangers keep waiting is at most 128 MiB
+/// ([`UNKNOWN_MAX`] times [`UNKNOWN_CALLS`]).
+pub const REQUEST_HEADERS_BYTES: u32 = 16 * 1024;
+
+/// Most bytes of one stream that wait to be read where much is sent: blocks, answers. What goes over it waits at the sender.
 pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
-/// The same for all requests of a connection: what a client that is not read costs at most.
+/// The same for all streams of a connection: what a sender that is not read costs at most.
 pub const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// As [`STREAM_WINDOW_BYTES`], for requests: 20 MiB a second where an answer takes 10 ms.
+pub const REQUEST_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// As [`CONNECTION_WINDOW_BYTES`], for requests.
+pub const REQUESTS_WINDOW_BYTES: u32 = 1 << 20;
 
 /// Largest frame that a client may send.
 const FRAME_BYTES: u32 = 256 * 1024;
@@ -47,9 +68,12 @@ const RESETS_MAX: usize = 64;
 /// How the two sides of a connection know each other.
 #[derive(Clone, Debug, Default)]
 pub enum Security {
-    /// Not at all: whoever connects is an administrator. For loopback.
+    /// Without TLS. On loopback by the token of the port, which its user can read ([`token_file`]): who shows it is an
+    /// administrator. Where others reach the port, not at all.
     #[default]
     Plain,
+    /// Not at all, on loopback neither: whoever connects is an administrator.
+    Open,
     /// Mutual TLS.
     Tls(Identity),
 }
@@ -62,6 +86,19 @@ pub enum Error {
     Bind {
         /// As configured.
         address: String,
+        /// Why not.
+        source: std::sync::Arc<io::Error>,
+    },
+    /// A port without TLS whose token can't be kept.
+    #[error(
+        "can't keep the token of {address} in {path}: {source}: set XDG_STATE_HOME to a directory of this user, or use TLS \
+         (`identity`)"
+    )]
+    LocalToken {
+        /// Where it would listen.
+        address: String,
+        /// The file.
+        path: PathBuf,
         /// Why not.
         source: std::sync::Arc<io::Error>,
     },
@@ -126,17 +163,25 @@ impl Error {
     }
 }
 
-/// A server with the limits that all of ours have; no connection is closed for its age.
-pub fn server() -> Server {
+/// A server with the limits that all of ours have, for requests that are small, which asks for the token of its port where that has
+/// one; no connection is closed for its age.
+pub fn server() -> Server<Stack<LocalUsers, Nothing>> {
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .http2_max_header_list_size(HEADERS_BYTES)
+        .http2_max_header_list_size(REQUEST_HEADERS_BYTES)
         .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(REQUEST_WINDOW_BYTES)
+        .initial_connection_window_size(REQUESTS_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
         .max_frame_size(FRAME_BYTES)
+        .layer(LocalUsers)
+}
+
+/// By whom what a call takes is counted ([`ConnectInfo::holder`]).
+pub fn holder<T>(request: &tonic::Request<T>) -> String {
+    let info = request.extensions().get::<ConnectInfo>();
+    info.map_or_else(|| Peer::local().to_string(), ConnectInfo::holder)
 }
 
 /// Who asks; in a process-internal call an administrator.

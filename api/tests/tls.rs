@@ -1,62 +1,29 @@
 //! Mutual TLS over real sockets, with the health service: who gets in, who does not, and what they are told.
 #![allow(clippy::unwrap_used)]
 
+mod office;
+
 use std::{
     io::Write,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
-use api::transport::{self, Security, bind, connect, connect_any};
-use pki::{Authority, Identity, Order, Peer};
-use tempfile::TempDir;
+use api::transport::{self, Channel, Security, bind, connect, connect_any};
+use pki::Identity;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinHandle,
 };
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+use office::{DAY, Office, trusting};
 
 /// How long anything is waited for.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// An authority and what it has issued.
-struct Office {
-    dir: TempDir,
-    authority: Authority,
-}
-
-impl Office {
-    fn new() -> Self {
-        let dir = TempDir::new().unwrap();
-        let authority = Authority::create(&dir.path().join("ca"), SystemTime::now()).unwrap();
-        Self { dir, authority }
-    }
-
-    /// Issues at a time and for as long as said.
-    fn order(&self, out: &str, uri: &str, host: &str, at: SystemTime, valid: Duration) -> PathBuf {
-        let out = self.dir.path().join(out);
-        let order = Order {
-            peer: Peer::from_uri(uri).unwrap(),
-            hosts: vec![host.to_string()],
-            valid,
-        };
-        self.authority.issue(&order, &out, at).unwrap();
-        out
-    }
-
-    fn issue(&self, out: &str, uri: &str) -> PathBuf {
-        self.order(out, uri, "127.0.0.1", SystemTime::now(), DAY)
-    }
-
-    fn tls(&self, out: &str, uri: &str) -> Security {
-        Security::Tls(Identity::load(&self.issue(out, uri)).unwrap())
-    }
-}
 
 /// A server of the health service; ends with the test.
 struct Served {
@@ -197,19 +164,6 @@ async fn shake_with(address: &str, dir: &Path, office: &Office) -> String {
 
 async fn shake_without(address: &str, office: &Office) -> String {
     raw(address, trusting(office).with_no_client_auth()).await
-}
-
-fn trusting(office: &Office) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
-    use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-    let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(office.dir.path().join("ca/ca.pem")).unwrap())
-        .unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
 }
 
 /// What the server says to a client of this configuration.
@@ -353,7 +307,7 @@ async fn silence_and_nonsense_do_not_keep_others_out() {
     let office = Office::new();
     let server = serve(&office.tls("d", "sawmill://dispatcher/d1")).await;
     let mut held = Vec::new();
-    for number in 0..transport::HANDSHAKES_MAX - 8 {
+    for number in 0..transport::UNKNOWN_MAX + 8 {
         let mut stream = TcpStream::connect(&server.address).await.unwrap();
         match number % 3 {
             0 => stream.write_all(&[0x16, 3, 1, 0x40, 0]).await.unwrap(),

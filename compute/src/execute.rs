@@ -98,7 +98,7 @@ pub(crate) async fn entry(
         v: FORMAT,
         job: entry.job,
         run: entry.run,
-        past: entry.past,
+        past: entry.past.clone(),
         node: Some(node),
         busy_us,
         ends,

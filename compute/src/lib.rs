@@ -21,6 +21,7 @@ use storage::LocalStore;
 use tasks::Tasks;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use uuid::Uuid;
 
 /// How a compute node works.
 #[derive(Clone, Debug)]
@@ -47,8 +48,6 @@ pub struct Config {
     pub stop_grace: Duration,
     /// Host name told to others.
     pub host: String,
-    /// How it takes what agents ship; none: it takes nothing.
-    pub ingest: Option<ingest::Config>,
     /// Where it stands: agents with the same label are preferred.
     pub zone: String,
 }
@@ -75,12 +74,13 @@ impl Config {
 }
 
 /// What the role works with.
-#[derive(Clone)]
 pub struct Parts {
     /// Where ZooKeeper is.
     pub zookeeper: coordination::Config,
     /// MongoDB and the block store.
     pub store: storage::Store,
+    /// Where it takes what agents ship; none: it takes nothing.
+    pub receiver: Option<ingest::Receiver>,
 }
 
 /// Why a compute node ended.
@@ -127,35 +127,37 @@ impl terms::TermError for Error {
 /// # Errors
 /// Only what no waiting mends. Dropping the future kills what runs; others recover it after the session timeout.
 pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Result<(), Error> {
+    let Parts {
+        zookeeper,
+        store,
+        receiver,
+    } = parts;
     if config.slots == 0 {
         return Err(Error::NoSlots);
     }
-    std::fs::create_dir_all(&config.scratch).map_err(|source| Error::Scratch {
+    folders::own(&config.scratch).map_err(|source| Error::Scratch {
         path: config.scratch.clone(),
         source,
     })?;
     let copies = config.scratch.join("sawmill-blocks");
-    let mut store = parts.store.clone().with_copies(copies, config.copies_bytes);
+    let mut store = store.with_copies(copies, config.copies_bytes);
     // Without a port nobody else would reach what it keeps.
-    if let (Some(folder), Some(_)) = (&config.local_store, &config.ingest) {
+    if let (Some(folder), Some(_)) = (&config.local_store, &receiver) {
         let local = LocalStore::open(folder, &config.node).map_err(Error::LocalStore)?;
         store = store.with_local(local);
     }
     // What it keeps in memory outlives its sessions.
     let engine = engine::Engine::new(config.guard.clone(), &config.scratch, config.memory);
-    // The port is bound before a worker tells others of it, and outlives the sessions too.
-    let receiver = match config.ingest.clone() {
-        Some(config) => Some(ingest::Receiver::bind(config).await?),
-        None => None,
-    };
+    // The port outlives the sessions too.
     let agents = Agents {
         endpoint: receiver.as_ref().map(ingest::Receiver::address),
         post: ingest::Post::default(),
     };
-    let terms = terms::serve(&parts.zookeeper, &stop, "compute", |term| {
+    let process = Uuid::new_v4();
+    let terms = terms::serve(&zookeeper, &stop, "compute", |term| {
         let (config, engine, agents) = (config.clone(), engine.clone(), agents.clone());
         let (store, stop) = (store.clone(), stop.clone());
-        async move { serve_term(config, engine, store, agents, term, stop).await }
+        async move { serve_term(config, process, engine, store, agents, term, stop).await }
     });
     let Some(receiver) = receiver else {
         return terms.await;
@@ -183,6 +185,7 @@ struct Agents {
 
 async fn serve_term(
     config: Config,
+    process: Uuid,
     engine: engine::Engine,
     store: storage::Store,
     agents: Agents,
@@ -194,6 +197,7 @@ async fn serve_term(
         node: config.node.clone(),
         host: config.host.clone(),
         pid: std::process::id(),
+        process,
         version: env!("CARGO_PKG_VERSION").to_string(),
         slots: config.slots,
         capabilities: config.capabilities(),

@@ -6,12 +6,12 @@ use coordination::{Place, Snapshot, Term};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use model::{
     Job, JobId, JobState,
-    audit::{self, Finding, JobFacts, Look, Sighting, Tally},
+    audit::{self, Breach, Finding, JobFacts, Look, Sighting, Tally},
 };
 use serde::{Deserialize, Serialize};
 use storage::JobFilter;
 
-use crate::{Control, Error, submit::now_ms};
+use crate::{Control, Error, stalled::stalled};
 
 /// Pause between the two looks: what only moved has moved on after it.
 const PAUSE: Duration = Duration::from_millis(1500);
@@ -67,12 +67,21 @@ impl Control {
         }
         let term = self.term().await?;
         let seen = self.looks(&term).await;
+        let stalled = stalled(&term, self.store()?).await;
         term.close().await;
         let Seen {
-            look,
+            mut look,
             states,
             strange,
         } = seen?;
+        look.findings.extend(stalled?.into_iter().map(|job| {
+            Finding {
+                breach: Breach::Stalled,
+                job,
+                what: "it waits, nothing of it is in flight, and a worker that may run it has a free slot"
+                    .to_string(),
+            }
+        }));
         let broken = |job: &JobId| look.findings.iter().any(|finding| finding.job == *job);
         let of_jobs = look
             .tallies
@@ -142,6 +151,7 @@ impl Control {
                 .first()
                 .map_or(job.counts, |progress| progress.counts)
         };
+        let now_ms = self.store()?.now_ms().await?;
         let retention = i64::try_from(self.stores()?.retention_results.as_millis()).unwrap_or(i64::MAX);
         Ok(JobFacts {
             id: job.id,
@@ -150,10 +160,11 @@ impl Control {
             merges: job.has_merge(),
             counts: job.counts,
             counts_after,
+            low_water: job.low_water,
             results,
             expired: job
                 .finished_ms
-                .is_some_and(|finished| finished.saturating_add(retention) < now_ms()),
+                .is_some_and(|finished| finished.saturating_add(retention) < now_ms),
         })
     }
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use coordination::{Candidacy, Office, Snapshot, Term};
-use model::znode::CandidateData;
+use model::{JobId, znode::CandidateData};
 use serde::Serialize;
 use storage::{Spill, Store};
 
-use crate::{Control, Status, new_job_id, obstacles::missing_roles};
+use crate::{Control, Status, new_job_id, obstacles::missing_roles, stalled::stalled};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -66,7 +66,7 @@ impl Check {
 /// Clocks that are further apart than this make times in documents misleading.
 const SKEW_NOTICED: Duration = Duration::from_millis(500);
 /// Clocks that are further apart than this make retention and schedules wrong.
-const SKEW_BAD: Duration = Duration::from_secs(30);
+const SKEW_BAD: Duration = storage::MOST_APART;
 /// A round trip to a store that is longer than this makes everything slow.
 const SLOW: Duration = Duration::from_millis(50);
 
@@ -80,8 +80,9 @@ pub async fn examine(zookeeper: &coordination::Config, storage: &storage::Config
     let store = examine_mongodb(storage, &mut checks).await;
     if let Some(term) = term {
         if let Some(store) = store {
-            let control = Control::open(zookeeper.clone(), store);
+            let control = Control::open(zookeeper.clone(), store.clone());
             examine_roles(&control, &mut checks).await;
+            examine_jobs(&term, &store, &mut checks).await;
         }
         term.close().await;
     }
@@ -295,12 +296,8 @@ async fn probe_block_store(store: &Store) -> Result<(), storage::Error> {
 fn skew(ms: i64) -> Check {
     const NAME: &str = "clock";
     const ADVICE: &str = "keep the clocks of all machines in step with NTP";
+    let found = format!("MongoDB's clock is {}", apart(ms, "this machine's"));
     let apart = Duration::from_millis(ms.unsigned_abs());
-    let found = format!(
-        "MongoDB's clock is {} ms {} this machine's",
-        apart.as_millis(),
-        if ms < 0 { "behind" } else { "ahead of" }
-    );
     if apart >= SKEW_BAD {
         Check::failed(NAME, found, ADVICE)
     } else if apart >= SKEW_NOTICED {
@@ -356,7 +353,38 @@ async fn examine_roles(control: &Control, checks: &mut Vec<Check>) {
             "a leading dispatcher recovers them within a second",
         ));
     }
+    if let Some(ahead_ms) = status.leader_clock_ahead_ms {
+        let found = format!(
+            "no jobs, results or blocks are removed, whatever their age: the leader's clock is {}",
+            apart(ahead_ms, "MongoDB's")
+        );
+        let advice = "one of the two is wrong: keep the clocks of all machines in step with NTP";
+        checks.push(Check::failed("retention", found, advice));
+    }
     versions(&status, checks);
+}
+
+async fn examine_jobs(term: &Term, store: &Store, checks: &mut Vec<Check>) {
+    const NAME: &str = "jobs";
+    checks.push(match stalled(term, store).await {
+        Ok(stalled) if stalled.is_empty() => Check::ok(NAME, "each runs, or waits for something"),
+        Ok(stalled) => {
+            let ids: Vec<String> = stalled.iter().map(JobId::to_string).collect();
+            let found = format!(
+                "nothing runs of {}, although a compute node that may run it has a free slot",
+                ids.join(", ")
+            );
+            let advice = "restart the leading dispatcher: the next leader compares everything; then look at `sawmill doctor --audit`";
+            Check::failed(NAME, found, advice)
+        }
+        Err(error) => Check::failed(NAME, error.to_string(), "see above"),
+    });
+}
+
+/// As in `2000 ms behind MongoDB's`.
+fn apart(ahead_ms: i64, whose: &str) -> String {
+    let how = if ahead_ms < 0 { "behind" } else { "ahead of" };
+    format!("{} ms {how} {whose}", ahead_ms.unsigned_abs())
 }
 
 fn roles(status: &Status) -> String {

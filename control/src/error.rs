@@ -300,6 +300,7 @@ fn of_storage(error: &storage::Error) -> &'static str {
         E::InUse { .. } => "IN_USE",
         E::Concurrent { .. } => "CONCURRENT",
         E::BadCollection { .. } => "BAD_COLLECTION",
+        E::ClocksApart { .. } => "CLOCKS_APART",
         E::Changed { .. } | E::NotAFile { .. } | E::Io { .. } => "BAD_FILE",
         E::Object { .. } => "BLOCK_STORE",
         _ => "STORAGE",

@@ -26,6 +26,7 @@ mod queries;
 mod query;
 mod question;
 mod remote;
+mod stalled;
 mod status;
 mod submit;
 mod tokens;
@@ -62,6 +63,8 @@ pub use view_report::{ViewDataset, ViewLeftOut, ViewReport};
 #[derive(Clone, Debug)]
 pub struct Control {
     backend: Backend,
+    /// Whose the jobs are that are submitted on the stores.
+    submitter: Option<Arc<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +92,7 @@ impl Control {
                 store,
                 retention_results: RETENTION_RESULTS,
             })),
+            submitter: None,
         }
     }
 
@@ -99,7 +103,17 @@ impl Control {
     pub async fn connect(addresses: &str, security: api::transport::Security) -> Result<Self, Error> {
         Ok(Self {
             backend: Backend::Gateway(Remote::connect(addresses, security).await?),
+            submitter: None,
         })
+    }
+
+    /// The same, for somebody whose the jobs are that it submits. A gateway knows itself whose they are.
+    #[must_use]
+    pub fn submitting_for(&self, who: &str) -> Self {
+        Self {
+            backend: self.backend.clone(),
+            submitter: Some(who.into()),
+        }
     }
 
     /// Tells how long results are kept, so that the audit does not miss those that were removed.
@@ -112,6 +126,7 @@ impl Control {
                     store: stores.store.clone(),
                     retention_results: results,
                 })),
+                submitter: self.submitter,
             },
             Backend::Gateway(_) => self,
         }
@@ -233,8 +248,10 @@ impl Control {
     /// Removes what is older than its retention, as the leader does by itself once in a while.
     ///
     /// # Errors
-    /// [`Error::Storage`]; what was removed before stays removed.
+    /// [`Error::Storage`]; what was removed before stays removed. Nothing is where the clock of this machine is too far from
+    /// MongoDB's.
     pub async fn prune(&self, retention: Retention) -> Result<Pruned, Error> {
-        Ok(self.store()?.prune(submit::now_ms(), retention).await?)
+        let store = self.store()?;
+        Ok(store.prune(store.clock().await?.agreed()?, retention).await?)
     }
 }

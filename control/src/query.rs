@@ -38,7 +38,7 @@ impl Question {
 /// Asks: gives the job that has answered the same question over the same blocks, or submits one.
 pub(crate) async fn ask(control: &Control, question: &Question) -> Result<Asked, Error> {
     let typed = Typed::new(question)?;
-    refuse_view(control, question).await?;
+    refuse_others_collection(control, question).await?;
     let mut planned = typed.over(control).await?;
     let identity = sql::question(&planned.query).map_err(wrong)?;
     let again = !question.no_reuse && question.into.is_none();
@@ -84,18 +84,24 @@ fn recorded_but_changed(is_recorded: bool, changed: Option<&str>) -> Option<Stri
     changed.filter(|_| is_recorded).map(str::to_string)
 }
 
-/// An answer in the place of that of a view would be replaced again.
-async fn refuse_view(control: &Control, question: &Question) -> Result<(), Error> {
+/// An answer in the place of that of a view would be replaced again, and one in the place of what another program keeps would
+/// destroy that.
+async fn refuse_others_collection(control: &Control, question: &Question) -> Result<(), Error> {
     let Some(into) = &question.into else { return Ok(()) };
     storage::check_collection(into)?;
-    let Ok(name) = Name::new(into.as_str()) else {
-        return Ok(());
-    };
-    match control.store()?.view(&name).await? {
-        Some(_) => Err(Error::Usage(format!(
+    if let Ok(name) = Name::new(into.as_str())
+        && control.store()?.view(&name).await?.is_some()
+    {
+        return Err(Error::Usage(format!(
             "the collection {name} is the answer of the view {name}: name another with --into"
+        )));
+    }
+    match control.store()?.check_replaceable(into).await {
+        Err(storage::Error::Taken { .. }) => Err(Error::Usage(format!(
+            "the collection {into} exists and was not made by `sawmill query --into`, so it is not replaced: name another with \
+             --into, or drop it first"
         ))),
-        None => Ok(()),
+        checked => Ok(checked.map(drop)?),
     }
 }
 

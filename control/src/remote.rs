@@ -10,10 +10,10 @@ mod registry;
 
 use std::{fmt, sync::Arc};
 
-use api::transport::{self, Security};
+use api::transport::{self, Channel, Security};
 use futures::{StreamExt as _, stream::BoxStream};
 use tokio::sync::RwLock;
-use tonic::{Code, Response, Status, Streaming, transport::Channel};
+use tonic::{Code, Response, Status, Streaming};
 
 use crate::{Error, wire};
 

@@ -34,6 +34,10 @@ pub struct Status {
     /// Blocks of all datasets.
     #[serde(default)]
     pub blocks: BlockCounts,
+    /// How far the leader's clock is ahead of MongoDB's, in milliseconds, where that keeps it from removing anything for its
+    /// age.
+    #[serde(default)]
+    pub leader_clock_ahead_ms: Option<i64>,
     /// How long the look took, in milliseconds.
     pub took_ms: u64,
 }
@@ -204,6 +208,7 @@ impl Control {
             status.blocks.blocks += u64::from(dataset.count());
             status.blocks.compacted += u64::from(dataset.void);
         }
+        status.leader_clock_ahead_ms = self.store()?.leader_clock().await?;
         status.took_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(status)
     }
@@ -250,6 +255,7 @@ fn of_snapshot(snapshot: &Snapshot, reports: &[NodeReport], now_ms: i64) -> Stat
         jobs: Vec::new(),
         storage: None,
         blocks: BlockCounts::default(),
+        leader_clock_ahead_ms: None,
         took_ms: 0,
     }
 }

@@ -90,9 +90,16 @@ impl Control {
             self.store_tables(id, query, tables).await?;
             spec.processor.check()?;
         }
-        let job = Job::new(id, spec, parts, now_ms());
+        let job = Job {
+            submitted_by: self.submitter(),
+            ..Job::new(id, spec, parts, now_ms())
+        };
         self.store()?.submit(vec![job]).await?;
         Ok(id)
+    }
+
+    fn submitter(&self) -> Option<String> {
+        self.submitter.as_deref().map(str::to_string)
     }
 
     /// The numbers of a dataset at which there is a block, in order.
@@ -171,7 +178,10 @@ impl Control {
                 let sources = spec.datasets().map(|name| datasets[name].source()).collect();
                 let ranges = spec.datasets().map(|name| live[name].clone()).collect();
                 let parts = Parts::selected(sources, ranges)?;
-                Ok(Job::new(new_job_id(), spec, parts, submitted_ms))
+                Ok(Job {
+                    submitted_by: self.submitter(),
+                    ..Job::new(new_job_id(), spec, parts, submitted_ms)
+                })
             })
             .collect::<Result<_, Error>>()?;
         let ids = jobs.iter().map(|job| job.id).collect();

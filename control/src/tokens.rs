@@ -5,7 +5,7 @@ use std::time::Duration;
 use pki::{Peer, Token};
 use storage::TokenRecord;
 
-use crate::{Control, Error, submit::now_ms};
+use crate::{Control, Error};
 
 /// Longest time for which a token counts.
 pub const TOKEN_VALID_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -45,7 +45,8 @@ impl Control {
             return Err(bad("it counts for a year at most".to_string()));
         }
         let token = Token::generate().map_err(|error| bad(error.to_string()))?;
-        let created_ms = now_ms();
+        let store = self.store()?;
+        let created_ms = store.now_ms().await?;
         let record = TokenRecord {
             hash: token.hash(),
             peer: peer.to_uri(),
@@ -53,7 +54,6 @@ impl Control {
             expires_ms: created_ms.saturating_add(millis(valid)),
             created_by: created_by.to_string(),
         };
-        let store = self.store()?;
         store
             .remove_tokens_expired(created_ms.saturating_sub(millis(EXPIRED_SHOWN)))
             .await?;
@@ -108,8 +108,9 @@ impl Control {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn peer_of_token(&self, token: &Token) -> Result<Option<(Peer, i64)>, Error> {
-        let found = self.store()?.token(&token.hash()).await?;
-        let found = found.filter(|found| found.expires_ms > now_ms());
+        let store = self.store()?;
+        let (found, now_ms) = (store.token(&token.hash()).await?, store.now_ms().await?);
+        let found = found.filter(|found| found.expires_ms > now_ms);
         Ok(found.and_then(|found| {
             let peer = Peer::from_uri(&found.peer).ok()?;
             (peer.role == pki::Role::User).then_some((peer, found.expires_ms))

@@ -108,19 +108,7 @@ pub(crate) async fn census(term: &Term, before: u64) -> Result<Census, Error> {
     let unowned = listing::root(term, UNOWNED).await?;
     let waiting = clients(&unowned);
     let unowned = listing::sort(UNOWNED, unowned, &mut strange);
-    let mut numbers = Vec::new();
-    for name in listing::root(term, OWNED).await? {
-        match name.parse::<WorkerNumber>() {
-            Ok(number) => numbers.push(number),
-            Err(_) if Office::ALL.iter().any(|office| office.as_str() == name) => {}
-            Err(why) => strange.push(Strange {
-                path: format!("{OWNED}/{name}"),
-                why: why.to_string(),
-            }),
-        }
-    }
-    numbers.sort_unstable();
-    let workers = workers(term, &numbers, &mut strange).await?;
+    let workers = workers(term, &mut strange).await?;
     let done = listing::sort(DONE, listing::root(term, DONE).await?, &mut strange);
     let mut census = Census {
         before,
@@ -139,11 +127,20 @@ fn clients(names: &[String]) -> Vec<Name> {
     names.iter().filter_map(|name| client_name(name)).collect()
 }
 
-async fn workers(
-    term: &Term,
-    numbers: &[WorkerNumber],
-    strange: &mut Vec<Strange>,
-) -> Result<Vec<WorkerView>, Error> {
+/// The workers that have a folder, in the order of their numbers.
+pub(crate) async fn workers(term: &Term, strange: &mut Vec<Strange>) -> Result<Vec<WorkerView>, Error> {
+    let mut numbers = Vec::new();
+    for name in listing::root(term, OWNED).await? {
+        match name.parse::<WorkerNumber>() {
+            Ok(number) => numbers.push(number),
+            Err(_) if Office::ALL.iter().any(|office| office.as_str() == name) => {}
+            Err(why) => strange.push(Strange {
+                path: format!("{OWNED}/{name}"),
+                why: why.to_string(),
+            }),
+        }
+    }
+    numbers.sort_unstable();
     let folders: Vec<String> = numbers.iter().map(|&number| folder(number)).collect();
     // Children before data: a folder that is gone by the second look was empty.
     let listed = term
@@ -151,7 +148,7 @@ async fn workers(
         .await?;
     let found = listing::read_data(term, &folders, &ReadSize::default()).await?;
     let mut views = Vec::with_capacity(numbers.len());
-    for (((&number, folder), names), data) in numbers.iter().zip(&folders).zip(listed).zip(found) {
+    for (((number, folder), names), data) in numbers.iter().copied().zip(&folders).zip(listed).zip(found) {
         let names = match names {
             Ok((names, _)) => names,
             Err(zk::Error::NoNode) => continue,

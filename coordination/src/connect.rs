@@ -3,13 +3,23 @@
 use std::{fmt, path::Path, time::Duration};
 
 use futures::FutureExt;
+use rand::RngExt;
+use tokio::time::Instant;
 use zookeeper_client as zk;
-use zookeeper_client::Client;
+use zookeeper_client::{Client, SessionInfo, StateWatcher};
 
 use crate::{
     error::Error,
     term::{Config, Ending, TlsConfig},
 };
+
+/// Pause after the first round of tries; doubles up to [`LONGEST_PAUSE`].
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+/// A server that is back is found at the latest after this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long to wait for the end of a session that was given up.
+const END_WAIT: Duration = Duration::from_secs(1);
 
 pub(crate) fn bad_address(config: &Config, why: impl fmt::Display) -> Error {
     Error::BadAddress {
@@ -18,7 +28,7 @@ pub(crate) fn bad_address(config: &Config, why: impl fmt::Display) -> Error {
     }
 }
 
-/// A session without a chroot.
+/// A session without a chroot; tries again until `connect_timeout` is over.
 ///
 /// # Errors
 /// [`Error::BadAddress`], [`Error::BadTls`], [`Error::Unreachable`]; [`Error::TermOver`] when the credentials are refused.
@@ -30,23 +40,80 @@ pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {
     if chroot.len() > 1 && (chroot.ends_with('/') || chroot.contains("//")) {
         return Err(bad_address(config, "the chroot has an empty part"));
     }
-    let mut connector = Client::connector().with_session_timeout(config.session_timeout);
+    let deadline = Instant::now() + config.connect_timeout;
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        // The client's own pauses between tries double without a bound: one round at a time, and pauses of our own.
+        match tokio::time::timeout_at(deadline, connect_once(config, None)).await {
+            Ok(Ok(client)) => return Ok(client),
+            Ok(Err(Refusal::BadTls(failure))) => return Err(failure),
+            Ok(Err(Refusal::Client(zk::Error::BadArguments(why)))) => return Err(bad_address(config, why)),
+            Ok(Err(Refusal::Client(zk::Error::AuthFailed))) => {
+                return Err(Error::TermOver(Ending::AuthFailed));
+            }
+            Ok(Err(Refusal::Client(failure))) if Instant::now() + pause >= deadline => {
+                // Nobody gave a session, each for a reason of its own.
+                let failure = Some(failure).filter(|failure| *failure != zk::Error::NoHosts);
+                return Err(unreachable(config, failure).await);
+            }
+            Ok(Err(Refusal::Client(_))) => {
+                let jitter = rand::rng().random_range(0.5..1.0);
+                tokio::time::sleep(pause.mul_f64(jitter)).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Err(_) => return Err(unreachable(config, None).await),
+        }
+    }
+}
+
+/// Why one round of tries gave no session.
+enum Refusal {
+    Client(zk::Error),
+    BadTls(Error),
+}
+
+/// Asks each server once; for `session` where that is to be taken up again.
+async fn connect_once(config: &Config, session: Option<SessionInfo>) -> Result<Client, Refusal> {
+    let (addresses, _) = config.split();
+    let mut connector = Client::connector()
+        .with_session_timeout(config.session_timeout)
+        .with_fail_eagerly();
     if let Some(auth) = &config.auth {
         connector = connector.with_auth("digest", auth.as_bytes());
     }
+    if let Some(session) = session {
+        connector = connector.with_session(session);
+    }
     let connecting = match &config.tls {
         Some(tls) => connector
-            .with_tls(tls_options(tls).await?)
+            .with_tls(tls_options(tls).await.map_err(Refusal::BadTls)?)
             .secure_connect(addresses)
             .left_future(),
         None => connector.connect(addresses).right_future(),
     };
-    match tokio::time::timeout(config.connect_timeout, connecting).await {
-        Ok(Ok(client)) => Ok(client),
-        Ok(Err(zk::Error::BadArguments(why))) => Err(bad_address(config, why)),
-        Ok(Err(zk::Error::AuthFailed)) => Err(Error::TermOver(Ending::AuthFailed)),
-        Ok(Err(failure)) => Err(unreachable(config, Some(failure)).await),
-        Err(_) => Err(unreachable(config, None).await),
+    connecting.await.map_err(Refusal::Client)
+}
+
+/// Ends a session that its client has given up while ZooKeeper was away: where ZooKeeper was restarted, its ephemerals would
+/// else stay for another session timeout. Does nothing for one that is over, and gives up after a second.
+pub(crate) async fn end_session(config: &Config, session: SessionInfo) {
+    let ending = async {
+        let Ok(client) = connect_once(config, Some(session)).await else {
+            return;
+        };
+        let mut states = client.state_watcher();
+        drop(client);
+        until_terminated(&mut states).await;
+    };
+    let _ = tokio::time::timeout(END_WAIT, ending).await;
+}
+
+/// Waits until a session is over.
+pub(crate) async fn until_terminated(states: &mut StateWatcher) {
+    // `changed` never returns after the last state was consumed: look first.
+    let mut state = states.state();
+    while !state.is_terminated() {
+        state = states.changed().await;
     }
 }
 

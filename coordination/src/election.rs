@@ -6,8 +6,9 @@
 //!
 //! Source: the leader election recipe of the ZooKeeper documentation.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::FutureExt;
 use model::znode::{self, CandidateData};
 use zookeeper_client as zk;
 use zookeeper_client::CreateMode;
@@ -19,10 +20,13 @@ use crate::{
     rights::Kind,
     roots,
     term::Term,
+    watch::Kept,
 };
 
 /// Between two looks behind a watch, in case it is lost.
 const SLOW_LOOK: Duration = Duration::from_secs(5);
+/// The same for all who stand for an office.
+const PEERS_LOOK: Duration = Duration::from_secs(1);
 
 /// An ephemeral znode that stands for an office. One per session and office.
 ///
@@ -32,6 +36,75 @@ pub struct Candidacy {
     term: Term,
     office: Office,
     name: String,
+}
+
+/// Who stands for an office, followed as they come and go: a watch tells when, and a slow full look stands behind it.
+pub struct Peers {
+    candidacy: Candidacy,
+    names: Vec<String>,
+    watch: Kept,
+    /// None when there is news.
+    looked_at: Option<Instant>,
+}
+
+impl Peers {
+    /// Nothing is known before the first [`Peers::refresh`].
+    pub fn new(candidacy: &Candidacy) -> Self {
+        Self {
+            candidacy: candidacy.clone(),
+            names: Vec::new(),
+            watch: Kept::default(),
+            looked_at: None,
+        }
+    }
+
+    /// Names of the live candidates as of the last look, in the order of their sequences.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Looks who stands for the office where there is news, or where the last look is a second ago; whether it is others
+    /// than before. Dropped half-way, the next call looks again.
+    ///
+    /// # Errors
+    /// [`Error::TermOver`], [`Error::Disconnected`].
+    pub async fn refresh(&mut self) -> Result<bool, Error> {
+        let due = |at: Instant| at.elapsed() >= PEERS_LOOK;
+        match self.watch.fired().now_or_never() {
+            None if self.looked_at.is_some_and(|at| !due(at)) => return Ok(false),
+            None => {}
+            Some(_) => {
+                self.looked_at = None;
+                self.watch.keep(self.armed().await?);
+            }
+        }
+        let names = self.candidacy.peers().await?;
+        self.looked_at = Some(Instant::now());
+        let changed = names != self.names;
+        self.names = names;
+        Ok(changed)
+    }
+
+    async fn armed(&self) -> Result<zk::OneshotWatcher, Error> {
+        let folder = self.candidacy.office.path();
+        let request =
+            |client: std::sync::Arc<zk::Client>| async move { client.get_and_watch_children(folder).await };
+        match self.candidacy.term.ask(folder, request).await? {
+            Ok((_, _, watcher)) => Ok(watcher),
+            Err(zk::Error::NoNode) => Err(Error::RootMissing {
+                path: folder.to_string(),
+            }),
+            Err(failure) => Err(Error::refused(folder, failure)),
+        }
+    }
+
+    /// Waits until somebody has come or gone since the last look. Cancel-safe.
+    pub async fn changed(&mut self) {
+        if self.looked_at.is_some() && self.watch.fired().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+        self.looked_at = None;
+    }
 }
 
 /// A candidate as listed.

@@ -14,6 +14,7 @@ use std::{
 use model::znode::WorkerData;
 
 use crate::{
+    batch::{self, Fate, Step},
     census::{self, Census, Header},
     election::Candidacy,
     error::Error,
@@ -100,6 +101,17 @@ impl Leader {
         };
         tracing::warn!("a root is missing in ZooKeeper; recreating it");
         roots::ensure(&self.term, counters).await
+    }
+
+    /// Carries out guarded steps; recreates `/done` should it be missing.
+    pub(crate) async fn move_all(&self, steps: &[Step]) -> Result<Vec<Fate>, Error> {
+        match batch::carry_out(&self.term, Some(&self.guard), steps).await {
+            Err(Error::RootMissing { .. }) => {
+                self.mend().await?;
+                batch::carry_out(&self.term, Some(&self.guard), steps).await
+            }
+            fates => fates,
+        }
     }
 
     /// Lists the three places in the order of a takeover.

@@ -9,10 +9,12 @@ use zookeeper_client::MultiWriteError;
 
 use crate::{
     batch::{self, ANY_VERSION, Fate, Step, guard_failed},
+    census::{self, WorkerView},
     error::{Error, is_lost_reply},
     layout::{Place, WorkerNumber, alive, folder},
     leader::Leader,
     listing::{self, ReadSize, Strange},
+    term::Term,
 };
 
 /// What was recovered from a dead worker.
@@ -26,14 +28,39 @@ pub struct Recovered {
     pub folder_gone: bool,
 }
 
+/// Looks for dead workers and recovers what they held, beside whatever else the leader does.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    term: Term,
+    guard: String,
+}
+
 impl Leader {
+    /// A handle for the step *recover*.
+    pub fn recovery(&self) -> Recovery {
+        Recovery {
+            term: self.term.clone(),
+            guard: self.guard.clone(),
+        }
+    }
+}
+
+impl Recovery {
+    /// All workers that have a folder, in the order of their numbers.
+    ///
+    /// # Errors
+    /// [`Error::RootMissing`], [`Error::TermOver`], [`Error::Disconnected`], [`Error::NoAuth`].
+    pub async fn workers(&self) -> Result<Vec<WorkerView>, Error> {
+        census::workers(&self.term, &mut Vec::new()).await
+    }
+
     /// Recovers a dead worker: each entry of its folder goes to `/done` with the data that `done` makes of it.
     ///
     /// Safe to repeat, and to drop half-way.
     ///
     /// # Errors
-    /// [`Error::WorkerLives`]; [`Error::Deposed`] when the candidate is gone; [`Error::TermOver`],
-    /// [`Error::Disconnected`], [`Error::NoAuth`].
+    /// [`Error::WorkerLives`]; [`Error::Deposed`] when the candidate is gone; [`Error::RootMissing`],
+    /// [`Error::TermOver`], [`Error::Disconnected`], [`Error::NoAuth`].
     pub async fn recover(
         &self,
         worker: WorkerNumber,
@@ -80,7 +107,10 @@ impl Leader {
                 }),
             }
         }
-        for (step, fate) in steps.iter().zip(self.move_all(&steps).await?) {
+        for (step, fate) in steps
+            .iter()
+            .zip(batch::carry_out(&self.term, Some(&self.guard), &steps).await?)
+        {
             match fate {
                 Fate::Moved | Fate::Left => recovered.moved += 1,
                 Fate::Gone => {}
@@ -92,17 +122,6 @@ impl Leader {
         }
         recovered.folder_gone = recovered.strange.is_empty() && self.delete_folder(&folder).await?;
         Ok(recovered)
-    }
-
-    /// Carries out guarded steps; recreates `/done` should it be missing.
-    pub(crate) async fn move_all(&self, steps: &[Step]) -> Result<Vec<Fate>, Error> {
-        match batch::carry_out(&self.term, Some(&self.guard), steps).await {
-            Err(Error::RootMissing { .. }) => {
-                self.mend().await?;
-                batch::carry_out(&self.term, Some(&self.guard), steps).await
-            }
-            fates => fates,
-        }
     }
 
     /// Deletes an empty folder; false when it is not empty.

@@ -14,10 +14,10 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use zookeeper_client as zk;
-use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, SessionState, StateWatcher};
+use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, SessionInfo, SessionState, StateWatcher};
 
 use crate::{
-    connect::{bad_address, connect},
+    connect::{bad_address, connect, until_terminated},
     error::{Error, is_lost_reply},
     rights::{DIGEST, Granted, Kind, Users},
     roots,
@@ -144,7 +144,7 @@ struct Core {
     /// Taken out when the term ends: the session closes once nobody holds the client.
     client: RwLock<Option<Arc<Client>>>,
     states: StateWatcher,
-    session: i64,
+    session: SessionInfo,
     session_timeout: Duration,
     chroot: String,
     access: Access,
@@ -155,7 +155,7 @@ struct Core {
 impl fmt::Debug for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Term")
-            .field("session", &format_args!("{:#x}", self.core().session))
+            .field("session", &format_args!("{:#x}", self.session()))
             .field("why", &self.why())
             .finish_non_exhaustive()
     }
@@ -205,7 +205,7 @@ impl Term {
         };
         let core = Arc::new(Core {
             states: client.state_watcher(),
-            session: client.session_id().0,
+            session: client.session().clone(),
             session_timeout: client.session_timeout(),
             chroot: chroot.to_string(),
             access,
@@ -250,20 +250,18 @@ impl Term {
     }
 
     /// Ends the session and waits until ZooKeeper has dropped its ephemerals; at most two seconds, when ZooKeeper
-    /// itself does not answer. Requests that were sent before are carried out before.
+    /// itself does not answer, and not at all for a term that is over by itself. Requests that were sent before are
+    /// carried out before.
     ///
     /// Clones and whatever was made from them return [`Error::TermOver`] from then on. Dropped half-way, it has
     /// closed the session but not waited.
     pub async fn close(self) {
+        if self.why().is_some() {
+            return;
+        }
         let mut states = self.core().states.clone();
         self.core().end(Ending::Closed);
-        let closed = async {
-            // `changed` never returns after the last state was consumed: look first.
-            let mut state = states.state();
-            while !state.is_terminated() {
-                state = states.changed().await;
-            }
-        };
+        let closed = until_terminated(&mut states);
         if tokio::time::timeout(CLOSE_WAIT, closed).await.is_err() {
             tracing::warn!("ZooKeeper has not confirmed the end of the session; it will expire");
         }
@@ -271,7 +269,13 @@ impl Term {
 
     /// The session as it stands in `ephemeralOwner`.
     pub(crate) fn session(&self) -> i64 {
-        self.core().session
+        self.core().session.id().0
+    }
+
+    /// The session, where the term was ended by its own clock: ZooKeeper may still keep it.
+    pub(crate) fn given_up(&self) -> Option<SessionInfo> {
+        let is_given_up = self.why() == Some(Ending::TooLongDisconnected);
+        is_given_up.then(|| self.core().session.clone())
     }
 
     /// Path of the chroot from the root of ZooKeeper, `/` where there is none.
@@ -441,7 +445,7 @@ impl Core {
         self.ended.cancel();
         if first {
             tracing::info!(
-                session = format_args!("{:#x}", self.session),
+                session = format_args!("{:#x}", self.session.id().0),
                 "the term is over: {why}"
             );
         }

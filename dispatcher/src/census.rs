@@ -1,14 +1,14 @@
-//! Looks after the tree: the dead are recovered, the books compared, what lost track healed.
+//! Looks after the tree: the books are compared with it, and what lost track is healed.
 
 use std::{
     collections::HashSet,
     time::{Duration, Instant},
 };
 
-use coordination::{Census, WorkerNumber};
-use model::{JobId, znode::DoneData};
+use coordination::Census;
+use model::{JobId, ledger::Ledger};
 
-use crate::{Error, leading::Leading};
+use crate::{Error, leading::Leading, recovery::living};
 
 /// Low-water marks are written when they moved by this much: they only spare a new leader some reading.
 const LOW_WATER_STEP: u32 = 1000;
@@ -22,10 +22,11 @@ impl Leading {
         self.census = self.leader.census().await?;
         self.census_at = Some(Instant::now());
         self.report_strange();
-        self.recover_dead().await?;
         let present = sequences(&self.census);
+        let living = living(&self.census.workers);
         for active in self.jobs.values_mut() {
             active.ledger.note_census(self.census.before, &present);
+            active.ledger.acquit(&living);
         }
         self.end_early().await?;
         self.write_low_water().await?;
@@ -38,37 +39,6 @@ impl Leading {
                 tracing::warn!(path = %strange.path, "skipping a znode that is none of Sawmill's: {}", strange.why);
             }
         }
-    }
-
-    async fn recover_dead(&mut self) -> Result<(), Error> {
-        let dead: Vec<(WorkerNumber, Option<model::Name>)> = self
-            .census
-            .workers
-            .iter()
-            .filter(|worker| !worker.alive)
-            .map(|worker| {
-                (
-                    worker.number,
-                    worker.data.as_ref().ok().map(|data| data.node.clone()),
-                )
-            })
-            .collect();
-        for (worker, node) in dead {
-            let recovered = self
-                .leader
-                .recover(worker, |owned| DoneData::lost(owned, node.clone()))
-                .await?;
-            if recovered.moved > 0 {
-                let node = node.map_or_else(|| "?".to_string(), |node| node.to_string());
-                tracing::warn!(
-                    worker = worker.0,
-                    node,
-                    entries = recovered.moved,
-                    "recovered a dead worker's entries"
-                );
-            }
-        }
-        Ok(())
     }
 
     async fn write_low_water(&mut self) -> Result<(), Error> {
@@ -94,20 +64,26 @@ impl Leading {
             .values()
             .filter(|active| active.ending.is_none())
             .filter(|active| {
-                let patience = if active.ledger.stuck() {
-                    STUCK_AFTER
-                } else {
-                    self.config.heal_after
-                };
-                active.quiet_for(now) >= patience.min(self.config.heal_after) && !nobody
+                let patience = patience(&active.ledger, self.config.heal_after);
+                patience.is_some_and(|patience| active.quiet_for(now) >= patience) && !nobody
             })
             .map(|active| active.job.id)
             .collect();
-        for id in quiet {
-            tracing::debug!(job = %id, "no progress, comparing with the stores");
-            self.heal(id).await?;
+        if quiet.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        tracing::debug!(jobs = quiet.len(), "no progress, comparing with the stores");
+        self.heal(&quiet).await
+    }
+}
+
+/// After how long without news a job is compared with the stores; none while it waits for its turn, as there is nothing in
+/// the tree that could have been lost.
+fn patience(ledger: &Ledger, heal_after: Duration) -> Option<Duration> {
+    if ledger.stuck() {
+        Some(STUCK_AFTER.min(heal_after))
+    } else {
+        (ledger.entries_in_flight() > 0).then_some(heal_after)
     }
 }
 
@@ -121,4 +97,30 @@ pub(crate) fn sequences(census: &Census) -> HashSet<u64> {
         .chain(&census.done)
         .map(|name| name.sequence)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::outcome::Run;
+
+    use super::*;
+
+    #[test]
+    fn only_what_could_have_been_lost_is_healed() {
+        let minute = Duration::from_secs(60);
+        let mut ledger = Ledger::fresh(1, false);
+        assert_eq!(patience(&ledger, minute), None, "it waits for its turn");
+        ledger.next(Duration::ZERO, 1);
+        let run = Run {
+            first: 0,
+            count: 1,
+            attempt: 1,
+        };
+        ledger.fed(7, run);
+        assert_eq!(patience(&ledger, minute), Some(minute));
+        ledger.note_census(8, &HashSet::new());
+        assert_eq!(patience(&ledger, minute), None, "its end is not known yet");
+        ledger.note_counts(model::Counts::default());
+        assert_eq!(patience(&ledger, minute), Some(STUCK_AFTER));
+    }
 }

@@ -9,10 +9,7 @@ use std::time::{Duration, Instant};
 use storage::{Compaction, Cursors, Epoch, Error as Failed, Found, Store};
 use tokio::task::JoinHandle;
 
-use crate::{
-    Error,
-    leading::{Leading, now_ms},
-};
+use crate::{Error, leading::Leading};
 
 /// Pause before datasets are looked at again where nothing was to be done.
 const IDLE_PAUSE: Duration = Duration::from_secs(2);
@@ -66,7 +63,10 @@ async fn look(
             Err(error) => return (cursors, Err(error)),
         }
     }
-    let found = store.find_compaction(epoch, &mut cursors, now_ms()).await;
+    let found = match store.now_ms().await {
+        Ok(now_ms) => store.find_compaction(epoch, &mut cursors, now_ms).await,
+        Err(error) => Err(error),
+    };
     (cursors, found)
 }
 
@@ -132,7 +132,7 @@ impl Leading {
             self.store.end_compacting(compaction.dataset()).await?;
         }
         if let Some(cursors) = &mut self.compacting.cursors {
-            cursors.put_off(&compaction, now_ms());
+            cursors.put_off(&compaction, self.store.now_ms().await?);
         }
         self.compacting.pause(REFUSED_PAUSE);
         Ok(())

@@ -83,8 +83,8 @@ impl Leading {
             return Ok(true);
         }
         let moved = *active.ledger.counts() != progress.counts;
+        active.ledger.note_counts(progress.counts);
         if moved {
-            active.ledger.note_counts(progress.counts);
             active.progress_at = Instant::now();
         }
         if active.ending.is_none() {

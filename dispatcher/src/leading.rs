@@ -7,7 +7,7 @@ use std::{
 
 use coordination::{Census, Leader};
 use model::{Job, JobId};
-use storage::{Departed, Epoch, Store};
+use storage::{Clock, Departed, Epoch, MOST_APART, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,7 +26,7 @@ const ACTIVE_PAUSE: Duration = Duration::from_millis(20);
 const IDLE_PAUSE: Duration = Duration::from_millis(50);
 /// The pause stays short for this long after the last thing that moved: who asks once often asks again.
 const ALERT: Duration = Duration::from_millis(500);
-/// How often the tree is listed: deaths are noticed within this after the session ended.
+/// How often the tree is listed.
 pub(crate) const CENSUS_INTERVAL: Duration = Duration::from_millis(500);
 /// The same while a job is being taken off the mill: somebody waits for it.
 const ENDING_CENSUS_INTERVAL: Duration = Duration::from_millis(50);
@@ -34,6 +34,8 @@ const ENDING_CENSUS_INTERVAL: Duration = Duration::from_millis(50);
 const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
 /// How often datasets are looked at of which blocks leave.
 const LEAVING_INTERVAL: Duration = Duration::from_secs(5);
+/// How often active jobs are looked for that are in no book.
+const STRAYS_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause after a store did not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,6 +65,9 @@ pub(crate) struct Leading {
     pub(crate) pending: VecDeque<Job>,
     retention_at: Option<Instant>,
     left_at: Option<Instant>,
+    strays_at: Option<Instant>,
+    /// Whether the clocks of this machine and of MongoDB were found to be too far apart to remove anything.
+    clock_apart: Option<bool>,
     pub(crate) views_at: Option<Instant>,
     pub(crate) assigning: Assigning,
     pub(crate) compacting: Compacting,
@@ -93,6 +98,8 @@ impl Leading {
             pending: VecDeque::new(),
             retention_at: None,
             left_at: None,
+            strays_at: None,
+            clock_apart: None,
             views_at: None,
             assigning: Assigning::default(),
             compacting: Compacting::default(),
@@ -178,21 +185,52 @@ impl Leading {
 
     async fn keep_house(&mut self) -> Result<(), Error> {
         let due = |at: Option<Instant>, interval| at.is_none_or(|at| at.elapsed() >= interval);
+        if due(self.strays_at, STRAYS_INTERVAL) {
+            self.strays_at = Some(Instant::now());
+            self.take_up_strays().await?;
+        }
+        if !due(self.left_at, LEAVING_INTERVAL) {
+            return Ok(());
+        }
+        self.left_at = Some(Instant::now());
+        let clock = self.store.clock().await?;
+        self.tell_of_clock(&clock).await?;
+        if clock.is_apart() {
+            return Ok(());
+        }
         if due(self.retention_at, RETENTION_INTERVAL) {
             self.retention_at = Some(Instant::now());
-            let pruned = self.store.prune(now_ms(), self.config.retention).await?;
+            let pruned = self.store.prune(clock.now_ms, self.config.retention).await?;
             tracing::debug!(?pruned, "removed what was kept long enough");
         }
-        if due(self.left_at, LEAVING_INTERVAL) {
-            self.left_at = Some(Instant::now());
-            let departed = self.store.let_leave(now_ms()).await?;
-            if departed != Departed::default() {
-                tracing::info!(
-                    ?departed,
-                    "blocks left their datasets, or what was merged is removed"
-                );
-            }
+        let departed = self.store.let_leave(clock.now_ms).await?;
+        if departed != Departed::default() {
+            tracing::info!(
+                ?departed,
+                "blocks left their datasets, or what was merged is removed"
+            );
         }
+        Ok(())
+    }
+
+    /// Tells people when nothing is removed for the clocks of this machine and of MongoDB being apart, and when that is over.
+    async fn tell_of_clock(&mut self, clock: &Clock) -> Result<(), Error> {
+        let apart = clock.is_apart();
+        if self.clock_apart == Some(apart) {
+            return Ok(());
+        }
+        let ahead_ms = apart.then_some(clock.ahead_ms);
+        self.store.note_leader_clock(self.epoch, ahead_ms).await?;
+        if apart {
+            tracing::error!(
+                ahead_ms = clock.ahead_ms,
+                "this machine's clock and MongoDB's are more than {MOST_APART:?} apart: no jobs, results or blocks are removed, \
+                 whatever their age, until both are in step; run NTP on both machines"
+            );
+        } else if self.clock_apart.is_some() {
+            tracing::info!("this machine's clock and MongoDB's are in step again");
+        }
+        self.clock_apart = Some(apart);
         Ok(())
     }
 

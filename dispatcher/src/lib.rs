@@ -15,17 +15,20 @@ mod feeding;
 mod following;
 mod leading;
 mod portions;
+mod recovery;
 mod reuse;
 mod rooms;
 mod takeover;
 mod views;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use coordination::{Candidacy, Leader, Office, Term, terms};
 use model::{FORMAT, znode::CandidateData};
 use storage::{Retention, Store};
 use tokio_util::sync::CancellationToken;
+
+use crate::{leading::Leading, recovery::Recovering};
 
 /// How a dispatcher works.
 #[derive(Clone, Debug)]
@@ -128,14 +131,24 @@ impl terms::TermError for Error {
 /// # Errors
 /// Only what no waiting mends. Dropping the future is safe at any point: the next leader looks at what was done.
 pub async fn run(config: Config, parts: Parts, stop: CancellationToken) -> Result<(), Error> {
+    let mut later = false;
     terms::serve(&parts.zookeeper, &stop, "dispatcher", |term| {
         let (config, store, stop) = (config.clone(), parts.store.clone(), stop.clone());
-        async move { serve_term(config, store, term, stop).await }
+        // A later term mostly follows a lost session, and others may have lost theirs to the same outage.
+        let outage_until = later.then(|| Instant::now() + term.session_timeout());
+        later = true;
+        async move { serve_term(config, store, term, outage_until, stop).await }
     })
     .await
 }
 
-async fn serve_term(config: Config, store: Store, term: Term, stop: CancellationToken) -> Result<(), Error> {
+async fn serve_term(
+    config: Config,
+    store: Store,
+    term: Term,
+    outage_until: Option<Instant>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
     let data = CandidateData {
         v: FORMAT,
         host: config.host.clone(),
@@ -147,7 +160,7 @@ async fn serve_term(config: Config, store: Store, term: Term, stop: Cancellation
     tracing::info!(candidate = candidacy.name(), "dispatcher started, standing by");
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        ended = lead(config, store, &term, &candidacy, &stop) => ended,
+        ended = lead(config, store, &term, &candidacy, outage_until, &stop) => ended,
     };
     candidacy.withdraw().await;
     ended
@@ -158,15 +171,30 @@ async fn lead(
     store: Store,
     term: &Term,
     candidacy: &Candidacy,
+    outage_until: Option<Instant>,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
     candidacy.until_leading().await?;
-    let epoch = store.take_epoch(candidacy.name()).await?;
-    let leader = Leader::take_office(term, candidacy).await?;
-    tracing::info!(epoch = epoch.0, "leading");
-    let mut leading = leading::Leading::new(config, store, leader, epoch);
+    let recovery = Leader::take_office(term, candidacy).await?.recovery();
+    let recovering = Recovering::new(recovery, outage_until);
     tokio::select! {
-        ended = leading.work(stop) => ended,
+        ended = hold_office(config, store, term, candidacy, stop) => ended,
+        failure = recovering.work() => Err(failure),
         () = candidacy.lost() => Err(Error::Deposed),
     }
+}
+
+async fn hold_office(
+    config: Config,
+    store: Store,
+    term: &Term,
+    candidacy: &Candidacy,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let epoch = store.take_epoch(candidacy.name()).await?;
+    // This looks for the candidate. Where it still exists now, whoever leads next takes a higher epoch than this one; the
+    // epoch of a leader that was deposed while MongoDB was slow could be higher than its successor's.
+    let leader = Leader::take_office(term, candidacy).await?;
+    tracing::info!(epoch = epoch.0, "leading");
+    Leading::new(config, store, leader, epoch).work(stop).await
 }

@@ -106,21 +106,31 @@ impl Active {
         }
     }
 
-    /// Shortens a portion whose blocks do not fit into one entry.
-    pub(crate) fn trim(&mut self, portion: Portion, mut blocks: Vec<Block>) -> (Portion, Vec<Block>) {
+    /// How many of these blocks, from the first on, go into one entry of at most `most` subtasks; at least one.
+    pub(crate) fn fitting(&self, blocks: &[Block], most: u32) -> usize {
         let (mut bytes, mut to_read) = (0, 0);
         let most_to_read = if self.is_guessed() {
             GUESSED_BYTES
         } else {
             u64::MAX
         };
-        let together = kept_together(&blocks);
+        let together = kept_together(blocks).min(most as usize);
         let fitting = blocks.iter().take(together).take_while(|block| {
             bytes += BLOCK_FRAME_BYTES + block.written_bytes();
             to_read += bytes_to_read(block);
             bytes <= BLOCK_BYTES && to_read <= most_to_read
         });
-        let count = fitting.count().max(1);
+        fitting.count().max(1)
+    }
+
+    /// Shortens a portion to what goes into one entry of at most `most` subtasks. One that runs alone stays as it was.
+    pub(crate) fn trim(
+        &mut self,
+        portion: Portion,
+        mut blocks: Vec<Block>,
+        most: u32,
+    ) -> (Portion, Vec<Block>) {
+        let count = self.fitting(&blocks, most);
         if count >= blocks.len() || portion.past.alone() {
             return (portion, blocks);
         }
@@ -171,7 +181,7 @@ impl Active {
             v: FORMAT,
             job: self.job.id,
             run: portion.run,
-            past: portion.past,
+            past: portion.past.clone(),
             processor: self.job.spec.processor.clone(),
             max_attempts: self.job.spec.retry.max_attempts,
             reuse: self.job.spec.reuse,
@@ -197,7 +207,7 @@ impl Active {
             v: FORMAT,
             job: self.job.id,
             run: portion.run,
-            past: portion.past,
+            past: portion.past.clone(),
             node: None,
             busy_us: 0,
             ends,
@@ -225,6 +235,8 @@ impl Active {
 
 #[cfg(test)]
 mod tests {
+    use model::limits::BUNDLE_SUBTASKS;
+
     use super::*;
 
     fn block(hosts: &str) -> Block {
@@ -245,7 +257,36 @@ mod tests {
             checksum: None,
             raw_bytes: None,
             made: None,
+            registered_ms: None,
         }
+    }
+
+    #[test]
+    fn the_largest_entry_of_answers_fits() {
+        let end = |index| End {
+            first: u32::MAX - index,
+            count: 1,
+            outcome: Outcome::Reused {
+                job: JobId(uuid::Uuid::max()),
+                index: u32::MAX,
+                waited: false,
+            },
+        };
+        let ends: Vec<End> = (0..BUNDLE_SUBTASKS).map(end).collect();
+        let data = DoneData {
+            v: FORMAT,
+            job: JobId(uuid::Uuid::max()),
+            run: Run {
+                first: u32::MAX,
+                count: BUNDLE_SUBTASKS,
+                attempt: u32::MAX,
+            },
+            past: Default::default(),
+            node: None,
+            busy_us: u64::MAX,
+            ends,
+        };
+        assert!(znode::encode(&data).len() <= ENTRY_BYTES);
     }
 
     #[test]

@@ -56,9 +56,10 @@ impl Reuse {
         }
     }
 
-    /// Fingerprints that somebody waits for, at most `most`.
+    /// Fingerprints that somebody waits for, at most `most`; first those of which the owner is gone.
     pub(crate) fn awaited(&self, most: usize) -> Vec<Fingerprint> {
-        self.waiters.keys().take(most).copied().collect()
+        let owned = self.waiters.keys().filter(|print| !self.orphaned.contains(print));
+        self.orphaned.iter().chain(owned).take(most).copied().collect()
     }
 
     /// Takes up to `most` waiters for `fingerprint`.
@@ -74,9 +75,9 @@ impl Reuse {
         taken
     }
 
-    /// Takes those fingerprints whose owner is gone.
-    pub(crate) fn take_orphaned(&mut self) -> HashSet<Fingerprint> {
-        std::mem::take(&mut self.orphaned)
+    /// Whether nobody computes `fingerprint` any more although somebody waits for it.
+    pub(crate) fn is_orphaned(&self, fingerprint: &Fingerprint) -> bool {
+        self.orphaned.contains(fingerprint)
     }
 }
 
@@ -100,12 +101,15 @@ mod tests {
         assert!(!reuse.should_wait(&print, urgent));
         reuse.wait(print, job(2), 0);
         reuse.wait(print, job(3), 0);
-        assert!(reuse.take_orphaned().is_empty());
+        assert!(!reuse.is_orphaned(&print));
+        let other = Fingerprint([2; 16]);
+        reuse.wait(other, job(2), 1);
         reuse.owner_ended(job(1));
-        assert_eq!(reuse.take_orphaned(), HashSet::from([print]));
+        assert!(reuse.is_orphaned(&print) && !reuse.is_orphaned(&other));
+        assert_eq!(reuse.awaited(1), [print], "first what nobody computes");
         assert_eq!(reuse.take_waiters(&print, 1).len(), 1);
-        assert_eq!(reuse.awaited(10), [print]);
+        assert_eq!(reuse.awaited(10), [print, other]);
         assert_eq!(reuse.take_waiters(&print, 9).len(), 1);
-        assert!(reuse.awaited(10).is_empty());
+        assert_eq!(reuse.awaited(10), [other]);
     }
 }

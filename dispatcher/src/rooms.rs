@@ -13,10 +13,28 @@ use model::{
 use crate::{Error, feeding::Planned, leading::Leading};
 
 /// Room for entries of one class of requirements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
+    /// For entries that workers run.
     pub(crate) left: usize,
+    /// For entries that are answered by reuse: they do not wait in `/unowned`, but all entries in flight are bounded.
+    pub(crate) answers: usize,
     pub(crate) slots: u32,
     pub(crate) workers: usize,
+}
+
+impl Room {
+    /// An entry to run takes its place.
+    pub(crate) fn take(&mut self) {
+        self.left = self.left.saturating_sub(1);
+        self.answers = self.answers.saturating_sub(1);
+    }
+
+    /// An entry that is answered takes its place.
+    pub(crate) fn answer(&mut self) {
+        self.answers = self.answers.saturating_sub(1);
+        self.left = self.left.min(self.answers);
+    }
 }
 
 /// What jobs ask of a worker: those of one class fit the same workers.
@@ -55,6 +73,7 @@ impl Rooms {
         let at = known.unwrap_or_else(|| {
             let none = Room {
                 left: 0,
+                answers: 0,
                 slots: 0,
                 workers: 0,
             };
@@ -107,6 +126,7 @@ impl Leading {
             let bounds = bounds(slots, self.config.window_factor);
             Room {
                 left: allowance(bounds, waiting, standing.flying, overtaking),
+                answers: bounds.in_flight.saturating_sub(standing.flying),
                 slots,
                 workers,
             }

@@ -11,10 +11,7 @@ use model::{
 };
 use uuid::Uuid;
 
-use crate::{
-    Error,
-    leading::{Leading, now_ms},
-};
+use crate::{Error, leading::Leading};
 
 /// How often views are looked at.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -56,7 +53,7 @@ impl Leading {
             tracing::info!(view = %view.name, "removed");
             return Ok(removed);
         }
-        let now_ms = now_ms();
+        let now_ms = self.store.now_ms().await?;
         if !view.may_refresh(now_ms) {
             return Ok(false);
         }

@@ -31,6 +31,7 @@ mod tests {
             checksum: None,
             raw_bytes: None,
             made: None,
+            registered_ms: None,
         };
         assert!(run(&block).is_empty());
     }

@@ -15,6 +15,12 @@ use crate::{
     noop,
 };
 
+#[cfg(not(feature = "sql"))]
+fn without_sql() -> Stop {
+    let why = "this compute node was built without SQL: build it with the feature `sql`";
+    Stop::Failed(model::Failure::new(FailureKind::Query, why))
+}
+
 /// Which attempt of which subtask runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Subtask<'a> {

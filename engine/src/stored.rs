@@ -119,6 +119,10 @@ impl Answers for Store {
                     tracing::warn!(%job, %error, "the answer can't be kept yet");
                     tokio::time::sleep(PAUSE).await;
                 }
+                // Another run would meet it as well.
+                Err(error @ Error::Taken { .. }) => {
+                    return Err(Failure::new(FailureKind::Query, error.to_string()));
+                }
                 Err(error) if error.is_retryable() || into.is_some() => {
                     return Err(Failure::new(FailureKind::Store, error.to_string()));
                 }
@@ -257,7 +261,7 @@ fn pieces(
 
 fn failure(error: &Error) -> Failure {
     let kind = match error {
-        Error::Changed { .. } => FailureKind::Changed,
+        Error::Changed { .. } | Error::Corrupt { .. } | Error::Broken { .. } => FailureKind::Changed,
         error if error.is_away() => FailureKind::Away,
         _ => FailureKind::Read,
     };

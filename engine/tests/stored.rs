@@ -206,6 +206,7 @@ fn job(blocks: u32, processor: Processor) -> Job {
         submitted_ms: 1,
         admitted_ms: None,
         finished_ms: None,
+        submitted_by: None,
     }
 }
 

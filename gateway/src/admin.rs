@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use api::v1::{self, admin_server::Admin};
+use api::{
+    transport::holder,
+    v1::{self, admin_server::Admin},
+};
 use control::{Control, wire};
 use pki::{Peer, Rights, Role};
 use storage::{CHANGES_MAX, ChangeFilter};
@@ -13,17 +16,19 @@ use crate::{
     feed::{Answers, Feed, Feeds},
     queue::told,
     refuse,
+    room::Room,
 };
 
 /// The service.
 pub(crate) struct Service {
     control: Control,
     feeds: Feeds,
+    room: Room,
 }
 
 impl Service {
-    pub(crate) fn new(control: Control, feeds: Feeds) -> Self {
-        Self { control, feeds }
+    pub(crate) fn new(control: Control, feeds: Feeds, room: Room) -> Self {
+        Self { control, feeds, room }
     }
 }
 
@@ -33,11 +38,18 @@ impl Admin for Service {
         &self,
         request: Request<v1::CreateTokenRequest>,
     ) -> Result<Response<v1::CreatedToken>, Status> {
-        let peer = refuse::administer(&request, "make tokens")?;
+        let peer = refuse::asker(&request);
         let request = request.into_inner();
+        let manages = request.may_manage.iter().map(|managed| managed.parse());
+        let manages: Result<_, pki::BadManaged> = manages.collect();
         let rights = Rights {
             queues: request.queues,
             may_exec: request.may_exec,
+            manages: manages.map_err(|error| {
+                told(control::Error::BadToken {
+                    why: error.to_string(),
+                })
+            })?,
             ..Rights::default()
         };
         let user = Peer::new(Role::User, named(&request.name)?, rights).map_err(|error| {
@@ -60,9 +72,10 @@ impl Admin for Service {
         &self,
         request: Request<v1::ListTokensRequest>,
     ) -> Result<Response<Self::ListTokensStream>, Status> {
-        refuse::administer(&request, "list tokens")?;
+        let taken = self.room.list(&holder(&request)).await?;
         let tokens = self.control.tokens().await.map_err(told)?;
         Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {
+            let _taken = taken;
             for token in &tokens {
                 feed.put(wire::token_message(token)).await?;
             }
@@ -74,7 +87,7 @@ impl Admin for Service {
         &self,
         request: Request<v1::TokenReference>,
     ) -> Result<Response<v1::RevokedTokens>, Status> {
-        let peer = refuse::administer(&request, "revoke tokens")?;
+        let peer = refuse::asker(&request);
         let reference = request.into_inner().reference;
         let revoked = self.control.revoke_token(&reference, &peer.to_string()).await;
         Ok(Response::new(v1::RevokedTokens {
@@ -88,7 +101,7 @@ impl Admin for Service {
         &self,
         request: Request<v1::ListChangesRequest>,
     ) -> Result<Response<Self::ListChangesStream>, Status> {
-        refuse::administer(&request, "read the audit log")?;
+        let taken = self.room.list(&holder(&request)).await?;
         let request = request.into_inner();
         let filter = ChangeFilter {
             since_ms: request.since_ms,
@@ -97,6 +110,7 @@ impl Admin for Service {
         };
         let changes = self.control.changes(&filter).await.map_err(told)?;
         Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {
+            let _taken = taken;
             for change in changes {
                 feed.put(wire::change_message(change)).await?;
             }

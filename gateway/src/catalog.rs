@@ -1,6 +1,9 @@
 //! `sawmill.v1.Catalog`: datasets, queries and views.
 
-use api::v1::{self, catalog_server::Catalog};
+use api::{
+    transport::holder,
+    v1::{self, catalog_server::Catalog},
+};
 use control::{Control, Question, wire};
 use model::Name;
 use pki::Peer;
@@ -9,9 +12,9 @@ use tonic::{Code, Request, Response, Status};
 use crate::{
     feed::{Answers, Feed, Feeds},
     journal::Journal,
-    queue::{MOST_LISTED, chunks, told},
+    queue::{MOST_LISTED, SHORT_LIST, chunks, told},
     refuse,
-    room::Room,
+    room::{Room, Taken},
 };
 
 /// Lines of a dataset that are shown where nobody says how many, and at most.
@@ -43,9 +46,10 @@ impl Service {
             .await;
     }
 
-    /// A stream of messages that are at hand.
-    fn list<T: Send + 'static>(&self, messages: Vec<T>) -> Response<Answers<T>> {
+    /// A stream of messages that are at hand, and take a place until they are read where there are many.
+    fn list<T: Send + 'static>(&self, messages: Vec<T>, taken: Option<Taken>) -> Response<Answers<T>> {
         Response::new(self.feeds.stream(async move |feed: Feed<T>| {
+            let _taken = taken;
             for message in messages {
                 feed.put(message).await?;
             }
@@ -75,16 +79,16 @@ impl Catalog for Service {
         &self,
         request: Request<v1::ListDatasetsRequest>,
     ) -> Result<Response<Self::ListDatasetsStream>, Status> {
-        refuse::look(&request)?;
+        let taken = self.room.list(&holder(&request)).await?;
         let datasets = self.control.datasets().await.map_err(told)?;
-        Ok(self.list(datasets.iter().map(wire::dataset_message).collect()))
+        let messages = datasets.iter().map(wire::dataset_message).collect();
+        Ok(self.list(messages, Some(taken)))
     }
 
     async fn get_dataset(
         &self,
         request: Request<v1::GetDatasetRequest>,
     ) -> Result<Response<v1::Dataset>, Status> {
-        refuse::look(&request)?;
         let request = request.get_ref();
         let name = named(&request.name)?;
         let dataset = match request.describe {
@@ -100,8 +104,12 @@ impl Catalog for Service {
         &self,
         request: Request<v1::ListBlocksRequest>,
     ) -> Result<Response<Self::ListBlocksStream>, Status> {
-        refuse::look(&request)?;
+        let who = holder(&request);
         let request = request.get_ref();
+        let taken = match request.limit {
+            0..=SHORT_LIST => None,
+            _ => Some(self.room.list(&who).await?),
+        };
         let dataset = self
             .control
             .dataset(&named(&request.dataset)?)
@@ -115,18 +123,19 @@ impl Catalog for Service {
             number: Some(*number),
             ..v1::Block::from(block)
         };
-        Ok(self.list(blocks.map_err(told)?.iter().map(message).collect()))
+        Ok(self.list(blocks.map_err(told)?.iter().map(message).collect(), taken))
     }
 
     async fn add_files(
         &self,
         request: Request<v1::AddFilesRequest>,
     ) -> Result<Response<v1::AddFilesReply>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         // Whatever the mill can read is shown to whoever may add it.
         refuse::may_read_files(&peer)?;
+        let who = holder(&request);
         let adding = understood(wire::adding(request.into_inner()))?;
-        let _taken = self.room.plan().await;
+        let _taken = self.room.plan(&who).await?;
         let added = self.control.add_files(&adding).await.map_err(told)?;
         let places: Vec<&str> = adding.sources.iter().map(control::Source::as_str).collect();
         self.log(&peer, "dataset.add", &adding.dataset, places.join(" "))
@@ -138,7 +147,7 @@ impl Catalog for Service {
         &self,
         request: Request<v1::SetDatasetRequest>,
     ) -> Result<Response<v1::Dataset>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         let request = request.into_inner();
         let name = named(&request.name)?;
         let changes = understood(wire::changes(request))?;
@@ -152,7 +161,7 @@ impl Catalog for Service {
         &self,
         request: Request<v1::DatasetReference>,
     ) -> Result<Response<v1::Dataset>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         let name = named(&request.get_ref().name)?;
         let dataset = self.control.compact_dataset(&name).await.map_err(told)?;
         self.log(&peer, "dataset.compact", &name, dataset.id.to_string())
@@ -164,7 +173,7 @@ impl Catalog for Service {
         &self,
         request: Request<v1::DatasetReference>,
     ) -> Result<Response<v1::Dataset>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         let name = named(&request.get_ref().name)?;
         let dataset = self.control.remove_dataset(&name).await.map_err(told)?;
         self.log(&peer, "dataset.remove", &name, dataset.id.to_string())
@@ -175,33 +184,38 @@ impl Catalog for Service {
     type HeadStream = Answers<v1::Chunk>;
 
     async fn head(&self, request: Request<v1::HeadRequest>) -> Result<Response<Self::HeadStream>, Status> {
-        refuse::look(&request)?;
+        let who = holder(&request);
         let request = request.get_ref();
         let lines = request.lines.unwrap_or(HEAD_LINES);
         if !(1..=MOST_HEAD_LINES).contains(&lines) {
             let why = format!("it is not within 1 to {MOST_HEAD_LINES}");
             return Err(wire::malformed(&api::Malformed::new("lines", why)));
         }
-        let taken = self.room.answer().await?;
-        let making = self.room.plan().await;
+        let taken = self.room.answer(&who).await?;
+        let making = self.room.plan(&who).await?;
         let answer = self.control.head(&named(&request.dataset)?, lines).await;
         drop(making);
         Ok(Response::new(chunks(&self.feeds, answer.map_err(told)?, taken)))
     }
 
     async fn ask(&self, request: Request<v1::Question>) -> Result<Response<v1::Asked>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
+        let who = holder(&request);
         let question = question(Some(request.into_inner()))?;
-        let _taken = self.room.plan().await;
-        let asked = self.control.ask(&question).await.map_err(told)?;
+        if question.into.is_some() {
+            refuse::may_fill_collections(&peer)?;
+        }
+        let _taken = self.room.plan(&who).await?;
+        let control = self.control.submitting_for(&peer.to_string());
+        let asked = control.ask(&question).await.map_err(told)?;
         self.journal.asked(&peer, &asked.answer, &question.sql).await;
         Ok(Response::new(wire::asked_message(&asked)))
     }
 
     async fn explain(&self, request: Request<v1::Question>) -> Result<Response<v1::Explanation>, Status> {
-        refuse::look(&request)?;
+        let who = holder(&request);
         let question = question(Some(request.into_inner()))?;
-        let _taken = self.room.plan().await;
+        let _taken = self.room.plan(&who).await?;
         let explanation = self.control.explain(&question).await.map_err(told)?;
         Ok(Response::new(v1::Explanation {
             document_json: document(&explanation)?,
@@ -212,11 +226,12 @@ impl Catalog for Service {
         &self,
         request: Request<v1::CreateViewRequest>,
     ) -> Result<Response<v1::ViewMade>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
+        let who = holder(&request);
         let request = request.into_inner();
         let name = named(&request.name)?;
         let question = question(request.question)?;
-        let _taken = self.room.plan().await;
+        let _taken = self.room.plan(&who).await?;
         let made = self.control.create_view(&name, &question, request.every_ms).await;
         let database = made.map_err(told)?;
         self.log(&peer, "view.create", &name, question.sql).await;
@@ -229,13 +244,13 @@ impl Catalog for Service {
         &self,
         request: Request<v1::ListViewsRequest>,
     ) -> Result<Response<Self::ListViewsStream>, Status> {
-        refuse::look(&request)?;
+        let taken = self.room.list(&holder(&request)).await?;
         let views = self.control.view_reports().await.map_err(told)?;
-        Ok(self.list(views.iter().map(wire::view_message).collect()))
+        let messages = views.iter().map(wire::view_message).collect();
+        Ok(self.list(messages, Some(taken)))
     }
 
     async fn get_view(&self, request: Request<v1::ViewReference>) -> Result<Response<v1::View>, Status> {
-        refuse::look(&request)?;
         let view = self.control.view_report(&named(&request.get_ref().name)?).await;
         Ok(Response::new(wire::view_message(&view.map_err(told)?)))
     }
@@ -244,7 +259,7 @@ impl Catalog for Service {
         &self,
         request: Request<v1::SetViewStateRequest>,
     ) -> Result<Response<v1::View>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         let request = request.get_ref();
         let (name, state) = (
             named(&request.name)?,
@@ -261,9 +276,9 @@ impl Catalog for Service {
         &self,
         request: Request<v1::ViewReference>,
     ) -> Result<Response<Self::ViewAnswerStream>, Status> {
-        refuse::look(&request)?;
-        let taken = self.room.answer().await?;
-        let making = self.room.plan().await;
+        let who = holder(&request);
+        let taken = self.room.answer(&who).await?;
+        let making = self.room.plan(&who).await?;
         let answer = self.control.view_answer(&named(&request.get_ref().name)?).await;
         drop(making);
         Ok(Response::new(chunks(&self.feeds, answer.map_err(told)?, taken)))

@@ -1,9 +1,11 @@
 //! The gateway: what a dispatcher serves over gRPC. Leading or standing by makes no difference to it.
 //!
-//! Promise: the port is bound before anything is said; whoever asks has a [`pki::Peer`], and each method checks that it may;
+//! Promise: the port is bound before anything is said; whoever asks has a [`pki::Peer`], and no method is called that
+//! [`api::rights`] does not grant it;
 //! what is refused is told with a code and a machine-readable reason; one identity can't ask more often than
-//! [`Limits::requests_per_second`], and a client that stops reading costs a bounded number of bytes. The health service says
-//! SERVING while the stores answer. No promise that a stream outlives the gateway: it ends when that is stopped, and may be
+//! [`Limits::requests_per_second`], nor have more connections, calls and bytes under way than [`Limits::port`] says; a client
+//! that stops reading, or sending, costs a bounded number of bytes for a bounded time. The health service says SERVING
+//! while the stores answer, and answers whatever else is asked. No promise that a stream outlives the gateway: it ends when that is stopped, and may be
 //! begun anew at another.
 //!
 //! Called by whoever starts a dispatcher.
@@ -25,7 +27,8 @@ mod worker;
 use std::{net::SocketAddr, time::Duration};
 
 use api::{
-    transport::{self, Listener, Security},
+    rights::{GATEWAY, Rules},
+    transport::{self, Calls, FewFromStrangers, Listener, Security},
     v1::{
         self, admin_server::AdminServer, catalog_server::CatalogServer, queue_server::QueueServer,
         registry_server::RegistryServer, worker_server::WorkerServer,
@@ -43,10 +46,14 @@ use tokens::Tokens;
 /// What one client may ask of a gateway.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of one message, in either direction. What is longer travels in streams.
+    /// Bytes of a message that only names something: a job, a dataset, an agent.
+    pub reference_bytes: usize,
+    /// Bytes of a message that says more: a job to submit, files to add, who an agent is. What is longer travels in streams.
     pub message_bytes: usize,
     /// Bytes of a question with its small tables.
     pub question_bytes: usize,
+    /// Connections, calls and bytes of all and of one identity.
+    pub port: transport::Limits,
     /// Calls under way on one connection.
     pub streams: u32,
     /// Calls per second of one identity, on average; twice as many at once.
@@ -58,8 +65,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            reference_bytes: 64 << 10,
             message_bytes: 4 << 20,
             question_bytes: 20 << 20,
+            port: transport::Limits::default(),
             streams: 256,
             requests_per_second: 2000,
             slow_reader: Duration::from_secs(60),
@@ -120,6 +129,24 @@ pub struct Gateway {
     listener: Listener,
 }
 
+impl Limits {
+    /// Most bytes of one message to a method.
+    fn most(&self, path: &str) -> usize {
+        match path {
+            "/sawmill.v1.Catalog/Ask" | "/sawmill.v1.Catalog/Explain" | "/sawmill.v1.Catalog/CreateView" => {
+                self.question_bytes
+            }
+            "/sawmill.v1.Queue/Submit"
+            | "/sawmill.v1.Queue/SubmitStream"
+            | "/sawmill.v1.Catalog/AddFiles"
+            | "/sawmill.v1.Catalog/SetDataset"
+            | "/sawmill.v1.Worker/StartTask"
+            | "/sawmill.v1.Registry/Attach" => self.message_bytes,
+            _ => self.reference_bytes,
+        }
+    }
+}
+
 /// How long calls that are under way may take to end when the gateway stops.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
@@ -130,6 +157,9 @@ impl Gateway {
     /// [`Error::Transport`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let listener = transport::bind(&config.listen, &config.security).await?;
+        let listener = listener
+            .advertised(config.advertise.as_deref())?
+            .with_limits(config.limits.port);
         Ok(Self { config, listener })
     }
 
@@ -154,31 +184,40 @@ impl Gateway {
         let session = Session::default();
         let (health, health_service) = tonic_health::server::health_reporter();
         health::begin(&health).await;
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?;
+        let described = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        // Older grpcurl and the Python package know the earlier name of the same service alone.
+        let (reflection, earlier) = (described().build_v1()?, described().build_v1alpha()?);
+        let calls = Calls::new(limits.port, move |path| limits.most(path));
         let feeds = Feeds::new(stop.clone(), limits.slow_reader);
         let (zookeeper, store) = (control.zookeeper()?.clone(), control.store()?.clone());
         let room = Room::default();
         let (journal, writer) = journal::open(control.clone());
         let queue = queue::Service::new(control.clone(), feeds.clone(), room.clone(), journal.clone());
-        let catalog = catalog::Service::new(control.clone(), feeds.clone(), room, journal);
+        let catalog = catalog::Service::new(control.clone(), feeds.clone(), room.clone(), journal);
         let registry = registry::Service::new(
             control.clone(),
             session.clone(),
             store.clone(),
+            room.clone(),
             address.to_string(),
             stop.clone(),
         );
-        let worker = worker::Service::new(control.clone(), config.security.clone());
-        let admin = admin::Service::new(control.clone(), feeds.clone());
+        let worker = worker::Service::new(control.clone(), room.clone(), config.security.clone());
+        let admin = admin::Service::new(control.clone(), feeds.clone(), room);
         let served = transport::server()
             .max_concurrent_streams(limits.streams)
+            .layer(FewFromStrangers)
             .layer(Tokens::new(control))
             .layer(rate.clone())
+            .layer(calls.clone())
+            .layer(Rules(GATEWAY))
             .add_service(health_service)
             .add_service(reflection)
+            .add_service(earlier)
             .add_service(QueueServer::new(queue).max_decoding_message_size(limits.message_bytes))
             .add_service(CatalogServer::new(catalog).max_decoding_message_size(limits.question_bytes))
             .add_service(WorkerServer::new(worker).max_decoding_message_size(limits.message_bytes))
@@ -191,6 +230,7 @@ impl Gateway {
             held = session.hold(&zookeeper, &stop) => Ok(held?),
             never = health::watch(&store, &session, &health) => match never {},
             never = rate.forget_the_idle() => match never {},
+            never = calls.watch() => match never {},
             () = stopped(&stop) => Ok(()),
         };
         // What is left of them has a short time to tell its client.

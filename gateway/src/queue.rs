@@ -2,7 +2,10 @@
 
 mod submit;
 
-use api::v1::{self, queue_server::Queue};
+use api::{
+    transport::holder,
+    v1::{self, queue_server::Queue},
+};
 use control::{Control, wire};
 use futures::TryStreamExt as _;
 use model::Job;
@@ -24,6 +27,9 @@ const MOST_FAILURES: u32 = 1000;
 /// Jobs, blocks and the like that are listed at once at most: they are in memory until the client has taken them.
 pub(crate) const MOST_LISTED: u32 = 100_000;
 
+/// Lists of up to so many take no place of their own: they are a megabyte or so.
+pub(crate) const SHORT_LIST: u32 = 1000;
+
 /// The service.
 pub(crate) struct Service {
     control: Control,
@@ -44,7 +50,7 @@ impl Service {
 
     fn submitter(&self, peer: Peer) -> submit::Submitter {
         submit::Submitter {
-            control: self.control.clone(),
+            control: self.control.submitting_for(&peer.to_string()),
             journal: self.journal.clone(),
             peer,
         }
@@ -63,7 +69,7 @@ pub(crate) fn told(error: control::Error) -> Status {
 #[tonic::async_trait]
 impl Queue for Service {
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitReply>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         let spec = submit::spec(&peer, request.into_inner())?;
         let job = self.submitter(peer).one(spec).await?;
         Ok(Response::new(submit::reply(job)))
@@ -75,7 +81,7 @@ impl Queue for Service {
         &self,
         request: Request<Streaming<v1::SubmitRequest>>,
     ) -> Result<Response<Self::SubmitStreamStream>, Status> {
-        let peer = refuse::change(&request)?;
+        let peer = refuse::asker(&request);
         let submitter = self.submitter(peer);
         let answers = self
             .feeds
@@ -84,7 +90,6 @@ impl Queue for Service {
     }
 
     async fn get_job(&self, request: Request<v1::JobReference>) -> Result<Response<v1::Job>, Status> {
-        refuse::look(&request)?;
         let job = self.job(request.get_ref()).await?;
         Ok(Response::new((&job).into()))
     }
@@ -95,14 +100,18 @@ impl Queue for Service {
         &self,
         request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<Self::ListJobsStream>, Status> {
-        refuse::look(&request)?;
         let filter = wire::filter(request.get_ref()).map_err(|error| wire::malformed(&error))?;
         let filter = JobFilter {
             limit: filter.limit.map(|limit| limit.min(MOST_LISTED)),
             ..filter
         };
+        let taken = match filter.limit {
+            Some(0..=SHORT_LIST) => None,
+            _ => Some(self.room.list(&holder(&request)).await?),
+        };
         let jobs = self.control.jobs(&filter).await.map_err(told)?;
         Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {
+            let _taken = taken;
             for job in &jobs {
                 feed.put(job.into()).await?;
             }
@@ -116,7 +125,6 @@ impl Queue for Service {
         &self,
         request: Request<v1::JobReference>,
     ) -> Result<Response<Self::WatchJobStream>, Status> {
-        refuse::look(&request)?;
         let job = self.job(request.get_ref()).await?;
         let control = self.control.clone();
         Ok(Response::new(
@@ -125,8 +133,10 @@ impl Queue for Service {
     }
 
     async fn cancel_job(&self, request: Request<v1::JobReference>) -> Result<Response<v1::Job>, Status> {
-        let peer = refuse::change(&request)?;
-        let job = self.control.cancel(&request.get_ref().reference).await;
+        let peer = refuse::asker(&request);
+        let job = self.job(request.get_ref()).await?;
+        refuse::may_cancel(&peer, &job)?;
+        let job = self.control.cancel(&job.id.to_string()).await;
         let job = job.map_err(told)?;
         let (who, id) = (peer.to_string(), job.id.to_string());
         self.control.log(&who, "job.cancel", &id, String::new()).await;
@@ -139,12 +149,12 @@ impl Queue for Service {
         &self,
         request: Request<v1::JobOutputRequest>,
     ) -> Result<Response<Self::JobOutputStream>, Status> {
-        refuse::look(&request)?;
+        let who = holder(&request);
         let request = request.into_inner();
         let job = self.control.job(&request.reference).await.map_err(told)?;
         if request.answer && is_refresh(&job) {
-            let taken = self.room.answer().await?;
-            let making = self.room.plan().await;
+            let taken = self.room.answer(&who).await?;
+            let making = self.room.plan(&who).await?;
             let answer = self.control.answer(&job).await.map_err(told)?;
             drop(making);
             return Ok(Response::new(chunks(&self.feeds, answer, taken)));
@@ -165,9 +175,8 @@ impl Queue for Service {
         &self,
         request: Request<v1::JobReference>,
     ) -> Result<Response<Self::WatchAnswerStream>, Status> {
-        refuse::look(&request)?;
         let job = self.job(request.get_ref()).await?;
-        let taken = self.room.follow()?;
+        let taken = self.room.follow(&holder(&request))?;
         let mut answers = self.control.answers_so_far(&job).await.map_err(told)?;
         Ok(Response::new(self.feeds.stream(async move |feed: Feed<_>| {
             let _taken = taken;
@@ -182,7 +191,6 @@ impl Queue for Service {
         &self,
         request: Request<v1::ListFailuresRequest>,
     ) -> Result<Response<v1::ListFailuresReply>, Status> {
-        refuse::look(&request)?;
         let request = request.get_ref();
         let job = self.control.job(&request.reference).await.map_err(told)?;
         let limit = request.limit.min(MOST_FAILURES);
@@ -196,7 +204,6 @@ impl Queue for Service {
         &self,
         request: Request<v1::JobReference>,
     ) -> Result<Response<v1::ObstaclesReply>, Status> {
-        refuse::look(&request)?;
         let job = self.job(request.get_ref()).await?;
         let obstacles = self.control.obstacles(job.id).await.map_err(told)?;
         Ok(Response::new(v1::ObstaclesReply { obstacles }))
@@ -206,7 +213,6 @@ impl Queue for Service {
         &self,
         request: Request<v1::JobReference>,
     ) -> Result<Response<v1::JobSample>, Status> {
-        refuse::look(&request)?;
         let job = self.job(request.get_ref()).await?;
         let (blocks, lines) = self.control.lines_of(&job).await.map_err(told)?;
         Ok(Response::new(v1::JobSample { blocks, lines }))

@@ -1,49 +1,13 @@
-//! Who may do what. Rights come with the certificate; each method asks here first.
+//! What depends on more than the method that is called: the rules of the methods are [`api::rights`], and have been asked before.
 
-use api::transport;
-use pki::{Peer, Role};
-use tonic::{Code, Request, Status};
+use api::{rights::Needs, transport};
+use model::Job;
+use pki::{Managed, Peer};
+use tonic::{Request, Status};
 
-/// All jobs are in this queue.
-const QUEUE: &str = "default";
-
-/// Looking at jobs, datasets and who works is for users and administrators.
-///
-/// # Errors
-/// PERMISSION_DENIED.
-pub(crate) fn look<T>(request: &Request<T>) -> Result<Peer, Status> {
-    let peer = transport::peer(request);
-    match peer.role {
-        Role::User | Role::Admin => Ok(peer),
-        _ => Err(denied(
-            &peer,
-            "look at what the mill has: that takes a user or an administrator",
-        )),
-    }
-}
-
-/// Submitting, and changing datasets and views, is for users who may submit to the queue, and for administrators.
-///
-/// # Errors
-/// PERMISSION_DENIED.
-pub(crate) fn change<T>(request: &Request<T>) -> Result<Peer, Status> {
-    let peer = transport::peer(request);
-    may_change(&peer)?;
-    Ok(peer)
-}
-
-/// As [`change`], of somebody who is known.
-///
-/// # Errors
-/// PERMISSION_DENIED.
-pub(crate) fn may_change(peer: &Peer) -> Result<(), Status> {
-    if peer.may_submit_to(QUEUE) {
-        return Ok(());
-    }
-    Err(denied(
-        peer,
-        "submit to the queue default or change what it works on",
-    ))
+/// Who asks.
+pub(crate) fn asker<T>(request: &Request<T>) -> Peer {
+    transport::peer(request)
 }
 
 /// Commands besides need a right of their own.
@@ -51,92 +15,87 @@ pub(crate) fn may_change(peer: &Peer) -> Result<(), Status> {
 /// # Errors
 /// PERMISSION_DENIED.
 pub(crate) fn may_exec(peer: &Peer) -> Result<(), Status> {
-    if peer.may_exec() {
-        return Ok(());
-    }
-    Err(denied(
-        peer,
-        "submit commands: its certificate was issued without --may-exec",
-    ))
+    Needs::Exec.check(peer, "submit commands")
 }
 
-/// Naming files that the mill is to read is for those who could read them by a command as well.
+/// Naming files that the cluster is to read is for those who could read them by a command as well.
 ///
 /// # Errors
 /// PERMISSION_DENIED.
 pub(crate) fn may_read_files(peer: &Peer) -> Result<(), Status> {
-    if peer.may_exec() {
-        return Ok(());
-    }
-    Err(denied(
-        peer,
-        "name files that the mill is to read: its certificate was issued without --may-exec",
-    ))
+    Needs::Exec.check(peer, "name files that the cluster is to read")
 }
 
-/// Telling agents what to do, and the like, is for administrators.
+/// Writing answers into a collection, which may replace that of somebody else.
 ///
 /// # Errors
 /// PERMISSION_DENIED.
-pub(crate) fn administer<T>(request: &Request<T>, what: &str) -> Result<Peer, Status> {
-    let peer = transport::peer(request);
-    match peer.role {
-        Role::Admin => Ok(peer),
-        _ => Err(denied(&peer, &format!("{what}: that takes an administrator"))),
-    }
+pub(crate) fn may_fill_collections(peer: &Peer) -> Result<(), Status> {
+    Needs::Manage(Managed::Views).check(peer, "write the answer into a collection")
 }
 
-fn denied(peer: &Peer, what: &str) -> Status {
-    api::refusal(
-        Code::PermissionDenied,
-        "PERMISSION_DENIED",
-        format!("{peer} may not {what}"),
-        [],
-    )
+/// Cancelling is for who submitted the job. One of which nobody knows that is for those who may manage all jobs.
+///
+/// # Errors
+/// PERMISSION_DENIED.
+pub(crate) fn may_cancel(peer: &Peer, job: &Job) -> Result<(), Status> {
+    let who = peer.to_string();
+    match &job.submitted_by {
+        Some(submitter) if *submitter == who => Ok(()),
+        submitter => {
+            let whose = submitter.as_deref().unwrap_or("nobody who is known");
+            Needs::Manage(Managed::Jobs)
+                .check(peer, format_args!("cancel job {}, which is of {whose}", job.id))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use model::Name;
-    use pki::Rights;
+    use model::{JobSpec, Name, Parts, Processor, parts::Source};
 
     use super::*;
 
-    fn peer(role: Role, rights: Rights) -> Peer {
-        Peer {
-            role,
-            name: Name::new("x").unwrap(),
-            rights,
+    fn peer(uri: &str) -> Peer {
+        Peer::from_uri(&format!("sawmill://{uri}")).unwrap()
+    }
+
+    #[test]
+    fn a_job_is_cancelled_by_whose_it_is_and_by_who_manages_jobs() {
+        let parts = Parts::whole(vec![Source::default()]).unwrap();
+        let spec = JobSpec::new(Name::new("a").unwrap(), Processor::Noop);
+        let of = |submitted_by: Option<&str>| Job {
+            submitted_by: submitted_by.map(str::to_string),
+            ..Job::new(control::new_job_id(), spec.clone(), parts.clone(), 0)
+        };
+        let cases = [
+            ("user/anna?queue=default", Some("user anna"), true),
+            // Also one whose certificate has lost the queue.
+            ("user/anna", Some("user anna"), true),
+            ("user/anna?queue=*&may-exec", Some("user ann"), false),
+            ("user/anna?queue=*&may-exec", Some("local anna"), false),
+            ("user/anna?queue=*&may-manage=datasets", None, false),
+            ("user/anna?may-manage=jobs", Some("user ben"), true),
+            ("user/anna?may-manage=jobs", None, true),
+            ("admin/root", None, true),
+            ("agent/anna", Some("user anna"), false),
+        ];
+        for (who, submitter, may) in cases {
+            let answered = may_cancel(&peer(who), &of(submitter));
+            assert_eq!(answered.is_ok(), may, "{who}: {submitter:?}");
         }
     }
 
     #[test]
-    fn rights_follow_the_certificate() {
-        let queues = Rights {
-            queues: vec!["def*".into()],
-            ..Rights::default()
-        };
-        let exec = Rights {
-            may_exec: true,
-            ..queues.clone()
-        };
-        // Role, rights; may change, may exec.
-        let cases = [
-            (Role::Admin, Rights::default(), true, true),
-            (Role::User, Rights::default(), false, false),
-            (Role::User, queues.clone(), true, false),
-            (Role::User, exec.clone(), true, true),
-            (Role::Agent, exec.clone(), false, false),
-            (Role::Worker, exec.clone(), false, false),
-            (Role::Watcher, exec, false, false),
-        ];
-        for (role, rights, change, exec) in cases {
-            let peer = peer(role, rights);
-            assert_eq!(
-                (may_change(&peer).is_ok(), may_exec(&peer).is_ok()),
-                (change, exec),
-                "{peer:?}"
-            );
+    fn collections_and_files_take_rights_of_their_own() {
+        let (plain, all) = (
+            peer("user/anna?queue=*"),
+            peer("user/ben?may-exec&may-manage=views"),
+        );
+        for check in [may_exec, may_read_files, may_fill_collections] {
+            let refused = check(&plain).unwrap_err();
+            assert!(refused.message().contains("--may-"), "{refused}");
+            assert!(check(&all).is_ok());
         }
     }
 }

@@ -2,7 +2,10 @@
 
 mod attach;
 
-use api::v1::{self, registry_server::Registry};
+use api::{
+    transport::holder,
+    v1::{self, registry_server::Registry},
+};
 use control::{Control, wire};
 use futures::stream::BoxStream;
 use model::Name;
@@ -15,6 +18,7 @@ use crate::{
     catalog::{document, named},
     queue::told,
     refuse,
+    room::Room,
     session::Session,
 };
 
@@ -23,6 +27,7 @@ pub(crate) struct Service {
     control: Control,
     session: Session,
     store: Store,
+    room: Room,
     /// How this dispatcher is called.
     name: String,
     stop: CancellationToken,
@@ -34,6 +39,7 @@ impl Service {
         control: Control,
         session: Session,
         store: Store,
+        room: Room,
         name: String,
         stop: CancellationToken,
     ) -> Self {
@@ -41,6 +47,7 @@ impl Service {
             control,
             session,
             store,
+            room,
             name,
             stop,
             sessions: TaskTracker::new(),
@@ -70,44 +77,44 @@ impl Registry for Service {
         &self,
         request: Request<v1::ListWorkersRequest>,
     ) -> Result<Response<v1::ListWorkersReply>, Status> {
-        refuse::look(&request)?;
+        let taken = self.room.look(&holder(&request)).await?;
         let status = self.control.status().await.map_err(told)?;
-        Ok(Response::new(v1::ListWorkersReply {
+        Ok(taken.until_taken(Response::new(v1::ListWorkersReply {
             workers: status.workers.iter().map(wire::worker_message).collect(),
-        }))
+        })))
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
-        refuse::look(&request)?;
+        let taken = self.room.look(&holder(&request)).await?;
         let status = self.control.status().await.map_err(told)?;
-        Ok(Response::new(wire::status_message(&status)))
+        Ok(taken.until_taken(Response::new(wire::status_message(&status))))
     }
 
     async fn audit(&self, request: Request<v1::AuditRequest>) -> Result<Response<v1::AuditReply>, Status> {
-        refuse::look(&request)?;
+        let taken = self.room.look(&holder(&request)).await?;
         let report = self.control.audit().await.map_err(told)?;
-        Ok(Response::new(v1::AuditReply {
+        Ok(taken.until_taken(Response::new(v1::AuditReply {
             clean: report.clean,
             document_json: document(&report)?,
-        }))
+        })))
     }
 
     async fn list_agents(
         &self,
         request: Request<v1::ListAgentsRequest>,
     ) -> Result<Response<v1::ListAgentsReply>, Status> {
-        refuse::look(&request)?;
+        let taken = self.room.look(&holder(&request)).await?;
         let agents = self.control.agents().await.map_err(told)?;
-        Ok(Response::new(v1::ListAgentsReply {
+        Ok(taken.until_taken(Response::new(v1::ListAgentsReply {
             agents: agents.iter().map(wire::agent_message).collect(),
-        }))
+        })))
     }
 
     async fn set_agent(
         &self,
         request: Request<v1::SetAgentRequest>,
     ) -> Result<Response<v1::AgentInfo>, Status> {
-        let peer = refuse::administer(&request, "tell agents what to do")?;
+        let peer = refuse::asker(&request);
         let request = request.into_inner();
         let name = named(&request.name)?;
         let mut agent = None;
@@ -137,7 +144,7 @@ impl Registry for Service {
         &self,
         request: Request<v1::AgentReference>,
     ) -> Result<Response<v1::AgentInfo>, Status> {
-        let peer = refuse::administer(&request, "tell agents what to do")?;
+        let peer = refuse::asker(&request);
         let name = named(&request.get_ref().name)?;
         let agent = self.control.remove_agent(&name).await.map_err(told)?;
         self.log(&peer, "agent.remove", &name, String::new()).await;

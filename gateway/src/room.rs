@@ -1,88 +1,171 @@
-//! How much a gateway plans and merges at once: what takes a processor, or has an answer in memory, waits for a place.
+//! How much a gateway plans, merges and lists at once: what takes a processor, or has an answer in memory, takes a place.
 //!
-//! Promise: who reads an answer slowly holds up others who want one, and never who has a question planned.
+//! Promise: who reads an answer slowly holds up others who want one, and never who has a question planned; one identity gets
+//! a part of the places of each kind, so that others find some whatever it does; who waits too long for a place is told so.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
-use tonic::{Code, Status};
+use tonic::{Response, Status};
+
+/// How many there are at once of one kind, and how many of them may be of one identity.
+#[derive(Clone, Copy)]
+struct Many {
+    all: usize,
+    each: usize,
+}
 
 /// Questions that are planned at once: the dispatcher beside must go on feeding.
-const PLANNED: usize = 16;
+const PLANNED: Many = Many { all: 16, each: 8 };
 /// Answers that are in memory at once, until their clients have taken them.
-const ANSWERS: usize = 16;
+const ANSWERS: Many = Many { all: 16, each: 8 };
 /// Jobs whose answers so far are made at once, each of at most 32 MiB of results.
-const FOLLOWED: usize = 4;
-/// How long somebody waits for a place for an answer.
+const FOLLOWED: Many = Many { all: 4, each: 2 };
+/// Looks at the whole cluster at once, each with a session in ZooKeeper of its own: its status, its workers, its audit.
+const LOOKS: Many = Many { all: 16, each: 4 };
+/// Long lists that are in memory at once, until their clients have taken them: each of up to 100,000 documents.
+const LISTS: Many = Many { all: 8, each: 3 };
+/// How long somebody waits for a place.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long somebody waits to have a question planned: it may be behind hundreds of others, which is no fault of theirs.
+const PLAN_PATIENCE: Duration = Duration::from_secs(60);
+/// After how long another try makes sense.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Identities from which on those without a place are forgotten.
+const KNOWN_MAX: usize = 1024;
 
 /// The places; clones share them.
 #[derive(Clone)]
 pub(crate) struct Room {
-    planning: Arc<Semaphore>,
-    answers: Arc<Semaphore>,
-    followed: Arc<Semaphore>,
+    planning: Seats,
+    answers: Seats,
+    followed: Seats,
+    looks: Seats,
+    lists: Seats,
+}
+
+/// Places of one kind.
+#[derive(Clone)]
+struct Seats {
+    many: Many,
+    all: Arc<Semaphore>,
+    /// The places of each identity that has some.
+    of: Arc<Mutex<HashMap<String, Weak<Semaphore>>>>,
 }
 
 /// A place that is taken until this is dropped.
 pub(crate) struct Taken {
-    _permit: Option<OwnedSemaphorePermit>,
+    _own: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
+impl Taken {
+    /// Keeps the place until the client has taken the answer.
+    pub(crate) fn until_taken<T>(self, mut response: Response<T>) -> Response<T> {
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}
+
+impl Seats {
+    fn new(many: Many) -> Self {
+        Self {
+            many,
+            all: Arc::new(Semaphore::new(many.all)),
+            of: Arc::default(),
+        }
+    }
+
+    fn own(&self, who: &str) -> Arc<Semaphore> {
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = of.get(who).and_then(Weak::upgrade) {
+            return own;
+        }
+        if of.len() >= KNOWN_MAX {
+            of.retain(|_, own| own.strong_count() > 0);
+        }
+        let own = Arc::new(Semaphore::new(self.many.each));
+        of.insert(who.to_string(), Arc::downgrade(&own));
+        own
+    }
+
+    /// Waits for a place, first among one's own. Dropping the future gives the turn up.
+    async fn take(&self, who: &str, patience: Duration, what: &str) -> Result<Taken, Status> {
+        let taking = async {
+            // The semaphores are never closed.
+            let own = self.own(who).acquire_owned().await.ok()?;
+            let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
+            Some(Taken { _own: own, _all: all })
+        };
+        let taken = timeout(patience, taking).await.ok().flatten();
+        taken.ok_or_else(|| self.full(what))
+    }
+
+    fn try_take(&self, who: &str, what: &str) -> Result<Taken, Status> {
+        let taken = || {
+            let own = self.own(who).try_acquire_owned().ok()?;
+            let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+            Some(Taken { _own: own, _all: all })
+        };
+        taken().ok_or_else(|| self.full(what))
+    }
+
+    fn full(&self, what: &str) -> Status {
+        let Many { all, each } = self.many;
+        let message = format!(
+            "no room: a gateway has {all} {what} at once, {each} of them for one identity; ask again later, or another dispatcher"
+        );
+        api::busy("NO_ROOM", message, AGAIN)
+    }
 }
 
 impl Default for Room {
     fn default() -> Self {
         Self {
-            planning: Arc::new(Semaphore::new(PLANNED)),
-            answers: Arc::new(Semaphore::new(ANSWERS)),
-            followed: Arc::new(Semaphore::new(FOLLOWED)),
+            planning: Seats::new(PLANNED),
+            answers: Seats::new(ANSWERS),
+            followed: Seats::new(FOLLOWED),
+            looks: Seats::new(LOOKS),
+            lists: Seats::new(LISTS),
         }
     }
 }
 
 impl Room {
-    /// Waits for a place to plan or to merge. Dropping the future gives the turn up.
-    pub(crate) async fn plan(&self) -> Taken {
-        // The semaphore is never closed.
-        Taken {
-            _permit: self.planning.clone().acquire_owned().await.ok(),
-        }
+    /// Waits for a place to plan or to merge.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED, as of all of these.
+    pub(crate) async fn plan(&self, who: &str) -> Result<Taken, Status> {
+        self.planning.take(who, PLAN_PATIENCE, "questions planned").await
     }
 
     /// Waits for a place for an answer that is in memory until it is read; to be taken before one to make it.
-    ///
-    /// # Errors
-    /// RESOURCE_EXHAUSTED where others leave theirs unread.
-    pub(crate) async fn answer(&self) -> Result<Taken, Status> {
-        match timeout(PATIENCE, self.answers.clone().acquire_owned()).await {
-            Ok(permit) => Ok(Taken { _permit: permit.ok() }),
-            Err(_) => Err(no_room(format!(
-                "{ANSWERS} answers wait for those who asked for them"
-            ))),
-        }
+    pub(crate) async fn answer(&self, who: &str) -> Result<Taken, Status> {
+        self.answers.take(who, PATIENCE, "answers in memory").await
     }
 
     /// A place to follow the answer of a job.
-    ///
-    /// # Errors
-    /// RESOURCE_EXHAUSTED where there is none.
-    pub(crate) fn follow(&self) -> Result<Taken, Status> {
-        match self.followed.clone().try_acquire_owned() {
-            Ok(permit) => Ok(Taken {
-                _permit: Some(permit),
-            }),
-            Err(_) => Err(no_room(format!(
-                "the answers of {FOLLOWED} jobs are followed already"
-            ))),
-        }
+    pub(crate) fn follow(&self, who: &str) -> Result<Taken, Status> {
+        self.followed.try_take(who, "answers of unfinished jobs followed")
     }
-}
 
-fn no_room(why: String) -> Status {
-    let message = format!("no room: {why}; ask again later, or another dispatcher");
-    api::refusal(Code::ResourceExhausted, "NO_ROOM", message, [])
+    /// Waits for a place to look at the whole cluster.
+    pub(crate) async fn look(&self, who: &str) -> Result<Taken, Status> {
+        self.looks.take(who, PATIENCE, "looks at the whole cluster").await
+    }
+
+    /// Waits for a place for a long list.
+    pub(crate) async fn list(&self, who: &str) -> Result<Taken, Status> {
+        self.lists.take(who, PATIENCE, "long lists in memory").await
+    }
 }
 
 #[cfg(test)]
@@ -93,18 +176,60 @@ mod tests {
     async fn who_reads_slowly_holds_nobody_up_who_plans() {
         let room = Room::default();
         let mut unread = Vec::new();
-        for _ in 0..ANSWERS {
-            unread.push(room.answer().await.unwrap());
+        for who in ["anna", "bert"] {
+            for _ in 0..ANSWERS.each {
+                unread.push(room.answer(who).await.unwrap());
+            }
         }
-        let planned = timeout(Duration::from_secs(1), room.plan()).await;
-        assert!(planned.is_ok());
-        let refused = room.answer().await.err().unwrap();
+        let planned = timeout(Duration::from_secs(1), room.plan("carl")).await;
+        assert!(planned.unwrap().is_ok());
+        let refused = room.answer("carl").await.err().unwrap();
         assert_eq!(api::reason(&refused).as_deref(), Some("NO_ROOM"));
         unread.pop();
-        assert!(room.answer().await.is_ok());
-        let followed: Vec<_> = (0..FOLLOWED).map(|_| room.follow().unwrap()).collect();
-        assert!(room.follow().is_err());
+        assert!(room.answer("carl").await.is_ok());
+        let followed: Vec<_> = ["anna", "bert"]
+            .iter()
+            .flat_map(|who| [room.follow(who).unwrap(), room.follow(who).unwrap()])
+            .collect();
+        assert!(room.follow("carl").is_err());
         drop(followed);
-        assert!(room.follow().is_ok());
+        assert!(room.follow("carl").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_takes_all_places() {
+        let room = Room::default();
+        let mut taken = Vec::new();
+        for _ in 0..LISTS.each {
+            taken.push(room.list("anna").await.unwrap());
+        }
+        let refused = room.list("anna").await.err().unwrap();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        assert!(
+            timeout(Duration::from_secs(1), room.list("bert"))
+                .await
+                .unwrap()
+                .is_ok()
+        );
+        taken.pop();
+        assert!(room.list("anna").await.is_ok());
+        // Who waits for one of their own holds none of all.
+        let (mut planned, mut waiting) = (Vec::new(), Vec::new());
+        for _ in 0..PLANNED.all {
+            let room = room.clone();
+            waiting.push(tokio::spawn(async move { room.plan("anna").await }));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for _ in 0..PLANNED.all - PLANNED.each {
+            planned.push(
+                timeout(Duration::from_secs(1), room.plan("bert"))
+                    .await
+                    .unwrap()
+                    .unwrap(),
+            );
+        }
+        for waiting in waiting {
+            waiting.abort();
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use api::transport::ConnectInfo;
+use api::transport::{self, ConnectInfo, HEALTH};
 use control::Control;
 use futures::future::BoxFuture;
 use pki::{Peer, Token};
@@ -29,9 +29,6 @@ const LOOKUPS_MAX: usize = 16;
 
 /// How long a call waits for its token to be looked up.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What anybody may ask: load balancers have neither certificate nor token.
-const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// Knows the tokens; clones share what they know.
 #[derive(Clone)]
@@ -134,7 +131,11 @@ impl Tokens {
             Some(_) if !info.is_private => Err(unauthenticated(
                 "a token must not travel without TLS: make a new one, and connect to a port with TLS",
             )),
-            Some(Header(Some(token))) => self.peer(&token).await.map(Some),
+            Some(Header(Some(token))) => match (self.peer(&token).await, &info.local) {
+                // Most likely it is that of a port that was listened on before.
+                (Err(status), Some(local)) if status.code() == Code::Unauthenticated => Err(local.refusal()),
+                (known, _) => known.map(Some),
+            },
             Some(Header(None)) => Err(unauthenticated(
                 "the authorization is no token: it is `Bearer` and what `sawmill token create` printed",
             )),
@@ -146,12 +147,8 @@ impl Tokens {
 struct Header(Option<Token>);
 
 fn header(headers: &http::HeaderMap) -> Option<Header> {
-    let value = headers.get(http::header::AUTHORIZATION)?;
-    let text = value.to_str().unwrap_or_default();
-    let token = text
-        .split_once(' ')
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    Some(Header(token.and_then(|(_, token)| token.trim().parse().ok())))
+    let is_there = headers.contains_key(http::header::AUTHORIZATION);
+    is_there.then(|| Header(transport::bearer(headers)))
 }
 
 fn now_ms() -> i64 {

@@ -7,17 +7,20 @@ use std::{
 
 use api::{
     behalf,
-    transport::{self, Security},
+    transport::{self, Channel, Security},
     v1::{self, worker_client::WorkerClient, worker_server::Worker},
 };
 use control::Control;
 use futures::{StreamExt as _, future::join_all, stream::BoxStream};
-use pki::{Peer, Role};
-use tonic::{Code, Request, Response, Status, transport::Channel};
+use pki::Peer;
+use tonic::{Code, Request, Response, Status};
+
+use crate::{refuse, room::Room};
 
 /// The service.
 pub(crate) struct Service {
     control: Control,
+    room: Room,
     security: Security,
     /// Connections by the endpoint of the worker.
     channels: Arc<Mutex<HashMap<String, Channel>>>,
@@ -33,9 +36,10 @@ struct Place {
 }
 
 impl Service {
-    pub(crate) fn new(control: Control, security: Security) -> Self {
+    pub(crate) fn new(control: Control, room: Room, security: Security) -> Self {
         Self {
             control,
+            room,
             security,
             channels: Arc::default(),
         }
@@ -48,7 +52,8 @@ impl Service {
     }
 
     /// Live workers that take connections.
-    async fn places(&self) -> Result<Vec<Place>, Status> {
+    async fn places(&self, who: &str) -> Result<Vec<Place>, Status> {
+        let _taken = self.room.look(who).await?;
         let workers = self.control.workers().await;
         let workers =
             workers.map_err(|error| api::refusal(Code::Unavailable, "UNAVAILABLE", error.to_string(), []))?;
@@ -66,8 +71,8 @@ impl Service {
     }
 
     /// The client of the live worker of this node; `worker` may be the name of its folder too.
-    async fn client_of(&self, worker: &str) -> Result<WorkerClient<Channel>, Status> {
-        let places = self.places().await?;
+    async fn client_of(&self, worker: &str, who: &str) -> Result<WorkerClient<Channel>, Status> {
+        let places = self.places(who).await?;
         let known: Vec<&str> = places.iter().map(|place| place.node.as_str()).collect();
         let Some(place) = places.iter().find(|place| place.node == worker) else {
             let message = format!(
@@ -106,21 +111,6 @@ impl Service {
     }
 }
 
-/// Tasks are for users and administrators.
-fn asker<T>(request: &Request<T>) -> Result<Peer, Status> {
-    let peer = transport::peer(request);
-    if matches!(peer.role, Role::User | Role::Admin) {
-        return Ok(peer);
-    }
-    let message = format!("{peer} may not work with tasks: that takes a user or an administrator");
-    Err(api::refusal(
-        Code::PermissionDenied,
-        "PERMISSION_DENIED",
-        message,
-        [],
-    ))
-}
-
 /// The node in NODE/ID.
 fn node_of(task: &str) -> Result<&str, Status> {
     task.rsplit_once('/').map(|(node, _)| node).ok_or_else(|| {
@@ -134,10 +124,10 @@ impl Worker for Service {
     type TaskOutputStream = BoxStream<'static, Result<v1::TaskOutputReply, Status>>;
 
     async fn start_task(&self, request: Request<v1::StartTaskRequest>) -> Result<Response<v1::Task>, Status> {
-        let peer = asker(&request)?;
+        let (peer, who) = (refuse::asker(&request), transport::holder(&request));
         let request = request.into_inner();
         let (worker, command) = (request.worker.clone(), request.command.clone());
-        let mut client = self.client_of(&worker).await?;
+        let mut client = self.client_of(&worker, &who).await?;
         let started = client.start_task(behalf::pass_on(request, &peer)?).await?;
         self.log(&peer, "task.start", &started.get_ref().name, command)
             .await;
@@ -145,8 +135,8 @@ impl Worker for Service {
     }
 
     async fn stop_task(&self, request: Request<v1::TaskRequest>) -> Result<Response<v1::Task>, Status> {
-        let peer = asker(&request)?;
-        let mut client = self.client_of(node_of(&request.get_ref().task)?).await?;
+        let (peer, who) = (refuse::asker(&request), transport::holder(&request));
+        let mut client = self.client_of(node_of(&request.get_ref().task)?, &who).await?;
         let stopped = client
             .stop_task(behalf::pass_on(request.into_inner(), &peer)?)
             .await?;
@@ -156,8 +146,8 @@ impl Worker for Service {
     }
 
     async fn get_task(&self, request: Request<v1::TaskRequest>) -> Result<Response<v1::Task>, Status> {
-        let peer = asker(&request)?;
-        let mut client = self.client_of(node_of(&request.get_ref().task)?).await?;
+        let (peer, who) = (refuse::asker(&request), transport::holder(&request));
+        let mut client = self.client_of(node_of(&request.get_ref().task)?, &who).await?;
         client
             .get_task(behalf::pass_on(request.into_inner(), &peer)?)
             .await
@@ -167,13 +157,13 @@ impl Worker for Service {
         &self,
         request: Request<v1::ListTasksRequest>,
     ) -> Result<Response<v1::ListTasksReply>, Status> {
-        let peer = asker(&request)?;
+        let (peer, who) = (refuse::asker(&request), transport::holder(&request));
         let asked = request.into_inner();
         if !asked.worker.is_empty() {
-            let mut client = self.client_of(&asked.worker).await?;
+            let mut client = self.client_of(&asked.worker, &who).await?;
             return client.list_tasks(behalf::pass_on(asked, &peer)?).await;
         }
-        let places = self.places().await?;
+        let places = self.places(&who).await?;
         let asking = places.iter().map(async |place| {
             let mut client = self.client(place).await?;
             let request = behalf::pass_on(v1::ListTasksRequest::default(), &peer)?;
@@ -197,8 +187,8 @@ impl Worker for Service {
         &self,
         request: Request<v1::TaskOutputRequest>,
     ) -> Result<Response<Self::TaskOutputStream>, Status> {
-        let peer = asker(&request)?;
-        let mut client = self.client_of(node_of(&request.get_ref().task)?).await?;
+        let (peer, who) = (refuse::asker(&request), transport::holder(&request));
+        let mut client = self.client_of(node_of(&request.get_ref().task)?, &who).await?;
         let stream = client
             .task_output(behalf::pass_on(request.into_inner(), &peer)?)
             .await?;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use api::{
-    transport::{self, Security},
+    transport::{self, Channel, Security},
     v1::{
         AgentHello, AgentReport, AttachReply, AttachRequest, attach_reply::Message, attach_request,
         registry_client::RegistryClient,
@@ -22,7 +22,7 @@ use testkit::{Space, wait};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Code, Status, Streaming};
 use uuid::Uuid;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -180,6 +180,7 @@ async fn worker(term: &Term) -> Worker {
         node: name("node1"),
         host: "here".into(),
         pid: 1,
+        process: uuid::Uuid::nil(),
         version: "0".into(),
         slots: 1,
         capabilities: Vec::new(),

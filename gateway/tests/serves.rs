@@ -4,24 +4,27 @@
 use std::time::Duration;
 
 use api::{
-    transport::{self, Security},
+    transport::{self, Channel, Security},
     v1::{self, JobReference, catalog_client::CatalogClient, job_spec::Processor, queue_client::QueueClient},
 };
 use control::Control;
 use futures::{StreamExt as _, stream};
 use gateway::{Config, Gateway, Limits, Parts};
 use model::Name;
-use pki::{Peer, Rights, Role};
+use pki::{Managed, Peer, Rights, Role};
 use testkit::{Space, wait};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, transport::Channel};
+use tonic::{Code, Request};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
-use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+use tonic_reflection::pb::{
+    v1::{
+        ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+        server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+    },
+    v1alpha,
 };
 
 const SOON: Duration = Duration::from_secs(30);
@@ -102,6 +105,26 @@ async fn it_tells_its_services_and_its_health() {
         assert!(names.contains(&service), "{service} is not among {names:?}");
     }
 
+    // As older clients ask, for a file that describes the services.
+    let mut earlier = v1alpha::server_reflection_client::ServerReflectionClient::new(served.channel.clone());
+    let ask = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(
+            v1alpha::server_reflection_request::MessageRequest::FileContainingSymbol(
+                "sawmill.v1.Queue".into(),
+            ),
+        ),
+    };
+    let answer = earlier.server_reflection_info(stream::iter([ask])).await.unwrap();
+    let answer = answer.into_inner().next().await.unwrap().unwrap();
+    assert!(
+        matches!(
+            answer.message_response,
+            Some(v1alpha::server_reflection_response::MessageResponse::FileDescriptorResponse(_))
+        ),
+        "{answer:?}"
+    );
+
     let health = HealthClient::new(served.channel.clone());
     let serving = async || {
         let mut health = health.clone();
@@ -180,6 +203,15 @@ fn over(dataset: &str, processor: Processor) -> v1::SubmitRequest {
             ..Default::default()
         }),
     }
+}
+
+/// A request that shows a token.
+fn shown<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("authorization", token.parse().unwrap());
+    request
 }
 
 fn noop() -> Processor {
@@ -267,11 +299,21 @@ async fn rights_are_asked_for_by_every_method() {
         may_exec: true,
         ..queues.clone()
     };
+    let manager = Rights {
+        manages: [Managed::Datasets].into(),
+        ..queues.clone()
+    };
+    let all = Rights {
+        manages: Managed::ALL.into(),
+        ..exec.clone()
+    };
     // Whether it may look, submit, submit a command, name files to be read, change a dataset.
     for (name, rights, may) in [
         ("looker", Rights::default(), [true, false, false, false, false]),
-        ("user", queues, [true, true, false, false, true]),
-        ("runner", exec, [true, true, true, true, true]),
+        ("user", queues, [true, true, false, false, false]),
+        ("runner", exec, [true, true, true, false, false]),
+        ("manager", manager, [true, true, false, false, true]),
+        ("all", all, [true, true, true, true, true]),
     ] {
         let token = served.token(name, rights).await;
         let add = |mut request: Request<()>| {
@@ -306,11 +348,95 @@ async fn rights_are_asked_for_by_every_method() {
         ..Default::default()
     };
     let changes = served.control.changes(&filter).await.unwrap();
-    let by_user = changes.iter().find(|change| change.who == "user user").unwrap();
+    let by_user = changes
+        .iter()
+        .find(|change| change.who == "user manager")
+        .unwrap();
     assert_eq!(
         (by_user.what.as_str(), by_user.subject.as_str()),
         ("dataset.set", "log")
     );
+    served.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_cancel_their_own_jobs_and_change_nothing_of_others() {
+    let served = serve(Limits::default()).await;
+    served
+        .catalog()
+        .add_files(adding("log", served.file()))
+        .await
+        .unwrap();
+    let queues = Rights {
+        queues: vec!["default".into()],
+        may_exec: true,
+        ..Rights::default()
+    };
+    let jobs = Rights {
+        manages: [Managed::Jobs].into(),
+        ..Rights::default()
+    };
+    let (anna, ben) = (
+        served.token("anna", queues.clone()).await,
+        served.token("ben", queues).await,
+    );
+    let carl = served.token("carl", jobs).await;
+    let mut queue = served.queue();
+    let mut jobs = Vec::new();
+    for _ in 0..2 {
+        let submitted = queue.submit(shown(&anna, over("log", noop()))).await;
+        jobs.push(submitted.unwrap().into_inner().job);
+    }
+    let [first, second] = jobs.try_into().unwrap();
+    let found = queue.get_job(shown(&ben, of(&first))).await.unwrap().into_inner();
+    assert_eq!(found.submitted_by.as_deref(), Some("user anna"));
+    let refused = queue.cancel_job(shown(&ben, of(&first))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert!(refused.message().contains("is of user anna"), "{refused}");
+    assert!(
+        !queue
+            .get_job(of(&first))
+            .await
+            .unwrap()
+            .into_inner()
+            .cancel_requested
+    );
+    let cancelled = queue
+        .cancel_job(shown(&anna, of(&first)))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(cancelled.cancel_requested);
+    let cancelled = queue
+        .cancel_job(shown(&carl, of(&second)))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(cancelled.cancel_requested);
+
+    // One that was submitted on the stores by nobody who is known is for those who may cancel all.
+    let spec = model::JobSpec::new(Name::new("log").unwrap(), model::Processor::Noop);
+    let orphan = served.control.submit(spec).await.unwrap().to_string();
+    let refused = queue.cancel_job(shown(&anna, of(&orphan))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert!(queue.cancel_job(of(&orphan)).await.is_ok());
+
+    // An answer in a collection may take the place of somebody else's.
+    let question = v1::Question {
+        sql: "SELECT count(*) FROM log".into(),
+        into: Some("shared".into()),
+        ..v1::Question::default()
+    };
+    let refused = served.catalog().ask(shown(&anna, question)).await.unwrap_err();
+    assert!(refused.message().contains("--may-manage views"), "{refused}");
+    let log = v1::DatasetReference { name: "log".into() };
+    let refused = served
+        .catalog()
+        .remove_dataset(shown(&anna, log))
+        .await
+        .unwrap_err();
+    assert!(refused.message().contains("--may-manage datasets"), "{refused}");
+    assert!(served.control.dataset(&Name::new("log").unwrap()).await.is_ok());
     served.stop().await;
 }
 
@@ -344,6 +470,8 @@ async fn what_is_wrong_is_named_and_nothing_is_believed() {
     }
     let long = queue.get_job(of(&"x".repeat(5 << 20))).await.unwrap_err();
     assert_eq!(long.code(), Code::OutOfRange, "{long}");
+    let small = queue.get_job(of(&"x".repeat(100 << 10))).await.unwrap_err();
+    assert_eq!(api::reason(&small).as_deref(), Some("TOO_LARGE"), "{small}");
     let missing = queue.get_job(of("nothing")).await.unwrap_err();
     assert_eq!(api::reason(&missing).as_deref(), Some("NO_SUCH_JOB"));
     served.stop().await;

@@ -3,12 +3,15 @@
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
 use api::{
-    transport::{self, Security},
+    transport::{self, Channel, Security},
     v1::{JobReference, queue_client::QueueClient},
 };
 use control::Control;
@@ -19,10 +22,7 @@ use storage::TokenRecord;
 use testkit::{Space, wait};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Code, Request,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Request, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -42,12 +42,21 @@ async fn control(space: &Space, files: &Path) -> Control {
 }
 
 async fn serve(control: &Control, security: &Security, stop: &CancellationToken) -> String {
+    serve_within(Limits::default(), control, security, stop).await
+}
+
+async fn serve_within(
+    limits: Limits,
+    control: &Control,
+    security: &Security,
+    stop: &CancellationToken,
+) -> String {
     let config = Config {
         listen: "127.0.0.1:0".into(),
         advertise: None,
         host: "localhost".into(),
         security: security.clone(),
-        limits: Limits::default(),
+        limits,
     };
     let gateway = Gateway::bind(config).await.unwrap();
     let address = gateway.address();
@@ -60,6 +69,11 @@ async fn serve(control: &Control, security: &Security, stop: &CancellationToken)
 
 /// As other programs connect: they know the authority and show no certificate.
 async fn without_certificate(address: &str, ca: &Path) -> Channel {
+    counted_without_certificate(address, ca).await.0
+}
+
+/// The same, and how often it has connected.
+async fn counted_without_certificate(address: &str, ca: &Path) -> (Channel, Arc<AtomicUsize>) {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -71,8 +85,11 @@ async fn without_certificate(address: &str, ca: &Path) -> Channel {
     config.alpn_protocols = vec![b"h2".to_vec()];
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let to = address.to_string();
+    let connects = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&connects);
     let connect = tower::service_fn(move |_| {
         let (to, connector) = (to.clone(), connector.clone());
+        counting.fetch_add(1, Ordering::Relaxed);
         async move {
             let stream = TcpStream::connect(to).await?;
             let name = ServerName::try_from("127.0.0.1").unwrap();
@@ -81,7 +98,10 @@ async fn without_certificate(address: &str, ca: &Path) -> Channel {
         }
     });
     let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-    endpoint.connect_with_connector(connect).await.unwrap()
+    (
+        endpoint.connect_with_connector(connect).await.unwrap().into(),
+        connects,
+    )
 }
 
 /// With which code somebody with this token is answered who asks for a job that is not there.
@@ -172,5 +192,51 @@ async fn a_token_is_as_good_as_a_certificate_until_it_ends() {
     })
     .await;
     assert!(control.revoke_token("nightly", "a test").await.is_err());
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_token_keeps_its_connection_and_idle_strangers_keep_nobody_out() {
+    let (space, files) = (Space::new().await, tempfile::tempdir().unwrap());
+    let control = control(&space, files.path()).await;
+    let authority = Authority::create(&files.path().join("ca"), SystemTime::now()).unwrap();
+    let order = Order {
+        peer: Peer::from_uri("sawmill://dispatcher/d1").unwrap(),
+        hosts: vec!["127.0.0.1".into()],
+        valid: DAY,
+    };
+    let out = files.path().join("d");
+    authority.issue(&order, &out, SystemTime::now()).unwrap();
+    let security = Security::Tls(Identity::load(&out).unwrap());
+    let stop = CancellationToken::new();
+    let limits = Limits {
+        port: transport::Limits {
+            unknown: 8,
+            ..transport::Limits::default()
+        },
+        ..Limits::default()
+    };
+    let address = serve_within(limits, &control, &security, &stop).await;
+    let nightly = Peer::from_uri("sawmill://user/nightly?queue=default").unwrap();
+    let (token, _) = control.create_token(&nightly, DAY, "a test").await.unwrap();
+    let ca = files.path().join("ca/ca.pem");
+
+    let (script, connected) = counted_without_certificate(&address, &ca).await;
+    let good = token.expose();
+    assert_eq!(answer(&script, Some(&good)).await, Code::NotFound);
+    // Each has a connection, and most of them lose it to those that come later.
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        idle.push(without_certificate(&address, &ca).await);
+    }
+    let late = without_certificate(&address, &ca).await;
+    HealthClient::new(late.clone())
+        .check(HealthCheckRequest::default())
+        .await
+        .unwrap();
+    assert_eq!(answer(&late, Some(&good)).await, Code::NotFound);
+    // By the token it is known, and nobody pushes it out.
+    assert_eq!(answer(&script, Some(&good)).await, Code::NotFound);
+    assert_eq!(connected.load(Ordering::Relaxed), 1);
     stop.cancel();
 }

@@ -23,6 +23,7 @@ pub fn seeds(decoder: &str) -> Vec<Vec<u8>> {
         "uri" => [
             "sawmill://agent/web7?dataset=access&dataset=app-*",
             "sawmill://user/anna?queue=default&may-exec",
+            "sawmill://user/ben?queue=default&may-manage=datasets&may-manage=views",
             "sawmill://admin/root",
         ]
         .map(|text| text.as_bytes().to_vec())

@@ -263,6 +263,8 @@ mod tests {
             tcp,
             is_private: true,
             needs_token: false,
+            local: None,
+            place: None,
         };
         request.extensions_mut().insert(info);
         request

@@ -21,7 +21,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use api::{
     refusal,
-    transport::{self, Listener, Security, peer},
+    rights::{Rules, WORKER},
+    transport::{self, Calls, Listener, Security, peer},
     v1::{
         ShipReply, ShipRequest,
         blocks_server::BlocksServer,
@@ -30,7 +31,6 @@ use api::{
     },
 };
 use model::Name;
-use pki::Role;
 use storage::Store;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -55,6 +55,8 @@ pub struct Limits {
     pub puts: usize,
     /// Agents at once.
     pub agents: usize,
+    /// Connections, calls and bytes of all and of one identity.
+    pub port: transport::Limits,
 }
 
 impl Default for Limits {
@@ -64,6 +66,11 @@ impl Default for Limits {
             memory_bytes: 256 << 20,
             puts: 8,
             agents: 4096,
+            // Of a block one chunk at a time is on its way.
+            port: transport::Limits {
+                message_bytes_each: 16 << 20,
+                ..transport::Limits::default()
+            },
         }
     }
 }
@@ -116,6 +123,20 @@ const PAUSED_INTERVAL: Duration = Duration::from_secs(2);
 /// Bytes of one message: a chunk and what is around it.
 const MESSAGE_BYTES: usize = 2 << 20;
 
+/// Bytes of a message with a command.
+const COMMAND_BYTES: usize = 4 << 20;
+/// Bytes of any other message: names.
+const NAMES_BYTES: usize = 64 << 10;
+
+/// Most bytes of one message to a method.
+fn most(path: &str) -> usize {
+    match path {
+        "/sawmill.v1.Ingest/Ship" | "/sawmill.v1.Blocks/Put" => MESSAGE_BYTES,
+        "/sawmill.v1.Worker/StartTask" => COMMAND_BYTES,
+        _ => NAMES_BYTES,
+    }
+}
+
 impl Receiver {
     /// Binds the port.
     ///
@@ -123,6 +144,9 @@ impl Receiver {
     /// [`Error::Transport`].
     pub async fn bind(config: Config) -> Result<Self, Error> {
         let listener = transport::bind(&config.listen, &config.security).await?;
+        let listener = listener
+            .advertised(config.advertise.as_deref())?
+            .with_limits(config.limits.port);
         Ok(Self { config, listener })
     }
 
@@ -170,7 +194,12 @@ impl Receiver {
             let keeper = BlocksServer::new(keep::Keeper::new(local.clone()));
             keeper.max_decoding_message_size(MESSAGE_BYTES)
         });
+        let calls = Calls::new(config.limits.port, most);
         let served = transport::server()
+            .initial_stream_window_size(transport::STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(transport::CONNECTION_WINDOW_BYTES)
+            .layer(calls.clone())
+            .layer(Rules(WORKER))
             .add_routes(beside)
             .add_service(health_service)
             .add_optional_service(kept)
@@ -180,6 +209,7 @@ impl Receiver {
         let served = tokio::select! {
             served = served => served.map_err(|source| Error::Serving { address, source }),
             never = look_for_paused(&store, &post, &paused) => match never {},
+            never = calls.watch() => match never {},
             () = async { stop.cancelled().await; sessions.close(); sessions.wait().await } => Ok(()),
         };
         sessions.close();
@@ -230,10 +260,6 @@ impl Ingest for Service {
         request: Request<Streaming<ShipRequest>>,
     ) -> Result<Response<Self::ShipStream>, Status> {
         let peer = peer(&request);
-        if !matches!(peer.role, Role::Agent | Role::Admin) {
-            let message = format!("{peer} may not ship: that takes an agent");
-            return Err(refusal(Code::PermissionDenied, "PERMISSION_DENIED", message, []));
-        }
         let mut stream = request.into_inner();
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             let message = format!("this worker has {} agents already", self.shared.limits.agents);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use api::{
-    transport::{self, Security},
+    transport::{self, Channel, Security},
     v1::{
         GetBlockReply, GetBlockRequest, PutBlockHeader, PutBlockRequest, blocks_client::BlocksClient,
         put_block_request::Message,
@@ -22,7 +22,7 @@ use futures::future::BoxFuture;
 use model::{Name, place::BlockKey};
 use storage::{Kept, Missed};
 use tokio::{sync::Mutex as Turn, time::timeout};
-use tonic::{codegen::Bytes, transport::Channel};
+use tonic::codegen::Bytes;
 
 /// How long it is believed which workers live.
 const FRESH: Duration = Duration::from_secs(1);
@@ -210,7 +210,7 @@ impl Neighbours {
         {
             if block_bytes != bytes || chunk.len() as u64 > left {
                 let why = format!("its copy has {block_bytes} bytes, and not {bytes}");
-                return Err(Missed::Gone(why));
+                return Err(Missed::Broken(why));
             }
             left -= chunk.len() as u64;
             into.write_all(&chunk).map_err(Missed::Here)?;

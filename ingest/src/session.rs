@@ -111,6 +111,9 @@ impl Session {
             let mill = shared.store.mill().await;
             hello::check_mill(agent, mill.map_err(|failure| unavailable("MongoDB", &failure))?)?;
         }
+        if ship.once {
+            welcome::check_once(&shared.store, ship, &peer).await?;
+        }
         match worker.accept(&data).await {
             Ok(Acceptance::Held) => {}
             Ok(Acceptance::Refused(why)) => return Err(refused(&why)),

@@ -68,6 +68,8 @@ pub struct JobFacts {
     pub counts: Counts,
     /// The counts, read after `results`; the same for a final job.
     pub counts_after: Counts,
+    /// Every subtask below this index should have a result; read before `results`.
+    pub low_water: u32,
     /// Indexes of its result documents, ascending.
     pub results: Vec<u32>,
     /// Whether retention may have removed its results.
@@ -130,6 +132,10 @@ pub enum Breach {
     OutOfRange,
     /// The counts of a job are not the number of its results.
     Miscounted,
+    /// A subtask below the low-water mark of its job has no result: the next leader would not run it.
+    LowWater,
+    /// A job waits although nothing keeps it from running.
+    Stalled,
     /// A final job with subtasks that never ended.
     Lost,
     /// A job all of whose subtasks ended and that is not final.
@@ -335,6 +341,14 @@ impl Findings<'_> {
                 format!("{found} results are there, and its counts say {low}"),
             );
         }
+        let below = results.partition_point(|&index| index < self.job.low_water);
+        if self.job.state.is_active() && below < self.job.low_water as usize {
+            let (mark, missing) = (self.job.low_water, self.job.low_water as usize - below);
+            self.add(
+                Breach::LowWater,
+                format!("its low-water mark is {mark}, and {missing} of the subtasks below have no result; a new leader mends that"),
+            );
+        }
         let range = self.job.subtasks();
         let beyond: Vec<u32> = results
             .iter()
@@ -406,6 +420,7 @@ mod tests {
             merges: false,
             counts,
             counts_after: counts,
+            low_water: 0,
             results: results.to_vec(),
             expired: false,
         }

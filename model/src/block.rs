@@ -75,6 +75,10 @@ pub struct Block {
     /// Of a block that was made of others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<Made>,
+    /// When it was registered by MongoDB's clock, in milliseconds since 1970 UTC, where the time of its object is another:
+    /// the clock of who wrote that was wrong, or it was registered long after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered_ms: Option<i64>,
 }
 
 /// How a block came about that has the lines of smaller ones.
@@ -94,6 +98,7 @@ impl Block {
             checksum: None,
             raw_bytes: None,
             made: None,
+            registered_ms: None,
         }
     }
 
@@ -109,10 +114,11 @@ impl Block {
 
     /// When its lines had been written, in milliseconds since 1970 UTC: none is younger. None where that is not known.
     pub fn newest_ms(&self) -> Option<i64> {
-        match (&self.made, &self.content) {
-            (Some(made), _) => Some(made.newest_ms),
-            (None, Content::Object { mtime_ms, .. }) => Some(*mtime_ms),
-            (None, Content::Inline(_)) => None,
+        match (&self.made, self.registered_ms, &self.content) {
+            (Some(made), _, _) => Some(made.newest_ms),
+            (None, Some(registered), _) => Some(registered),
+            (None, None, Content::Object { mtime_ms, .. }) => Some(*mtime_ms),
+            (None, None, Content::Inline(_)) => None,
         }
     }
 

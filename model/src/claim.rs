@@ -100,7 +100,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::outcome::{Death, Evidence};
     use crate::processor::{Query, Requirement};
+    use uuid::Uuid;
 
     fn name(priority: u16, sequence: u64) -> EntryName {
         format!("entry-{priority:03}-d:1-{sequence:010}").parse().unwrap()
@@ -162,7 +164,10 @@ mod tests {
             output_limit_bytes: 0,
         });
         let suspect = Past {
-            suspicion: 1,
+            deaths: vec![Death {
+                process: Uuid::nil(),
+                evidence: Evidence::Suspect,
+            }],
             ..Past::default()
         };
         let fresh = Past::default();

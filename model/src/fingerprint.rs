@@ -111,6 +111,7 @@ mod tests {
             checksum: None,
             raw_bytes: None,
             made: None,
+            registered_ms: None,
         }
     }
 

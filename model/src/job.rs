@@ -148,7 +148,7 @@ impl JobSpec {
 pub const DEFAULT_MAX_FAILED: u32 = 20;
 
 /// How the recorded ends of a job add up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Counts {
     /// Subtasks with a result.
     pub ok: u64,
@@ -216,6 +216,8 @@ pub struct Job {
     pub admitted_ms: Option<i64>,
     /// When its last end was recorded.
     pub finished_ms: Option<i64>,
+    /// Who submitted it: role and name, as in the audit log. None for one of an earlier release, and for the refresh of a view.
+    pub submitted_by: Option<String>,
 }
 
 impl Job {
@@ -234,6 +236,7 @@ impl Job {
             submitted_ms,
             admitted_ms: None,
             finished_ms: None,
+            submitted_by: None,
         }
     }
 

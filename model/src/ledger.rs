@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use uuid::Uuid;
+
 use crate::{
     job::Counts,
     lifecycle,
@@ -19,7 +21,7 @@ use crate::{
 };
 
 /// Subtasks to feed as one entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Portion {
     /// Which.
     pub run: Run,
@@ -34,7 +36,7 @@ pub struct Portion {
 pub struct Unsuccessful {
     /// Which subtasks, in which attempt.
     pub run: Run,
-    /// What had happened to them before.
+    /// What had happened to them before; where they were lost, that too.
     pub past: Past,
     /// Who had them.
     pub node: Option<Name>,
@@ -48,10 +50,9 @@ impl Unsuccessful {
         match self.outcome {
             Outcome::Failed(_) => Past {
                 failed: self.past.failed + 1,
-                ..self.past
+                ..self.past.clone()
             },
-            Outcome::Lost => self.past.after_death(self.run.count),
-            _ => self.past,
+            _ => self.past.clone(),
         }
     }
 
@@ -72,8 +73,14 @@ impl Unsuccessful {
     }
 }
 
+/// Whether a low-water mark is true: as many subtasks have a result as there are below it and `recorded` at and above it.
+/// `counts` are those read before `recorded` was; where more ended meanwhile, the answer is no although the mark may be true.
+pub fn low_water_holds(low_water: u32, recorded: &[u32], counts: &Counts) -> bool {
+    u64::from(low_water) + recorded.len() as u64 == counts.ok + counts.failed
+}
+
 /// The leader's book of one active job.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ledger {
     blocks: u32,
     merges: bool,
@@ -84,6 +91,8 @@ pub struct Ledger {
     parked: BTreeSet<u32>,
     in_flight: BTreeMap<u64, Run>,
     in_flight_subtasks: u64,
+    /// The least index of what has left the tree since the counts were last noted: how it ended is not known yet.
+    unconfirmed: Option<u32>,
     /// Subtask runs fed in the life of the job, as far as this ledger knows.
     fed: u64,
     counts: Counts,
@@ -104,6 +113,7 @@ impl Ledger {
             parked: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             in_flight_subtasks: 0,
+            unconfirmed: None,
             fed: 0,
             counts: Counts::default(),
             ordinal: 0,
@@ -187,8 +197,8 @@ impl Ledger {
             && before.run.end() == index
             && before.run.count < BUNDLE_SUBTASKS
             && index != self.blocks
-            && (before.run.attempt, before.past, &before.avoid)
-                == (portion.run.attempt, portion.past, &portion.avoid)
+            && (before.run.attempt, &before.past, &before.avoid)
+                == (portion.run.attempt, &portion.past, &portion.avoid)
         {
             before.run.count += 1;
         } else {
@@ -241,9 +251,16 @@ impl Ledger {
         None
     }
 
+    /// Takes note of the processes in which workers live: those that were taken for dead have only lost their sessions.
+    pub fn acquit(&mut self, living: &HashSet<Uuid>) {
+        for portion in self.retries.values_mut() {
+            portion.past.acquit(living);
+        }
+    }
+
     /// Suspects run as the entry they were; after that singly. The rest may be cut to any size.
     fn cut(&mut self, due: Duration, mut portion: Portion, most: u32) -> Portion {
-        let most = match portion.past.suspicion {
+        let most = match portion.past.suspicion() {
             0 => most,
             1 => portion.run.count,
             _ => 1,
@@ -297,9 +314,11 @@ impl Ledger {
         self.parked.remove(&index)
     }
 
-    /// Takes note of the recorded counts.
+    /// Takes note of the recorded counts. They must have been read after the last census that was noted; call it also
+    /// when they have not changed.
     pub fn note_counts(&mut self, counts: Counts) {
         self.counts = counts;
+        self.unconfirmed = None;
         if counts.recorded() >= self.fed {
             self.fed = counts.recorded();
             self.in_flight.clear();
@@ -329,10 +348,13 @@ impl Ledger {
     }
 
     /// Takes note of a listing of the three places, begun when the next sequence was `before`: what was fed before
-    /// and is not `present` has been recorded.
+    /// and is not `present` has been recorded, perhaps after the counts were last noted.
     pub fn note_census(&mut self, before: u64, present: &HashSet<u64>) {
-        self.in_flight
-            .retain(|sequence, _| *sequence >= before || present.contains(sequence));
+        let left = self.in_flight.extract_if(.., |sequence, _| {
+            *sequence < before && !present.contains(sequence)
+        });
+        let lowest = left.map(|(_, run)| run.first).min();
+        self.unconfirmed = self.unconfirmed.into_iter().chain(lowest).min();
         self.in_flight_subtasks = self.in_flight.values().map(|run| u64::from(run.count)).sum();
     }
 
@@ -366,14 +388,14 @@ impl Ledger {
         self.in_flight.len()
     }
 
-    /// Every subtask below this index has ended for good.
+    /// Every subtask below this index has a result.
     pub fn low_water(&self) -> u32 {
         let flying = self.in_flight.values().map(|run| run.first).min();
         let retried = self.retries.values().map(|portion| portion.run.first).min();
         let holes = self.holes.iter().map(|hole| hole.start).min();
         let parked = self.parked.first().copied();
         let unnoted = (self.unnoted() > 0).then_some(0);
-        [flying, retried, holes, parked, unnoted]
+        [flying, retried, holes, parked, unnoted, self.unconfirmed]
             .into_iter()
             .flatten()
             .min()
@@ -411,7 +433,11 @@ impl Ledger {
 
     /// Whether nothing is fed, waits or is in flight although the job has not ended: something was lost track of.
     pub fn stuck(&self) -> bool {
-        self.exhausted() && self.parked.is_empty() && self.in_flight.is_empty() && self.unnoted() == 0
+        self.exhausted()
+            && self.parked.is_empty()
+            && self.in_flight.is_empty()
+            && self.unconfirmed.is_none()
+            && self.unnoted() == 0
     }
 
     /// When the next retry is due, on the clock given to [`next`](Self::next).
@@ -454,7 +480,7 @@ mod tests {
     fn lost(run: Run, past: Past) -> Unsuccessful {
         Unsuccessful {
             run,
-            past,
+            past: past.after_loss(Uuid::nil(), false, run.count),
             node: Name::new("n").ok(),
             outcome: Outcome::Lost,
         }
@@ -484,11 +510,11 @@ mod tests {
             ),
             (5, 2, 0)
         );
+        ledger.note_census(12, &HashSet::from([11]));
         ledger.note_counts(Counts {
             ok: 3,
             ..Counts::default()
         });
-        ledger.note_census(12, &HashSet::from([11]));
         assert_eq!((ledger.in_flight_subtasks(), ledger.low_water()), (2, 3));
         ledger.note_counts(Counts {
             ok: 5,
@@ -499,6 +525,50 @@ mod tests {
         assert_eq!(ledger.next(NOW, 3), None);
         ledger.fed(12, run(5, 1, 1));
         assert!(!ledger.stuck());
+    }
+
+    #[test]
+    fn what_left_the_tree_holds_the_mark_until_its_end_is_known() {
+        let mut ledger = Ledger::fresh(2000, false);
+        ledger.next(NOW, 250);
+        ledger.fed(1, run(0, 1, 1));
+        ledger.cursor = 2000;
+        // The failure of subtask 0 was recorded and cleared after the counts were read and before the tree was listed.
+        ledger.note_census(2, &HashSet::new());
+        assert_eq!((ledger.low_water(), ledger.stuck()), (0, false));
+        let counts = Counts {
+            ok: 1999,
+            again: 1,
+            ..Counts::default()
+        };
+        ledger.note_counts(counts);
+        assert_eq!((ledger.low_water(), ledger.unnoted()), (0, 1));
+        ledger.note_unsuccessful(
+            &failed(run(0, 1, 1), Past::default()),
+            NOW,
+            &RetryPolicy::default(),
+            0.0,
+        );
+        assert_eq!((ledger.low_water(), ledger.unnoted()), (0, 0));
+        ledger.next(NOW + Duration::from_secs(60), 1);
+        ledger.fed(2, run(0, 1, 2));
+        ledger.note_census(3, &HashSet::new());
+        assert_eq!(ledger.low_water(), 0);
+        ledger.note_counts(Counts { ok: 2000, ..counts });
+        assert_eq!(ledger.low_water(), 2000);
+    }
+
+    #[test]
+    fn a_mark_above_a_subtask_without_a_result_is_found_out() {
+        let counts = Counts {
+            ok: 5,
+            failed: 1,
+            again: 9,
+            ..Counts::default()
+        };
+        assert!(low_water_holds(4, &[4, 7], &counts));
+        assert!(!low_water_holds(5, &[5, 7], &counts));
+        assert!(!low_water_holds(4, &[4, 6, 7], &counts));
     }
 
     #[test]
@@ -522,7 +592,7 @@ mod tests {
         assert_eq!((ledger.unnoted(), ledger.low_water()), (0, 1));
         let again = ledger.next(NOW, 9).unwrap();
         assert_eq!(
-            (again.run, again.past.suspicion, again.avoid),
+            (again.run, again.past.suspicion(), again.avoid),
             (run(3, 1, 2), 1, None)
         );
         assert_eq!(ledger.next(NOW, 9), None);
@@ -548,7 +618,7 @@ mod tests {
         assert!(
             singles
                 .iter()
-                .all(|single| single.run.count == 1 && single.past.suspicion == 2)
+                .all(|single| single.run.count == 1 && single.past.suspicion() == 2)
         );
     }
 

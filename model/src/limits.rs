@@ -19,7 +19,7 @@ pub const COMMAND_BYTES: usize = 32 * 1024;
 /// Longest tail of standard error kept with a failure, in bytes.
 pub const STDERR_TAIL_BYTES: usize = 2 * 1024;
 /// Deaths of a worker while a subtask ran alone on it that make the subtask a final failure.
-pub const DEATHS_ALONE: u32 = 3;
+pub const DEATHS_ALONE: usize = 3;
 /// Most subtasks of one job: an index is 32 bits wide and the last one is the merge.
 pub const JOB_SUBTASKS: u32 = u32::MAX - 1;
 /// Longest name of a dataset, node or queue, in characters.

@@ -1,6 +1,9 @@
 //! How subtasks end.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{job::JobId, limits::STDERR_TAIL_BYTES, payload::Output};
 
@@ -28,38 +31,102 @@ impl Run {
 }
 
 /// What happened to subtasks in their earlier attempts; one for all subtasks of an entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Past {
     /// Attempts that failed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed: u32,
-    /// Deaths of a worker that had the entry: 0 none; 1 the entry runs alone; 2 each of its subtasks runs alone.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub suspicion: u32,
-    /// Deaths of a worker while the subtask was the only thing that ran on it.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub deaths_alone: u32,
+    /// Workers that were lost while they had the entry and have not come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deaths: Vec<Death>,
 }
+
+/// A worker that was lost while it had an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Death {
+    /// The process that the worker ran in, see [`WorkerData::process`](crate::znode::WorkerData::process).
+    pub process: Uuid,
+    /// What it says of the entry.
+    pub evidence: Evidence,
+}
+
+/// What the loss of a worker says of an entry that it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// Nothing: several workers were lost at the same time.
+    None,
+    /// The entry, or another one that the worker had, may have killed it.
+    Suspect,
+    /// Nothing but this subtask ran on the worker.
+    Alone,
+}
+
+impl Evidence {
+    /// The word for it in documents.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Suspect => "suspect",
+            Self::Alone => "alone",
+        }
+    }
+
+    /// What the word says; none for another word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::None, Self::Suspect, Self::Alone]
+            .into_iter()
+            .find(|evidence| evidence.word() == word)
+    }
+}
+
+/// Losses of several workers at the same time that say nothing of an entry. More of them do: subtasks that kill their
+/// workers may do so at the same time.
+const EXCUSED_LOSSES: usize = 3;
 
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
 impl Past {
-    /// Whether the entry must be the only one on its worker.
-    pub fn alone(&self) -> bool {
-        self.suspicion > 0
+    /// How many deaths make the entry a suspect: 0 none; 1 the entry runs alone; 2 or more each of its subtasks runs alone.
+    pub fn suspicion(&self) -> usize {
+        self.deaths.len() - self.count(Evidence::None)
     }
 
-    /// What the past is once a worker has died with an entry of `count` subtasks.
+    /// Whether the entry must be the only one on its worker.
+    pub fn alone(&self) -> bool {
+        self.suspicion() > 0
+    }
+
+    /// Deaths of a worker while the subtask was the only thing that ran on it.
+    pub fn deaths_alone(&self) -> usize {
+        self.count(Evidence::Alone)
+    }
+
+    fn count(&self, evidence: Evidence) -> usize {
+        let of_it = self.deaths.iter().filter(|death| death.evidence == evidence);
+        of_it.count()
+    }
+
+    /// What the past is once the worker in `process` was lost with an entry of `count` subtasks, at about the same time as
+    /// others where `together`.
     #[must_use]
-    pub fn after_death(self, count: u32) -> Self {
-        let culprit_known = self.alone() && count == 1;
-        Self {
-            failed: self.failed,
-            suspicion: (self.suspicion + 1).min(2),
-            deaths_alone: self.deaths_alone + u32::from(culprit_known),
-        }
+    pub fn after_loss(mut self, process: Uuid, together: bool, count: u32) -> Self {
+        let evidence = if together && self.count(Evidence::None) < EXCUSED_LOSSES {
+            Evidence::None
+        } else if self.alone() && count == 1 {
+            Evidence::Alone
+        } else {
+            Evidence::Suspect
+        };
+        self.deaths.push(Death { process, evidence });
+        self
+    }
+
+    /// Strikes out the deaths of processes that are among the `living`: these had only lost their sessions.
+    pub fn acquit(&mut self, living: &HashSet<Uuid>) {
+        self.deaths.retain(|death| !living.contains(&death.process));
     }
 }
 
@@ -241,15 +308,46 @@ fn is_one(number: &u32) -> bool {
 mod tests {
     use super::*;
 
+    const PROCESS: [Uuid; 2] = [Uuid::from_u128(1), Uuid::from_u128(2)];
+
     #[test]
     fn only_a_death_while_alone_counts() {
-        let first = Past::default().after_death(200);
-        assert_eq!((first.suspicion, first.deaths_alone, first.alone()), (1, 0, true));
-        let second = first.after_death(200);
-        assert_eq!((second.suspicion, second.deaths_alone), (2, 0));
-        let third = second.after_death(1);
-        assert_eq!((third.suspicion, third.deaths_alone), (2, 1));
-        assert_eq!(Past::default().after_death(1).deaths_alone, 0);
+        let first = Past::default().after_loss(PROCESS[0], false, 200);
+        assert_eq!(
+            (first.suspicion(), first.deaths_alone(), first.alone()),
+            (1, 0, true)
+        );
+        let second = first.after_loss(PROCESS[0], false, 200);
+        assert_eq!((second.suspicion(), second.deaths_alone()), (2, 0));
+        let third = second.after_loss(PROCESS[0], false, 1);
+        assert_eq!((third.suspicion(), third.deaths_alone()), (3, 1));
+        let innocent = Past::default().after_loss(PROCESS[0], false, 1);
+        assert_eq!(innocent.deaths_alone(), 0);
+    }
+
+    #[test]
+    fn a_process_that_comes_back_has_not_died() {
+        let mut past = Past::default()
+            .after_loss(PROCESS[0], false, 1)
+            .after_loss(PROCESS[1], false, 1);
+        past.acquit(&HashSet::from([PROCESS[1]]));
+        assert_eq!((past.suspicion(), past.deaths_alone()), (1, 0));
+        past.acquit(&HashSet::from(PROCESS));
+        assert_eq!(past, Past::default());
+    }
+
+    #[test]
+    fn losses_together_say_nothing_unless_they_go_on() {
+        let mut past = Past::default();
+        for _ in 0..EXCUSED_LOSSES {
+            past = past.after_loss(PROCESS[0], true, 1);
+            assert!(!past.alone());
+        }
+        let deaths = (0..5).map(|_| {
+            past = past.clone().after_loss(PROCESS[0], true, 1);
+            past.deaths_alone()
+        });
+        assert_eq!(deaths.collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
     }
 
     #[test]

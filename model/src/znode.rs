@@ -1,5 +1,7 @@
 //! The JSON in the znodes, each with a format number; readable in `zkCli`.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
@@ -109,7 +111,7 @@ impl From<&EntryData> for OwnedData {
             v: FORMAT,
             job: entry.job,
             run: entry.run,
-            past: entry.past,
+            past: entry.past.clone(),
         }
     }
 }
@@ -123,7 +125,7 @@ pub struct DoneData {
     pub job: JobId,
     /// Which subtasks.
     pub run: Run,
-    /// What had happened to them before this attempt.
+    /// What had happened to them before this attempt; where they were lost, that too.
     #[serde(default)]
     pub past: Past,
     /// Name of the node that had it; none for what came straight from the leader.
@@ -136,10 +138,21 @@ pub struct DoneData {
     pub ends: Vec<End>,
 }
 
+/// How a worker was lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Loss<'a> {
+    /// The process that it ran in.
+    pub process: Uuid,
+    /// Whether other workers were lost at about the same time.
+    pub together: bool,
+    /// The processes in which workers live now.
+    pub living: &'a HashSet<Uuid>,
+}
+
 impl DoneData {
     /// All subtasks of `owned` met the same end without running to it.
     pub fn all(owned: &OwnedData, node: Option<Name>, outcome: Outcome) -> Self {
-        let OwnedData { v: _, job, run, past } = *owned;
+        let OwnedData { v: _, job, run, past } = owned.clone();
         let ends = vec![End {
             first: run.first,
             count: run.count,
@@ -156,16 +169,23 @@ impl DoneData {
         }
     }
 
-    /// The worker that had `owned` died: lost, or a final failure after too many deaths of workers while it ran alone.
-    pub fn lost(owned: &OwnedData, node: Option<Name>) -> Self {
-        let deaths = owned.past.after_death(owned.run.count).deaths_alone;
+    /// The worker that had `owned` was lost: its subtasks run again, or have failed for good after too many deaths of workers
+    /// while they ran alone. The past includes this loss.
+    pub fn lost(owned: &OwnedData, node: Option<Name>, loss: &Loss<'_>) -> Self {
+        let past = owned.past.clone();
+        let mut past = past.after_loss(loss.process, loss.together, owned.run.count);
+        past.acquit(loss.living);
+        let deaths = past.deaths_alone();
         let outcome = if deaths >= DEATHS_ALONE {
             let message = format!("the worker died each of {deaths} times that this subtask ran alone on it");
             Outcome::Dead(Failure::new(FailureKind::Deaths, message))
         } else {
             Outcome::Lost
         };
-        Self::all(owned, node, outcome)
+        Self {
+            past,
+            ..Self::all(owned, node, outcome)
+        }
     }
 
     /// Whether the ends cover the run exactly, in order.
@@ -192,6 +212,9 @@ pub struct WorkerData {
     pub host: String,
     /// Process id.
     pub pid: u32,
+    /// Identifies the process: the same in all incarnations of the worker until the process ends.
+    #[serde(default)]
+    pub process: Uuid,
     /// Version of Sawmill.
     pub version: String,
     /// How many entries it runs at once.

@@ -2,9 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, DirBuilder},
     net::IpAddr,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -348,12 +346,5 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 fn make_dir(dir: &Path) -> Result<(), Error> {
-    if fs::metadata(dir).is_ok_and(|found| found.is_dir()) {
-        return Ok(());
-    }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(files::failed(dir))
+    folders::own(dir).map_err(files::failed(dir))
 }

@@ -26,7 +26,7 @@ pub use certificate::Details;
 pub use error::Error;
 pub use identity::{Identity, RELOAD_EVERY};
 pub use index::Issued;
-pub use peer::{Peer, Rights, Role};
+pub use peer::{BadManaged, Managed, Peer, Rights, Role};
 pub use refusal::{is_plain_text, why};
 pub use token::{BadToken, NoRandomness, Token};
 pub use uri::{BadUri, PATTERNS_MAX, URI_BYTES};

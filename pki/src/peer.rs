@@ -1,6 +1,6 @@
 //! Whom a certificate stands for, and what it allows.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use model::Name;
 
@@ -65,6 +65,54 @@ impl FromStr for Role {
     }
 }
 
+/// What a user may be allowed to manage although it belongs to all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Managed {
+    /// Adding, removing, compacting datasets, and what they keep.
+    Datasets,
+    /// Cancelling the jobs of others.
+    Jobs,
+    /// Creating, pausing and removing views, and writing answers into collections.
+    Views,
+    /// Pausing, moving and removing agents.
+    Agents,
+}
+
+impl Managed {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Datasets, Self::Jobs, Self::Views, Self::Agents];
+
+    /// The word for it, as in certificates.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Datasets => "datasets",
+            Self::Jobs => "jobs",
+            Self::Views => "views",
+            Self::Agents => "agents",
+        }
+    }
+}
+
+impl fmt::Display for Managed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A word for nothing that can be managed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} can't be managed: it is datasets, jobs, views or agents")]
+pub struct BadManaged(pub String);
+
+impl FromStr for Managed {
+    type Err = BadManaged;
+
+    fn from_str(text: &str) -> Result<Self, BadManaged> {
+        let found = Self::ALL.into_iter().find(|managed| managed.as_str() == text);
+        found.ok_or_else(|| BadManaged(text.to_string()))
+    }
+}
+
 /// What a certificate allows beyond its role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
@@ -74,6 +122,8 @@ pub struct Rights {
     pub queues: Vec<String>,
     /// Whether a user may submit commands.
     pub may_exec: bool,
+    /// What a user may manage.
+    pub manages: BTreeSet<Managed>,
 }
 
 /// Who is at the other end.
@@ -88,7 +138,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Whoever connects on loopback where no TLS is asked for: an administrator.
+    /// The user of the process itself, who connects to it on loopback without TLS: an administrator.
     pub fn local() -> Self {
         Self {
             role: Role::Admin,
@@ -118,6 +168,11 @@ impl Peer {
     /// Whether it may submit commands.
     pub fn may_exec(&self) -> bool {
         self.role == Role::Admin || (self.role == Role::User && self.rights.may_exec)
+    }
+
+    /// Whether it may manage such things.
+    pub fn may_manage(&self, what: Managed) -> bool {
+        self.role == Role::Admin || (self.role == Role::User && self.rights.manages.contains(&what))
     }
 }
 

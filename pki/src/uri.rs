@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use model::{Name, limits::NAME_CHARS};
 
-use crate::{Peer, Rights, Role};
+use crate::{Managed, Peer, Rights, Role};
 
 /// Longest URI, in bytes.
 pub const URI_BYTES: usize = 16 * 1024;
@@ -28,7 +28,7 @@ pub enum BadUri {
     #[error("more than {PATTERNS_MAX} datasets or queues, or {URI_BYTES} bytes")]
     TooLong,
     /// Not of the form.
-    #[error("{0:?} is not of the form {SCHEME}ROLE/NAME?dataset=…&queue=…&may-exec")]
+    #[error("{0:?} is not of the form {SCHEME}ROLE/NAME?dataset=…&queue=…&may-exec&may-manage=…")]
     Form(String),
     /// No role.
     #[error(transparent)]
@@ -44,8 +44,13 @@ pub enum BadUri {
         /// As given.
         pattern: String,
     },
+    /// Nothing that can be managed.
+    #[error(transparent)]
+    Managed(#[from] crate::peer::BadManaged),
     /// A right that means nothing for the role.
-    #[error("{right} is no right of the role {role}: datasets are for agents; queues and may-exec for users")]
+    #[error(
+        "{right} is no right of the role {role}: datasets are for agents; queues, may-exec and may-manage for users"
+    )]
     Right {
         /// Which.
         right: &'static str,
@@ -77,6 +82,7 @@ impl Peer {
             datasets,
             queues,
             may_exec,
+            manages,
         } = &self.rights;
         datasets
             .iter()
@@ -85,6 +91,9 @@ impl Peer {
         if *may_exec {
             add(format_args!("may-exec"));
         }
+        manages
+            .iter()
+            .for_each(|managed| add(format_args!("may-manage={managed}")));
         uri
     }
 
@@ -108,6 +117,11 @@ impl Peer {
             match part.split_once('=') {
                 Some(("dataset", dataset)) => rights.datasets.push(dataset.to_string()),
                 Some(("queue", queue)) => rights.queues.push(queue.to_string()),
+                Some(("may-manage", managed)) => {
+                    if !rights.manages.insert(managed.parse::<Managed>()?) {
+                        return Err(form());
+                    }
+                }
                 None if part == "may-exec" && !rights.may_exec => rights.may_exec = true,
                 _ => return Err(form()),
             }
@@ -131,6 +145,9 @@ impl Rights {
         }
         if self.may_exec && role != Role::User {
             return wrong("may-exec");
+        }
+        if !self.manages.is_empty() && role != Role::User {
+            return wrong("may-manage");
         }
         if self.datasets.len().max(self.queues.len()) > PATTERNS_MAX {
             return Err(BadUri::TooLong);
@@ -174,15 +191,25 @@ mod tests {
 
     fn peer() -> impl Strategy<Value = Peer> {
         let role = prop::sample::select(Role::ALL.to_vec());
-        (role, name(), vec(pattern(), 0..6), any::<bool>()).prop_map(|(role, name, patterns, may_exec)| {
-            let mut rights = Rights::default();
-            match role {
-                Role::Agent => rights.datasets = patterns,
-                Role::User => (rights.queues, rights.may_exec) = (patterns, may_exec),
-                _ => {}
-            }
-            Peer::new(role, name, rights).unwrap()
-        })
+        let managed = prop::sample::subsequence(Managed::ALL.to_vec(), 0..=Managed::ALL.len());
+        (role, name(), vec(pattern(), 0..6), any::<bool>(), managed).prop_map(
+            |(role, name, patterns, may_exec, managed)| {
+                let mut rights = Rights::default();
+                match role {
+                    Role::Agent => rights.datasets = patterns,
+                    Role::User => {
+                        rights = Rights {
+                            queues: patterns,
+                            may_exec,
+                            manages: managed.into_iter().collect(),
+                            ..rights
+                        }
+                    }
+                    _ => {}
+                }
+                Peer::new(role, name, rights).unwrap()
+            },
+        )
     }
 
     proptest! {
@@ -195,7 +222,7 @@ mod tests {
         fn no_text_makes_it_panic_and_what_it_reads_it_writes_alike(
             text in prop_oneof![
                 any::<String>(),
-                "sawmill://(user|agent|admin|x)?/?[a-z*.-]{0,8}[?&]?((dataset|queue|may-exec|=|&|\\*|[a-z]{1,3}|\u{e9})){0,9}",
+                "sawmill://(user|agent|admin|x)?/?[a-z*.-]{0,8}[?&]?((dataset|queue|may-exec|may-manage|views|jobs|=|&|\\*|[a-z]{1,3}|\u{e9})){0,9}",
             ]
         ) {
             if let Ok(peer) = Peer::from_uri(&text) {
@@ -214,6 +241,10 @@ mod tests {
             prop_assert_eq!(peer.may_ship_to(&dataset), admin || by_hand(&peer.rights.datasets, &dataset));
             prop_assert_eq!(peer.may_submit_to(queue.as_str()), admin || by_hand(&peer.rights.queues, &queue));
             prop_assert_eq!(peer.may_exec(), admin || peer.rights.may_exec);
+            for managed in Managed::ALL {
+                let named = peer.to_uri().contains(&format!("may-manage={managed}"));
+                prop_assert_eq!(peer.may_manage(managed), admin || named);
+            }
         }
     }
 
@@ -229,6 +260,12 @@ mod tests {
             "sawmill://user/anna?",
             "sawmill://user/anna?may-exec=1",
             "sawmill://user/anna?may-exec&may-exec",
+            "sawmill://user/anna?may-manage",
+            "sawmill://user/anna?may-manage=",
+            "sawmill://user/anna?may-manage=everything",
+            "sawmill://user/anna?may-manage=views&may-manage=views",
+            "sawmill://agent/web7?may-manage=datasets",
+            "sawmill://admin/root?may-manage=jobs",
             "sawmill://user/anna?dataset=x",
             "sawmill://agent/web7?queue=x",
             "sawmill://agent/web7?dataset=",
@@ -259,5 +296,10 @@ mod tests {
         assert!(!agent.may_ship_to(&Name::new("access2").unwrap()));
         let user = Peer::from_uri("sawmill://user/anna?queue=default&may-exec").unwrap();
         assert!(user.may_exec() && user.may_submit_to("default") && !user.may_submit_to("night"));
+        // One of before there were these rights has none of them.
+        assert!(Managed::ALL.iter().all(|managed| !user.may_manage(*managed)));
+        let user =
+            Peer::from_uri("sawmill://user/ben?queue=default&may-manage=datasets&may-manage=views").unwrap();
+        assert!(user.may_manage(Managed::Datasets) && !user.may_manage(Managed::Jobs));
     }
 }

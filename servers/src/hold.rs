@@ -225,7 +225,7 @@ impl Held {
 /// Opens the log for appending and locks it. The lock belongs to the open file, which the server inherits: it holds for
 /// as long as any process of an earlier server lives, and two servers never share a data directory.
 async fn lock_log(log: &Path, directory: &Path) -> Result<File, Error> {
-    std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
+    folders::own(directory).map_err(Error::io(directory))?;
     let file = File::options()
         .create(true)
         .append(true)

@@ -93,7 +93,7 @@ impl Mongo {
     /// [`Error::Mongo`] when the replica set cannot be initiated.
     pub async fn start(mut options: MongoOptions) -> Result<Mongo, Error> {
         let kind = find()?;
-        std::fs::create_dir_all(&options.data_dir).map_err(Error::io(&options.data_dir))?;
+        folders::own(&options.data_dir).map_err(Error::io(&options.data_dir))?;
         options.data_dir = options
             .data_dir
             .canonicalize()

@@ -118,7 +118,7 @@ impl ZooKeeper {
     /// [`Error::NotInstalled`], [`Error::Died`] with the end of its log (for instance because the port is taken),
     /// [`Error::NoAnswer`] at the deadline, [`Error::Busy`] when another server works on `data_dir`, [`Error::Io`].
     pub async fn start(mut options: ZooKeeperOptions) -> Result<ZooKeeper, Error> {
-        std::fs::create_dir_all(&options.data_dir).map_err(Error::io(&options.data_dir))?;
+        folders::own(&options.data_dir).map_err(Error::io(&options.data_dir))?;
         options.data_dir = options
             .data_dir
             .canonicalize()

@@ -102,6 +102,10 @@ pub struct ShippingArgs {
     /// Where this machine stands: workers with the same label are preferred
     #[arg(long, value_name = "LABEL")]
     zone: Option<String>,
+    /// Also read what symbolic links lead to. Without this, links are left alone: whoever may write to a followed directory
+    /// could have any file of this machine shipped
+    #[arg(long)]
+    follow_links: bool,
     /// Remove files when all their bytes are registered and nobody writes to them any more
     #[arg(long, conflicts_with_all = ["move_to", "keep"])]
     delete_shipped: bool,
@@ -167,6 +171,7 @@ impl ShippingArgs {
             age: Duration::from_secs(2),
             multiline_start: self.multiline_start,
             sources,
+            follow_links: self.follow_links,
             keeping: Keeping::Shared,
             after,
             stop_grace: Duration::ZERO,

@@ -6,7 +6,8 @@ use crate::{exit::Exit, roles::Role};
 /// Runs the role until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// What can't be reached at the start, and what ended the role by itself.
+/// A port that can't be listened on, a wrong address, refused credentials, and what ended the role by itself.
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
-    super::serve(vec![Role::receiving_compute(&context.settings)?], context).await
+    let role = Role::receiving_compute(&context.settings).await?;
+    super::serve(vec![role], context).await
 }

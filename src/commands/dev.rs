@@ -46,7 +46,7 @@ ready (Ctrl-C stops it)"#;
 pub async fn run(args: DevArgs, settings: &Settings, format: Format) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::install().context("cannot take over SIGTERM and SIGINT")?;
     let data_dir = args.data_dir.clone().map_or_else(default_data_dir, Ok)?;
-    std::fs::create_dir_all(&data_dir).with_context(|| format!("cannot make {}", data_dir.display()))?;
+    folders::own(&data_dir).with_context(|| format!("cannot keep data in {}", data_dir.display()))?;
     // Dropping the start half-way ends what was started.
     let mut stores = tokio::select! {
         stores = Stores::find_or_start(settings, &data_dir) => stores?,
@@ -141,7 +141,7 @@ async fn roles_of(
                 None
             }
         };
-        roles.push(Role::receiving_compute(&settings)?);
+        roles.push(Role::receiving_compute(&settings).await?);
     }
     Ok((roles, server))
 }

@@ -31,7 +31,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use control::Control;
-use coordination::Term;
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -85,7 +84,8 @@ impl Context {
             }
             let store = listening::with_neighbours(self.store().await?, &self.settings)?;
             let control = Control::open(self.settings.coordination(), store);
-            anyhow::Ok(control.with_retention(self.settings.retention_results))
+            let control = control.with_retention(self.settings.retention_results);
+            anyhow::Ok(control.submitting_for(&Self::local()))
         };
         self.control.get_or_try_init(open).await.cloned()
     }
@@ -125,15 +125,15 @@ impl Context {
 }
 
 /// Runs roles, of which the first is what was asked for, in this process until SIGTERM or Ctrl-C: first hands back what it holds, on a second signal leaves at
-/// once. Says `started` once both stores have been reached.
+/// once. Waits for stores that are away, and says `started` once both have been reached.
 ///
 /// # Errors
-/// What can't be reached at the start, with its address; what ended the role by itself.
+/// A wrong address or credentials that are refused; what ended the role by itself.
 async fn serve(roles: Vec<Role>, context: &Context) -> anyhow::Result<Exit> {
     // Before anything is said: who reads "started" may ask to stop at once.
     let mut signals = Signals::install().context("cannot take over SIGTERM and SIGINT")?;
     let parts = tokio::select! {
-        parts = reach(context) => parts?,
+        parts = Parts::wait(&context.settings) => parts?,
         signal = signals.stop_asked() => {
             tracing::info!(signal, "stopped before it started");
             return Ok(Exit::Success);
@@ -150,12 +150,4 @@ async fn serve(roles: Vec<Role>, context: &Context) -> anyhow::Result<Exit> {
     roles::until_stopped(&mut mill, &mut signals).await?;
     tracing::info!("stopped");
     Ok(Exit::Success)
-}
-
-/// Reaches both stores. A role connects again by itself, as often as it must: here a wrong address is told instead of
-/// waited for.
-async fn reach(context: &Context) -> anyhow::Result<Parts> {
-    let parts = Parts::open(&context.settings).await?;
-    Term::begin(&parts.zookeeper).await?.close().await;
-    Ok(parts)
 }

@@ -9,7 +9,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use model::Name;
-use pki::{Authority, Issued, Order, Peer, Rights, Role};
+use pki::{Authority, Issued, Managed, Order, Peer, Rights, Role};
 
 use super::Context;
 use crate::{
@@ -24,7 +24,7 @@ Example, on the machine that keeps the authority:
   sawmill pki issue dispatcher d1 --host mill.example.com --host 10.0.0.1 --out d1
   sawmill pki issue worker node1 --host 10.0.0.2 --out node1
   sawmill pki issue agent web7 --dataset access --dataset 'app-*' --out web7
-  sawmill pki issue user anna --queue default --may-exec --out anna
+  sawmill pki issue user anna --queue default --may-exec --may-manage datasets --out anna
 Each directory goes to its machine, where `identity` (--identity) names it. The directory `ca` goes nowhere.";
 
 /// `sawmill pki`.
@@ -75,6 +75,15 @@ pub struct IssueArgs {
     /// A user may submit commands, which run as the user of the compute nodes
     #[arg(long)]
     may_exec: bool,
+    /// What a user may manage although it belongs to all: datasets (add, remove, compact them, set what they keep), jobs (cancel those of
+    /// others), views (create, pause and remove them, write answers into collections), agents (pause, move and remove them);
+    /// may be repeated
+    #[arg(
+        long = "may-manage",
+        value_name = "datasets|jobs|views|agents",
+        value_delimiter = ','
+    )]
+    manages: Vec<Managed>,
     /// A DNS name or IP address under which a dispatcher or worker is connected to; may be repeated
     #[arg(long = "host", value_name = "HOST")]
     hosts: Vec<String>,
@@ -150,6 +159,7 @@ fn issue(args: IssueArgs, json: bool) -> anyhow::Result<()> {
         datasets: args.datasets,
         queues: args.queues,
         may_exec: args.may_exec,
+        manages: args.manages.into_iter().collect(),
     };
     let peer = Peer::new(args.role, args.name, rights).map_err(|error| usage(error.to_string()))?;
     if let Some(missing) = show::nothing_allowed(&peer) {

@@ -68,7 +68,7 @@ pub struct QueryArgs {
     /// Bring up to ROWS rows together where blocks can't reduce them: for windows, joins of datasets and the like
     #[arg(long, value_name = "ROWS", num_args = 0..=1, default_missing_value = "1000000")]
     gather: Option<u64>,
-    /// Leave out blocks whose file is gone, and name them, instead of failing
+    /// Leave out blocks whose file is gone, and name them, instead of failing; corrupted ones fail all the same
     #[arg(long)]
     skip_missing: bool,
     /// Compute every block, also where the answer is recorded
@@ -77,7 +77,8 @@ pub struct QueryArgs {
     /// Write the answer to this file, in the form that its ending tells: json, csv, arrow, parquet
     #[arg(long, value_name = "FILE", conflicts_with = "no_wait")]
     to: Option<PathBuf>,
-    /// Keep the answer in this collection of MongoDB too, in the place of all that is in it
+    /// Keep the answer in this collection of MongoDB too, in the place of all that is in it; one that Sawmill did not make is
+    /// refused
     #[arg(long, value_name = "COLLECTION", value_parser = collection)]
     into: Option<String>,
     /// Print the id of the job and leave; `sawmill job output ID` prints the answer

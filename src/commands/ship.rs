@@ -119,10 +119,20 @@ pub async fn run(args: ShipArgs, context: &Context) -> anyhow::Result<Exit> {
         }
     };
     bar.finish_and_clear();
-    let agent::Shipment { fates, leftovers } = fates?;
+    let agent::Shipment {
+        fates,
+        leftovers,
+        waiting,
+    } = fates?;
     for (dataset, blocks) in leftovers {
         output::note(format_args!(
             "{} that a shipment before had left went first, into dataset {dataset}",
+            output::counted(blocks, "block")
+        ));
+    }
+    for (dataset, blocks) in waiting {
+        output::note(format_args!(
+            "{} for dataset {dataset} in the spool: the next shipment from this state directory sends what is there first",
             output::counted(blocks, "block")
         ));
     }

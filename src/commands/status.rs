@@ -59,6 +59,13 @@ fn tell(status: &Status) -> anyhow::Result<()> {
         output::table(&headings, status.workers.iter().map(worker))?;
     }
     out_of_step(status)?;
+    if let Some(ahead_ms) = status.leader_clock_ahead_ms {
+        output::line(format_args!(
+            "\nnothing is removed for its age: the leader's clock is {} s {} MongoDB's; keep both in step with NTP",
+            ahead_ms.unsigned_abs().div_ceil(1000),
+            if ahead_ms < 0 { "behind" } else { "ahead of" }
+        ))?;
+    }
     output::line("")?;
     if status.jobs.is_empty() {
         output::line("no unfinished jobs")?;

@@ -5,13 +5,13 @@ mod start;
 
 use anyhow::{Context as _, anyhow};
 use api::{
-    transport,
+    transport::{self, Channel},
     v1::{ListTasksRequest, Task, TaskRequest, TaskState, worker_client::WorkerClient},
 };
 use clap::{Args, Subcommand};
 use model::Name;
 use serde::Serialize;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 use super::Context;
 use crate::{

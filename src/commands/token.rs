@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use model::Name;
-use pki::{Peer, Rights, Role};
+use pki::{Managed, Peer, Rights, Role};
 use serde::Serialize;
 use storage::TokenRecord;
 
@@ -45,6 +45,13 @@ pub struct CreateArgs {
     /// Commands may be submitted, which run as the user of the compute nodes
     #[arg(long)]
     may_exec: bool,
+    /// What it may manage although it belongs to all: datasets, jobs, views, agents; may be repeated
+    #[arg(
+        long = "may-manage",
+        value_name = "datasets|jobs|views|agents",
+        value_delimiter = ','
+    )]
+    manages: Vec<Managed>,
     /// For how long it counts, a year at most
     #[arg(long, value_name = "TIME", default_value = "30d")]
     valid: Span,
@@ -67,6 +74,7 @@ struct Shown {
     name: String,
     queues: Vec<String>,
     may_exec: bool,
+    may_manage: Vec<String>,
     created_at: String,
     created_by: String,
     expires_at: String,
@@ -83,6 +91,7 @@ impl From<&TokenRecord> for Shown {
             name: peer.map_or_else(|_| record.peer.clone(), |peer| peer.name.to_string()),
             queues: rights.queues,
             may_exec: rights.may_exec,
+            may_manage: rights.manages.iter().map(ToString::to_string).collect(),
             created_at: output::time(record.created_ms),
             created_by: record.created_by.clone(),
             expires_at: output::time(record.expires_ms),
@@ -108,6 +117,7 @@ async fn create(args: CreateArgs, context: &Context) -> anyhow::Result<()> {
     let rights = Rights {
         queues: args.queues,
         may_exec: args.may_exec,
+        manages: args.manages.into_iter().collect(),
         ..Rights::default()
     };
     let peer = Peer::new(Role::User, args.name, rights).map_err(|error| usage(error.to_string()))?;
@@ -142,12 +152,15 @@ async fn list(context: &Context) -> anyhow::Result<()> {
             token.name,
             token.queues.join(" "),
             commands.to_string(),
+            token.may_manage.join(" "),
             state.to_string(),
             token.expires_at,
             token.created_by,
         ]
     });
-    let headings = ["ID", "NAME", "QUEUES", "COMMANDS", "STATE", "EXPIRES", "MADE BY"];
+    let headings = [
+        "ID", "NAME", "QUEUES", "COMMANDS", "MANAGES", "STATE", "EXPIRES", "MADE BY",
+    ];
     output::table(&headings, rows)
 }
 

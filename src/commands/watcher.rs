@@ -6,7 +6,7 @@ use crate::{exit::Exit, roles::Role};
 /// Runs the role until SIGTERM or Ctrl-C.
 ///
 /// # Errors
-/// What can't be reached at the start, and what ended the role by itself.
+/// A wrong address, refused credentials, and what ended the role by itself.
 pub async fn run(context: &Context) -> anyhow::Result<Exit> {
     super::serve(vec![Role::watcher(&context.settings)], context).await
 }

@@ -95,6 +95,7 @@ pub const KEYS: &[Key] = &[
     key("advertise", Kind::Text, || None),
     key("identity", Kind::Path, || None),
     key("insecure", Kind::Flag, || some("false")),
+    key("trust_local_users", Kind::Flag, || some("false")),
     key("zone", Kind::Text, || some("")),
     key("server", Kind::Text, || None),
     key("block_size", Kind::Bytes, || some("8MiB")),

@@ -7,22 +7,21 @@ use model::{
     JobId, JobState,
     answer::{Rows, Value},
 };
-use mongodb::error::Error as Driver;
+use mongodb::{ClientSession, error::Error as Driver};
 
 use crate::{
     Error, Store,
-    error::{code, is_transient},
-    fence::{commit, pause, transaction_options},
+    error::code,
     jobs::states,
-    schema::{self, ALL, JOBS, ROWS},
+    made::not_ours,
+    schema::{self, ALL, JOBS, NAMESPACE_EXISTS, ROWS},
+    transaction::Step,
 };
 
 /// Bytes of documents in one command; MongoDB takes 48 MB.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Documents in one command.
 const BATCH: usize = 10_000;
-/// How often a transaction is begun before its error is the caller's.
-const TRIES: u32 = 20;
 /// What the names of collections begin with while they are filled.
 const FILLING: &str = "filling_";
 /// Longest name of a collection, in bytes: the name of the database stands before it, and both have 255.
@@ -80,57 +79,56 @@ impl Store {
             .collect();
         let documents = documents?;
         let doing = "keeping the rows of an answer";
-        let mut tries = 0;
-        loop {
-            match self.patiently(self.keep_once(run, &documents)).await {
-                Ok(kept) => return Ok(kept),
-                Err(error) if tries < TRIES && is_transient(&error) => tries += 1,
-                Err(error) => return Err(self.failed(doing)(error)),
+        let keeping = async {
+            let mut transaction = self.transaction(doing);
+            loop {
+                let tried = self.keep_once(transaction.begin().await?, run, &documents).await;
+                if let Some(kept) = transaction.end(tried.map_err(self.failed(doing))).await? {
+                    return Ok(kept);
+                }
             }
-            tokio::time::sleep(pause(tries)).await;
-        }
+        };
+        self.patiently(keeping).await
     }
 
-    async fn keep_once(&self, run: MergeRun, documents: &[RawDocumentBuf]) -> Result<bool, Driver> {
-        let mut session = self.known_session().await?;
-        session
-            .start_transaction()
-            .with_options(transaction_options())
-            .await?;
+    async fn keep_once(
+        &self,
+        session: &mut ClientSession,
+        run: MergeRun,
+        documents: &[RawDocumentBuf],
+    ) -> Result<Step<bool>, Driver> {
         let jobs = self.documents(JOBS);
         let (first, later) = (fence(run, true), fence(run, false));
         let mine = doc! { "$set": { "answer_attempt": i64::from(run.attempt) } };
-        let begun = jobs.update_one(first, mine.clone()).session(&mut session).await?;
+        let begun = jobs
+            .update_one(first, mine.clone())
+            .session(&mut *session)
+            .await?;
         if begun.matched_count == 0 {
-            let begun = jobs.update_one(later, mine).session(&mut session).await?;
+            let begun = jobs.update_one(later, mine).session(&mut *session).await?;
             if begun.matched_count == 0 {
-                session.abort_transaction().await?;
-                return Ok(false);
+                return Ok(Step::Leave(false));
             }
             self.documents(ROWS)
                 .delete_many(doc! { "job": schema::uuid(run.job) })
-                .session(&mut session)
+                .session(&mut *session)
                 .await?;
         }
         if !documents.is_empty() {
-            self.raw(ROWS)
-                .insert_many(documents)
-                .session(&mut session)
-                .await?;
+            self.raw(ROWS).insert_many(documents).session(session).await?;
         }
-        commit(&mut session).await?;
-        Ok(true)
+        Ok(Step::Commit(true))
     }
 
     /// Replaces the collection `name` of this database by `rows`, as a whole: who reads sees the old rows or the new
-    /// ones. `filling` names this replacement among all that may go on, as in `job-attempt`; `go_ahead` is asked when all
+    /// ones. One that Sawmill did not make is not replaced. `filling` names this replacement among all that may go on, as in `job-attempt`; `go_ahead` is asked when all
     /// is written, before the old rows are replaced. Gives the number of rows, none when it must not go ahead.
     ///
     /// Each row has its number, from 0, as `_id`. Indexes that somebody made on the old collection go with it. Dropping
     /// it half-way leaves a collection that is swept once its job has ended.
     ///
     /// # Errors
-    /// [`Error::BadCollection`], [`Error::Mongo`], [`Error::Decode`] for a row that is no document.
+    /// [`Error::BadCollection`], [`Error::Taken`], [`Error::Mongo`], [`Error::Decode`] for a row that is no document.
     pub async fn replace_collection(
         &self,
         name: &str,
@@ -139,6 +137,7 @@ impl Store {
         go_ahead: impl Future<Output = Result<bool, Error>>,
     ) -> Result<Option<u64>, Error> {
         check_collection(name)?;
+        self.check_replaceable(name).await?;
         let filling = format!("{FILLING}{filling}");
         let doing = || format!("filling the collection {name}");
         let new = self.raw(&filling);
@@ -146,6 +145,7 @@ impl Store {
         // An answer may have no rows.
         let made = self.db().create_collection(&filling).await;
         made.map_err(self.failed(doing()))?;
+        self.mark_made(&filling).await?;
         let fields = Fields::new(rows.columns, &["_id"]);
         let (mut batch, mut bytes, mut count) = (Vec::new(), 0, 0_i64);
         for row in rows.rows {
@@ -166,15 +166,26 @@ impl Store {
             new.drop().await.map_err(self.failed(doing()))?;
             return Ok(None);
         }
+        // Somebody may have made one meanwhile.
+        let replaces = match self.check_replaceable(name).await {
+            Ok(replaces) => replaces,
+            Err(error) => {
+                new.drop().await.map_err(self.failed(doing()))?;
+                return Err(error);
+            }
+        };
         let place = |collection: &str| format!("{}.{collection}", self.database());
         let rename = doc! {
             "renameCollection": place(&filling),
             "to": place(name),
-            "dropTarget": true,
+            // Where there was none and somebody makes one at this moment, MongoDB refuses.
+            "dropTarget": replaces,
             "writeConcern": { "w": "majority" },
         };
-        let renamed = self.client().database("admin").run_command(rename).await;
-        renamed.map_err(self.failed(format!("replacing the collection {name}")))?;
+        match self.client().database("admin").run_command(rename).await {
+            Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => return Err(not_ours(name)),
+            renamed => drop(renamed.map_err(self.failed(format!("replacing the collection {name}")))?),
+        }
         Ok(Some(u64::try_from(count).unwrap_or(0)))
     }
 

@@ -19,7 +19,8 @@ pub const CHANGES_MAX: usize = 10_000;
 /// A change of what a mill has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// When it was made, in milliseconds since 1970 UTC, by the clock of who recorded it.
+    /// When it was made, in milliseconds since 1970 UTC, by the clock of who recorded it; by MongoDB's where the two are far
+    /// apart.
     pub at_ms: i64,
     /// Who made it: a role and a name, or the user of a machine who works on the stores themselves.
     pub who: String,
@@ -51,18 +52,20 @@ impl Store {
         if changes.is_empty() {
             return Ok(());
         }
-        let documents = changes.iter().map(|change| {
-            doc! {
+        let mut documents = Vec::with_capacity(changes.len());
+        for change in changes {
+            let at_ms = self.set_right(change.at_ms).await?;
+            documents.push(doc! {
                 // Begins with the time: in the order of keys is in that of times.
-                "_id": Uuid::from_uuid_1(at(change.at_ms)),
+                "_id": Uuid::from_uuid_1(at(at_ms)),
                 "v": i64::from(model::FORMAT),
-                "at": date(change.at_ms),
+                "at": date(at_ms),
                 "who": change.who.as_str(),
                 "what": change.what.as_str(),
                 "subject": change.subject.as_str(),
                 "details": change.details.as_str(),
-            }
-        });
+            });
+        }
         let logged = self.documents(AUDIT).insert_many(documents).await;
         logged.map(drop).map_err(self.failed("writing the audit log"))
     }

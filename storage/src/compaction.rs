@@ -31,7 +31,7 @@ use crate::{
     leaving::own_folder,
     merging::{self, Large, Merged, Small},
     objects,
-    schema::{COMPACTED, COMPACTED_FORMAT, DATASETS, key, now_ms, signed},
+    schema::{COMPACTED, COMPACTED_FORMAT, DATASETS, key, signed},
 };
 
 /// Folder of the new objects, in that of all that Sawmill wrote: no dataset can have such a name.
@@ -468,6 +468,7 @@ impl Store {
                 generation,
                 newest_ms,
             }),
+            registered_ms: None,
         };
         let replaced = run.iter().flat_map(|(_, blocks)| blocks);
         Ok(Compaction {
@@ -478,7 +479,8 @@ impl Store {
                 range,
                 at,
                 generation,
-                since_ms: now_ms(),
+                // Known once it takes their place.
+                since_ms: 0,
                 block,
             },
         })
@@ -517,7 +519,7 @@ impl Store {
         let bytes = signed(cover.block.stored_bytes()) - signed(*stored_bytes);
         // Until now what it replaces was read.
         let mut cover = cover.clone();
-        cover.since_ms = now_ms();
+        cover.since_ms = self.now_ms().await?;
         let change = rawdoc! {
             "$set": { "generation": i64::from(cover.generation), "v": COMPACTED_FORMAT },
             "$inc": { "void": more, "bytes": bytes },

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,14 +11,14 @@ use bson::{Document, RawDocumentBuf, doc};
 use model::JobId;
 use mongodb::{
     Client, Database,
-    error::Error as Driver,
+    error::{Error as Driver, ErrorKind},
     options::{Acknowledgment, ClientOptions, DatabaseOptions, ReadConcern, WriteConcern},
 };
 use tokio::sync::OnceCell;
 
 use crate::{
-    Config, Error, LocalStore, Neighbours, config::DEFAULT_DATABASE, copies::Copies, objects::Root,
-    sessions::Sessions, shipped::Turns,
+    Config, Error, LocalStore, Neighbours, clock::Told, config::DEFAULT_DATABASE, copies::Copies,
+    objects::Root, sessions::Sessions, shipped::Turns,
 };
 
 /// MongoDB and the block store. Cloning is cheap; all clones share their connections.
@@ -29,6 +29,8 @@ pub struct Store {
     /// What this node keeps itself.
     pub(crate) local: Option<LocalStore>,
     pub(crate) neighbours: Option<Arc<dyn Neighbours>>,
+    /// How far the clock of this machine is taken to be ahead of what it says.
+    ahead_ms: i64,
 }
 
 struct Inner {
@@ -41,6 +43,8 @@ struct Inner {
     /// Who is appending what agents ship.
     shipping: Mutex<Turns>,
     sessions: Mutex<Sessions>,
+    /// When MongoDB told its time last.
+    told: Mutex<Option<Told>>,
     /// The identity of this database, once it is known.
     mill: OnceCell<String>,
 }
@@ -67,9 +71,17 @@ impl Store {
     /// nobody answers; also for wrong credentials), [`Error::NoReplicaSet`], [`Error::Newer`].
     pub async fn open(config: &Config) -> Result<Self, Error> {
         let address = config.address();
-        let bad = |error: Driver| Error::BadUri {
-            address: address.clone(),
-            why: error.kind.to_string(),
+        let bad = |error: Driver| match *error.kind {
+            // The addresses of `mongodb+srv://` are looked up before anything else.
+            ErrorKind::DnsResolve { .. } => Error::Mongo {
+                address: address.clone(),
+                doing: "looking up its servers".into(),
+                source: Box::new(error),
+            },
+            _ => Error::BadUri {
+                address: address.clone(),
+                why: error.kind.to_string(),
+            },
         };
         let mut options = ClientOptions::parse(&config.uri).await.map_err(bad)?;
         options.server_selection_timeout = Some(config.timeout);
@@ -96,6 +108,7 @@ impl Store {
             recording: Mutex::default(),
             shipping: Mutex::default(),
             sessions: Mutex::default(),
+            told: Mutex::default(),
             mill: OnceCell::new(),
         };
         let store = Self {
@@ -103,6 +116,7 @@ impl Store {
             copies: None,
             local: None,
             neighbours: None,
+            ahead_ms: 0,
         };
         store.hello().await?;
         store.check_format().await?;
@@ -114,6 +128,27 @@ impl Store {
     pub fn with_copies(mut self, folder: impl Into<PathBuf>, most_bytes: u64) -> Self {
         self.copies = (most_bytes > 0).then(|| Arc::new(Copies::new(folder.into(), most_bytes)));
         self
+    }
+
+    /// The same stores, seen from a machine whose clock is so many milliseconds ahead of what it says: for tests of what a
+    /// wrong clock does.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_clock_ahead(mut self, ms: i64) -> Self {
+        self.ahead_ms = ms;
+        self
+    }
+
+    pub(crate) fn ahead_ms(&self) -> i64 {
+        self.ahead_ms
+    }
+
+    pub(crate) fn told(&self) -> Option<Told> {
+        *self.inner.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn reckon_from(&self, told: Told) {
+        *self.inner.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
     }
 
     pub(crate) fn shared_copies(&self) -> Option<Arc<Copies>> {
@@ -141,15 +176,11 @@ impl Store {
     /// # Errors
     /// [`Error::NoReplicaSet`], [`Error::Mongo`].
     pub async fn server_info(&self) -> Result<ServerInfo, Error> {
-        let admin = self.inner.client.database("admin");
         let begin = Instant::now();
-        let before = bson::DateTime::now().timestamp_millis();
-        let (hello, set_name) = self.hello().await?;
+        let (_, set_name) = self.hello().await?;
         let round_trip = begin.elapsed();
-        let half = i64::try_from(round_trip.as_millis() / 2).unwrap_or(0);
-        let clock_skew_ms = hello
-            .get_datetime("localTime")
-            .map_or(0, |time| time.timestamp_millis() - before - half);
+        let clock_skew_ms = self.clock().await?.ahead_ms.saturating_neg();
+        let admin = self.inner.client.database("admin");
         // "buildInfo" needs no rights beyond a login.
         let build = admin
             .run_command(doc! { "buildInfo": 1 })
@@ -165,7 +196,7 @@ impl Store {
     }
 
     /// A sign of life, with the name of the replica set.
-    async fn hello(&self) -> Result<(Document, String), Error> {
+    pub(crate) async fn hello(&self) -> Result<(Document, String), Error> {
         let admin = self.inner.client.database("admin");
         let hello = admin.run_command(doc! { "hello": 1 }).await;
         let hello = hello.map_err(self.failed("hello"))?;

@@ -4,10 +4,9 @@
 //! the ones that were not read for longest give way. A disk that does not take copies costs only them.
 
 use std::{
-    fs::{DirBuilder, File},
+    fs::File,
     io::{self, Write as _},
     ops::Range,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -103,7 +102,8 @@ impl Copies {
     }
 
     fn is_usable(&self) -> bool {
-        let owned = own(&self.folder);
+        // It may stand among everybody's temporary files.
+        let owned = folders::private(&self.folder);
         if let Err(error) = &owned {
             tracing::debug!("no copies in {}: {error}", self.folder.display());
         }
@@ -130,19 +130,6 @@ impl Copies {
             }
         }
     }
-}
-
-/// Makes the folder, or checks that nobody else can put anything there: it may stand among everybody's temporary files.
-fn own(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let (found, me) = (std::fs::metadata(folder)?, std::fs::metadata("/proc/self")?);
-    if found.uid() == me.uid() && found.mode() & 0o022 == 0 {
-        return Ok(());
-    }
-    Err(io::Error::new(
-        io::ErrorKind::PermissionDenied,
-        "others may write there",
-    ))
 }
 
 fn name(original: &Original<'_>) -> String {
@@ -226,10 +213,11 @@ mod tests {
     #[test]
     fn a_folder_where_others_write_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
-        let open = folder.path().join("blocks");
-        own(&open).unwrap();
-        std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-        assert!(own(&open).is_err());
+        let copies = Copies::new(folder.path().join("blocks"), 8);
+        assert!(copies.begin().is_some());
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(&copies.folder, open).unwrap();
+        assert!(copies.begin().is_none());
     }
 
     #[tokio::test]

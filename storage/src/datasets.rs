@@ -18,10 +18,10 @@ use uuid::Uuid;
 use crate::{
     Error, Limits, Store,
     error::{DUPLICATE_KEY, code, is_transient},
-    fence::{commit, pause, transaction_options},
     jobs::{over, unfinished},
     rows::Query,
     schema::{self, BLOCKS, DATASETS, JOBS, count, date, int, key, narrow, now_ms, raw_key, signed},
+    transaction::Step,
 };
 
 /// Most blocks of a page.
@@ -30,8 +30,6 @@ pub(crate) const PAGE_BLOCKS: usize = 256;
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of pages that one transaction appends.
 const APPEND_BYTES: usize = 8 * 1024 * 1024;
-/// How often two that append at once try again.
-const TRIES: u32 = 20;
 
 /// A dataset as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,39 +143,38 @@ impl Store {
     }
 
     async fn append_pages(&self, name: &Name, pages: &[Page]) -> Result<(), Error> {
-        let doing = || format!("appending to dataset {name}");
-        let mut tries = 0;
-        loop {
-            let dataset = self.get(name).await?.ok_or_else(|| unknown(name))?;
-            match self.patiently(self.append_once(&dataset, pages)).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => {}
-                Err(error) if is_transient(&error) || code(&error) == Some(DUPLICATE_KEY) => {}
-                Err(error) => return Err(self.failed(doing())(error)),
+        let doing = format!("appending to dataset {name}");
+        let appending = async {
+            let mut transaction = self.transaction(&doing);
+            loop {
+                let dataset = self.get(name).await?.ok_or_else(|| unknown(name))?;
+                let appended = self.append_in(transaction.begin().await?, &dataset, pages).await;
+                let step = self.appended_step(appended, (), name, &doing);
+                if let Some(()) = transaction.end(step).await? {
+                    return Ok(());
+                }
             }
-            tries += 1;
-            if tries >= TRIES {
-                return Err(Error::Concurrent {
-                    name: name.to_string(),
-                });
-            }
-            tokio::time::sleep(pause(tries)).await;
-        }
+        };
+        self.patiently(appending).await
     }
 
-    /// One transaction; false when the dataset is no longer as it was read.
-    async fn append_once(&self, dataset: &Dataset, pages: &[Page]) -> Result<bool, Driver> {
-        let mut session = self.known_session().await?;
-        session
-            .start_transaction()
-            .with_options(transaction_options())
-            .await?;
-        if !self.append_in(&mut session, dataset, pages).await? {
-            session.abort_transaction().await?;
-            return Ok(false);
+    /// What a try to append came to: where another was faster, it begins again.
+    pub(crate) fn appended_step<T>(
+        &self,
+        appended: Result<bool, Driver>,
+        value: T,
+        name: &Name,
+        doing: &str,
+    ) -> Result<Step<T>, Error> {
+        match appended {
+            Ok(true) => Ok(Step::Commit(value)),
+            Ok(false) => Ok(Step::Again(concurrent(name))),
+            Err(error) if is_transient(&error) || code(&error) == Some(DUPLICATE_KEY) => {
+                tracing::debug!(dataset = %name, "{doing}: {error}");
+                Ok(Step::Again(concurrent(name)))
+            }
+            Err(error) => Err(self.failed(doing)(error)),
         }
-        commit(&mut session).await?;
-        Ok(true)
     }
 
     /// Appends pages within a transaction; false when the dataset is no longer as it was read.
@@ -380,6 +377,12 @@ pub(crate) fn of_page(page: &RawDocument, what: impl Fn() -> String) -> Result<V
         blocks.push(block.map_err(|error| bad(error.to_string()))?);
     }
     Ok(blocks)
+}
+
+pub(crate) fn concurrent(name: &Name) -> Error {
+    Error::Concurrent {
+        name: name.to_string(),
+    }
 }
 
 pub(crate) fn unknown(name: &Name) -> Error {

@@ -105,6 +105,17 @@ pub enum Error {
         /// The epoch that is over.
         epoch: u64,
     },
+    /// This machine's clock or MongoDB's is wrong: nothing is removed by age.
+    #[error(
+        "nothing was removed: this machine's clock is {} s {} MongoDB's, and it is not known which of them is right; keep both in step \
+         with NTP",
+        .ahead_ms.unsigned_abs().div_ceil(1000),
+        if *.ahead_ms < 0 { "behind" } else { "ahead of" }
+    )]
+    ClocksApart {
+        /// How far this machine's is ahead, in milliseconds.
+        ahead_ms: i64,
+    },
     /// A file or object is no longer what it was when it was added.
     #[error("{url} has changed since it was added: it was {was}, it is {is}")]
     Changed {
@@ -148,6 +159,17 @@ pub enum Error {
     Corrupt {
         /// The object.
         url: String,
+    },
+    /// A block that only nodes keep is corrupted on some of them, and no other gives a good copy.
+    #[error(
+        "block {key} is corrupted, and no node gives a good copy of it: {why}; bring back a node that has one, or put one in its \
+         place from a backup"
+    )]
+    Broken {
+        /// What they keep it under.
+        key: String,
+        /// What each of them said.
+        why: String,
     },
     /// No node has a block that only nodes keep: all that were to keep it are away or do not have it.
     #[error("no node gives block {key}: {why}")]
@@ -229,6 +251,11 @@ impl Error {
         matches!(self, Self::Mongo { source, .. } if is_unreachable(source))
     }
 
+    /// Whether a transaction should be tried again from its beginning at once.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Self::Mongo { source, .. } if is_transient(source))
+    }
+
     /// Whether the call may have had its effect although it failed.
     pub fn outcome_unknown(&self) -> bool {
         let Self::Mongo { source, .. } = self else {
@@ -238,6 +265,7 @@ impl Error {
             *source.kind,
             ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. }
         ) || source.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
+            || code(source) == Some(INTERRUPTED)
     }
 }
 
@@ -277,21 +305,55 @@ pub(crate) fn is_unreachable(error: &Driver) -> bool {
 
 /// Whether a transaction should be tried again from its beginning at once. Not where the server is gone, which the
 /// driver calls transient too: how long to wait for it is the caller's business.
+///
+/// MongoDB puts its label on conflicts and on transactions that it ended itself, not on those that somebody else ended
+/// while a statement of theirs was under way.
 pub(crate) fn is_transient(error: &Driver) -> bool {
-    let label = error.contains_label(TRANSIENT_TRANSACTION_ERROR) || code(error) == Some(WRITE_CONFLICT);
-    label && !is_unreachable(error)
+    let known = |code| matches!(code, WRITE_CONFLICT | NO_SUCH_TRANSACTION) || is_ended(code);
+    let is_so = error.contains_label(TRANSIENT_TRANSACTION_ERROR) || code(error).is_some_and(known);
+    is_so && !is_unreachable(error)
+}
+
+/// Whether somebody ended what the server was doing: a session was killed, an operation, a cursor, or the server became a
+/// secondary. Reading anew gives what was to be read.
+pub(crate) fn is_ended(code: i32) -> bool {
+    matches!(
+        code,
+        CURSOR_NOT_FOUND | QUERY_PLAN_KILLED | CURSOR_KILLED | INTERRUPTED
+    )
 }
 
 const WRITE_CONFLICT: i32 = 112;
+const NO_SUCH_TRANSACTION: i32 = 251;
+const CURSOR_NOT_FOUND: i32 = 43;
+const QUERY_PLAN_KILLED: i32 = 175;
+const CURSOR_KILLED: i32 = 237;
+/// MongoDB's code for what was going on in a session, or an operation, that somebody ended.
+pub(crate) const INTERRUPTED: i32 = 11_601;
 /// MongoDB's code for a key that is there already.
 pub(crate) const DUPLICATE_KEY: i32 = 11_000;
 
 /// Not primary, shutting down, stepping down, host unreachable, network timeout, a conflict, the time limit.
-fn passes_by(code: i32) -> bool {
-    matches!(
-        code,
-        6 | 7 | 24 | 50 | 89 | 91 | 112 | 189 | 251 | 262 | 9001 | 10_107 | 11_600 | 11_602 | 13_435 | 13_436
-    )
+pub(crate) fn passes_by(code: i32) -> bool {
+    is_ended(code)
+        || matches!(
+            code,
+            6 | 7
+                | 24
+                | 50
+                | 89
+                | 91
+                | 112
+                | 189
+                | 251
+                | 262
+                | 9001
+                | 10_107
+                | 11_600
+                | 11_602
+                | 13_435
+                | 13_436
+        )
 }
 
 /// The server's number for what went wrong.

@@ -3,7 +3,7 @@
 use bson::{Document, RawDocument, doc};
 use model::{
     JobId, Name, Outcome,
-    outcome::{Past, Run},
+    outcome::{Death, Evidence, Past, Run},
 };
 
 use crate::{
@@ -96,6 +96,24 @@ impl Store {
     }
 }
 
+/// The deaths in a past; what is no death is left out.
+fn deaths(past: &RawDocument) -> Vec<Death> {
+    let Ok(deaths) = past.get_array("deaths") else {
+        return Vec::new();
+    };
+    let documents = deaths
+        .into_iter()
+        .flatten()
+        .filter_map(|death| death.as_document());
+    let death = |document: &RawDocument| {
+        Some(Death {
+            process: schema::job_id(document, "process")?.0,
+            evidence: Evidence::from_word(document.get_str("evidence").ok()?)?,
+        })
+    };
+    documents.filter_map(death).collect()
+}
+
 pub(crate) fn decode(job: JobId, document: &RawDocument) -> Result<FailureRecord, Error> {
     let what = || {
         format!(
@@ -114,14 +132,12 @@ pub(crate) fn decode(job: JobId, document: &RawDocument) -> Result<FailureRecord
         count: field("count")?,
         attempt: field("attempt")?,
     };
-    let past = document.get_document("past").map_or(Past::default(), |past| {
-        let number = |name| narrow(past, name).unwrap_or(0);
-        Past {
-            failed: number("failed"),
-            suspicion: number("suspicion"),
-            deaths_alone: number("deaths_alone"),
-        }
-    });
+    let past = document
+        .get_document("past")
+        .map_or(Past::default(), |past| Past {
+            failed: narrow(past, "failed").unwrap_or(0),
+            deaths: deaths(past),
+        });
     let outcome = match document.get_str("outcome") {
         Ok("failed") => {
             let failure = document

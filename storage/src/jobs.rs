@@ -277,6 +277,8 @@ struct JobDocument {
     admitted_at: Option<DateTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     finished_at: Option<DateTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    submitted_by: Option<String>,
     #[serde(default)]
     epoch: i64,
 }
@@ -319,6 +321,7 @@ pub(crate) fn encode(job: &Job) -> Result<RawDocumentBuf, Error> {
         submitted_at: schema::date(job.submitted_ms),
         admitted_at: job.admitted_ms.map(schema::date),
         finished_at: job.finished_ms.map(schema::date),
+        submitted_by: job.submitted_by.clone(),
         epoch: 0,
     };
     bson::serialize_to_raw_document_buf(&document).map_err(|error| Error::Decode {
@@ -376,6 +379,7 @@ pub(crate) fn decode(raw: &RawDocument) -> Result<Job, Error> {
         submitted_ms: document.submitted_at.timestamp_millis(),
         admitted_ms: document.admitted_at.map(DateTime::timestamp_millis),
         finished_ms: document.finished_at.map(DateTime::timestamp_millis),
+        submitted_by: document.submitted_by,
     })
 }
 

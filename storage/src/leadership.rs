@@ -8,10 +8,11 @@ use model::{Counts, Job, JobId, JobState, Priority};
 use crate::{
     Error, Store,
     error::{DUPLICATE_KEY, is_transient},
-    fence::{DISPATCHER, pause, statement},
+    fence::{DISPATCHER, statement},
     jobs::states,
     rows::Query,
     schema::{self, JOBS, LEADER, count, date, now_ms, signed},
+    transaction::pause,
 };
 
 /// The term of office of a leading dispatcher: a later one has a higher number.
@@ -145,6 +146,21 @@ impl Store {
             .await
     }
 
+    /// The ids of all jobs in STAGING and RUNNING, in no particular order.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`].
+    pub async fn active_ids(&self) -> Result<Vec<JobId>, Error> {
+        let active = states(&[JobState::Staging, JobState::Running]);
+        let query = Query::new(JOBS, "reading jobs", doc! { "state": { "$in": active } });
+        let mut rows = self.find(query.fields(&["_id"]).batch(BATCH)).await?;
+        let mut ids = Vec::new();
+        while let Some(job) = rows.next().await? {
+            ids.extend(schema::job_id(job, "_id"));
+        }
+        Ok(ids)
+    }
+
     /// Takes jobs over from an earlier leader, who from then on can't write them; read them after this, not before.
     ///
     /// Needs no fence: the epoch of a job only grows, so a deposed leader's late call does no harm.
@@ -227,6 +243,18 @@ impl Store {
             crate::record::check_reply(&reply).map_err(self.failed("keeping low-water marks"))?;
         }
         Ok(())
+    }
+
+    /// Forgets the low-water mark of a job that is under `epoch` or an earlier one: it was found to be too high.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`]. A deposed leader's call changes nothing and is no error.
+    pub async fn reset_low_water(&self, job: JobId, epoch: Epoch) -> Result<(), Error> {
+        let filter = doc! { "_id": schema::uuid(job), "epoch": { "$lte": signed(epoch.0) } };
+        let jobs = self.documents(JOBS);
+        let resetting = jobs.update_one(filter, doc! { "$set": { "low_water": 0_i64 } });
+        let reset = self.patiently(resetting.into_future()).await;
+        reset.map(drop).map_err(self.failed("resetting a low-water mark"))
     }
 
     /// Ends a job from outside: cancelled, or failed without running the rest. Tells whether it did: false when an end
@@ -322,12 +350,12 @@ fn end(state: JobState, cancelled: u64, error: Option<String>) -> bson::Document
     let mut set = doc! {
         "state": state.as_str(),
         "counts.cancelled": signed(cancelled),
-        "finished_at": date(now_ms()),
     };
     if let Some(error) = error {
         set.insert("error", error);
     }
-    doc! { "$set": set }
+    // By MongoDB's clock: what ended long ago is removed.
+    doc! { "$set": set, "$currentDate": { "finished_at": true } }
 }
 
 fn raw_ids(ids: &[JobId]) -> RawArrayBuf {

@@ -104,8 +104,8 @@ impl Store {
         Ok(())
     }
 
-    /// Has blocks leave that are past the limits of their datasets, seen from `now_ms` (milliseconds since 1970 UTC), and
-    /// removes what has left. A dataset where that can't be done is logged, and does not keep the others from it.
+    /// Has blocks leave that are past the limits of their datasets, seen from `now_ms` ([`Clock::now_ms`](crate::Clock::now_ms)),
+    /// and removes what has left. A dataset where that can't be done is logged, and does not keep the others from it.
     ///
     /// Dropping it half-way does no harm.
     ///

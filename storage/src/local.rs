@@ -48,7 +48,7 @@ impl LocalStore {
             path: folder.clone(),
             source,
         };
-        fs::create_dir_all(&folder).map_err(failed)?;
+        folders::own(&folder).map_err(failed)?;
         let folder = folder.canonicalize().map_err(failed)?;
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);

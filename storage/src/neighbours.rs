@@ -19,7 +19,6 @@ use model::{
 
 use crate::{
     BlockReader, Error, LocalStore, Shipment, Store, blocks::decoded, copies::Original, local::checked,
-    schema::now_ms,
 };
 
 /// For how long other nodes are chosen for a block: with the last put it stays below the minute that agents wait.
@@ -55,9 +54,12 @@ pub trait Neighbours: Send + Sync + std::fmt::Debug {
 /// Why a node does not give a block.
 #[derive(Debug, thiserror::Error)]
 pub enum Missed {
-    /// It is away, or does not have the block that was registered.
+    /// It is away, or does not have the block.
     #[error("{0}")]
     Gone(String),
+    /// What it has is not the block that was registered.
+    #[error("{0}")]
+    Broken(String),
     /// It may have it, and give it later.
     #[error("{0}")]
     Failed(String),
@@ -203,15 +205,17 @@ impl Store {
         let Wanted {
             at, size, checksum, ..
         } = wanted;
-        // What each said, and whether the block may be there all the same.
-        let (mut told, mut is_open) = (Vec::new(), false);
+        // What each said, whether the block may be there all the same, and whether a copy is there that is corrupted.
+        let (mut told, mut is_open, mut is_broken) = (Vec::new(), false, false);
         let own = self.local.as_ref().filter(|own| at.hosts.contains(own.node()));
         if let Some(own) = own {
             match own.open_checked(&at.key, *size, *checksum).await {
                 Ok(file) => return Ok(Whole::File(file)),
                 Err(error) => {
                     tracing::warn!(node = %own.node(), "this node's copy of a block is not usable: {error}");
-                    is_open |= !(error.is_not_found() || matches!(error, Error::Corrupt { .. }));
+                    let own_is_broken = matches!(error, Error::Corrupt { .. });
+                    is_broken |= own_is_broken;
+                    is_open |= !(own_is_broken || error.is_not_found());
                     told.push(format!("{}: {error}", own.node()));
                 }
             }
@@ -229,7 +233,8 @@ impl Store {
                 Ok(whole) => return Ok(mended(broken, &at.key, whole).await),
                 Err(why) => {
                     tracing::debug!(node = %host, "a block is not to be had from a node: {why}");
-                    is_open |= !matches!(why, Missed::Gone(_));
+                    is_broken |= matches!(why, Missed::Broken(_));
+                    is_open |= matches!(why, Missed::Failed(_) | Missed::Here(_));
                     told.push(format!("{host}: {why}"));
                 }
             }
@@ -242,9 +247,10 @@ impl Store {
                 source: io::Error::other(why),
             });
         }
-        Err(Error::NoHost {
-            key: at.key.to_string(),
-            why,
+        let key = at.key.to_string();
+        Err(match is_broken {
+            true => Error::Broken { key, why },
+            false => Error::NoHost { key, why },
         })
     }
 
@@ -282,7 +288,7 @@ impl Store {
         got.await?;
         let file = checked(file, wanted.size, wanted.checksum, wanted.url).await;
         let file = file.map_err(|error| match error {
-            Error::Corrupt { .. } => Missed::Gone(error.to_string()),
+            Error::Corrupt { .. } => Missed::Broken(error.to_string()),
             error => Missed::Here(io::Error::other(error)),
         })?;
         if let Some((copies, copy)) = copy {
@@ -312,11 +318,7 @@ impl Store {
         };
         let key: BlockKey = object.parse().map_err(|error| unplaced(format!("{error}")))?;
         let own = self.local.as_ref();
-        let mut live = match &self.neighbours {
-            Some(neighbours) => neighbours.nodes().await.map_err(unplaced)?,
-            None => Vec::new(),
-        };
-        live.extend(own.map(|own| own.node().clone()));
+        let mut live = self.keeping().await.map_err(unplaced)?;
         let length: u64 = bytes.iter().map(|bytes| bytes.len() as u64).sum();
         let kept = Kept {
             key: &key,
@@ -357,12 +359,36 @@ impl Store {
                 end: length,
                 codec: Codec::Zstd,
                 size: length,
-                mtime_ms: now_ms(),
+                mtime_ms: self.now_ms().await?,
             },
             checksum: Some(checksum.to_hex().to_string()),
             raw_bytes: None,
             made: None,
+            registered_ms: None,
         })
+    }
+
+    /// The live nodes that keep blocks.
+    async fn keeping(&self) -> Result<Vec<Name>, String> {
+        let mut live = match &self.neighbours {
+            Some(neighbours) => neighbours.nodes().await?,
+            None => Vec::new(),
+        };
+        live.extend(self.local.iter().map(|own| own.node().clone()));
+        Ok(live)
+    }
+
+    /// Whether there are nodes for blocks that are to be placed so, as far as that is known now.
+    ///
+    /// # Errors
+    /// [`Error::Misplaced`] where there are none, or too few.
+    pub async fn check_placement(&self, placement: &Placement) -> Result<(), Error> {
+        // Which ones live is asked again with each block.
+        let Ok(live) = self.keeping().await else {
+            return Ok(());
+        };
+        let own = self.local.as_ref().map(LocalStore::node);
+        placement.choose("", own, &live).map(drop).map_err(Error::from)
     }
 
     async fn put_at(&self, host: &Name, kept: Kept<'_>) -> Result<(), String> {
@@ -394,7 +420,7 @@ async fn fetch_bytes(
         return Ok(bytes);
     }
     let url = wanted.url.to_string();
-    Err(Missed::Gone(Error::Corrupt { url }.to_string()))
+    Err(Missed::Broken(Error::Corrupt { url }.to_string()))
 }
 
 /// Gives a good copy on, after it was put in the place of the broken one that a node has, if any.

@@ -67,11 +67,11 @@ impl Root {
 
 fn local(folder: &Path) -> Result<LocalFileSystem, Error> {
     let failed = |source| Error::Io {
-        doing: "can't make",
+        doing: "can't use the block store",
         path: folder.into(),
         source,
     };
-    std::fs::create_dir_all(folder).map_err(failed)?;
+    folders::own(folder).map_err(failed)?;
     let store = LocalFileSystem::new_with_prefix(folder);
     // Synced: a document must never name what a power failure takes away.
     Ok(store

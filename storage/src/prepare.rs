@@ -12,7 +12,7 @@ use model::{
 use crate::{
     record::DoneItem,
     reuse::Sources,
-    schema::{date, failure_key, now_ms, raw_key, raw_uuid, result_key, signed},
+    schema::{date, failure_key, now_ms, raw_key, raw_uuid, result_key, signed, uuid_binary},
 };
 
 /// What one document adds to its job.
@@ -248,12 +248,17 @@ fn failure_document(job: JobId, run: Run, past: &Past, node: Option<&str>, outco
     document.append(cstr!("first"), i64::from(run.first));
     document.append(cstr!("count"), i64::from(run.count));
     document.append(cstr!("attempt"), i64::from(run.attempt));
-    let past = rawdoc! {
-        "failed": i64::from(past.failed),
-        "suspicion": i64::from(past.suspicion),
-        "deaths_alone": i64::from(past.deaths_alone),
-    };
-    document.append(cstr!("past"), past);
+    let mut deaths = bson::RawArrayBuf::new();
+    for death in &past.deaths {
+        deaths.push(rawdoc! {
+            "process": uuid_binary(JobId(death.process)),
+            "evidence": death.evidence.word(),
+        });
+    }
+    document.append(
+        cstr!("past"),
+        rawdoc! { "failed": i64::from(past.failed), "deaths": deaths },
+    );
     if let Some(node) = node {
         document.append(cstr!("node"), node);
     }

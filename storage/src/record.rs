@@ -17,11 +17,11 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::{
     Error, Store,
-    error::{DUPLICATE_KEY, code, is_transient},
-    fence::pause,
+    error::{DUPLICATE_KEY, code},
     prepare::{Piece, pieces},
     rows::Query,
     schema::{FAILURES, RESULTS, key},
+    transaction::Step,
 };
 
 mod adding;
@@ -43,8 +43,8 @@ pub struct Recorded {
     pub refused: Vec<(usize, String)>,
 }
 
-/// How often a transaction is begun before its error is the caller's: two recorders on one job meet again and again.
-const TRIES: u32 = 100;
+/// What it does, in errors.
+const DOING: &str = "recording";
 /// Jobs in a batch up to which it waits for its turn at each: larger batches have few ends of each, and collide rarely.
 const TURNS: usize = 16;
 /// Largest document, in bytes: MongoDB's limit of 16 MiB less what the command around it takes.
@@ -52,17 +52,6 @@ const DOCUMENT_BYTES: usize = 16 * 1024 * 1024 - 16 * 1024;
 /// Its codes for a document that it does not take: bad value, not parsed, too large, invalid, key too long, `$` in
 /// front, against the validator, transaction too large.
 const REFUSALS: [i32; 10] = [2, 9, 22, 52, 121, 257, 10_334, 17_280, 17_419, 17_420];
-
-/// Why a transaction did not go through.
-enum Setback {
-    /// Nothing wrong with the ends: try again.
-    Transient(Driver),
-    /// Some of the ends are there already.
-    Duplicate(Driver),
-    /// One of the ends is nothing that MongoDB takes.
-    Refused(Driver),
-    Failed(Error),
-}
 
 impl Store {
     /// Records ends of any mix of jobs: results and failures, the jobs' counts, and the final state of a job with the
@@ -119,34 +108,37 @@ impl Store {
                 "a document of {bytes} bytes is more than the {DOCUMENT_BYTES} that fit"
             )));
         }
-        self.patiently(self.record_all(pieces)).await
+        let mut left: Vec<&Piece> = pieces.iter().collect();
+        let recording = async {
+            let mut transaction = self.transaction(DOING);
+            loop {
+                let written = self.write_ends(transaction.begin().await?, &left).await;
+                let are_some_there = matches!(&written, Err(error) if code(error) == Some(DUPLICATE_KEY));
+                if let Some(recorded) = transaction.end(self.recorded_step(written)).await? {
+                    return Ok(recorded);
+                }
+                if are_some_there {
+                    left = self.not_there(std::mem::take(&mut left)).await?;
+                }
+                if left.is_empty() {
+                    return Ok(Ok(()));
+                }
+            }
+        };
+        self.patiently(recording).await
     }
 
-    async fn record_all(&self, pieces: &[Piece]) -> Result<Result<(), String>, Error> {
-        let mut left: Vec<&Piece> = pieces.iter().collect();
-        let mut tries = 0;
-        loop {
-            let setback = match self.transaction(&left).await {
-                Ok(()) => return Ok(Ok(())),
-                Err(setback) => setback,
-            };
-            tries += 1;
-            let error = match setback {
-                Setback::Failed(error) => return Err(error),
-                Setback::Refused(error) => return Ok(Err(error.kind.to_string())),
-                Setback::Duplicate(error) => {
-                    left = self.not_there(left).await?;
-                    error
-                }
-                Setback::Transient(error) => error,
-            };
-            if left.is_empty() {
-                return Ok(Ok(()));
-            }
-            if tries >= TRIES {
-                return Err(self.failed("recording")(error));
-            }
-            tokio::time::sleep(pause(tries)).await;
+    /// What a try to record came to; `Err` inside when an end is refused.
+    fn recorded_step(&self, written: Result<bool, Driver>) -> Result<Step<Result<(), String>>, Error> {
+        match written {
+            Ok(true) => Ok(Step::Commit(Ok(()))),
+            // Every job has ended.
+            Ok(false) => Ok(Step::Leave(Ok(()))),
+            Err(error) => match code(&error) {
+                Some(DUPLICATE_KEY) => Ok(Step::Again(self.failed(DOING)(error))),
+                Some(code) if REFUSALS.contains(&code) => Ok(Step::Leave(Err(error.kind.to_string()))),
+                _ => Err(self.failed(DOING)(error)),
+            },
         }
     }
 
@@ -229,16 +221,6 @@ impl Drop for Turns<'_> {
                 all.remove(&job);
             }
         }
-    }
-}
-
-/// What an error of a write means for the ends.
-fn setback(store: &Store, error: Driver) -> Setback {
-    match code(&error) {
-        _ if is_transient(&error) => Setback::Transient(error),
-        Some(DUPLICATE_KEY) => Setback::Duplicate(error),
-        Some(code) if REFUSALS.contains(&code) => Setback::Refused(error),
-        _ => Setback::Failed(store.failed("recording")(error)),
     }
 }
 

@@ -52,7 +52,8 @@ pub struct Pruned {
 const BATCH: usize = 1000;
 
 impl Store {
-    /// Removes what is past its time, seen from `now_ms` (milliseconds since 1970 UTC), and sweeps the block store.
+    /// Removes what is past its time, seen from `now_ms` ([`Clock::now_ms`](crate::Clock::now_ms)), and sweeps the block
+    /// store.
     /// Only ever touches jobs that have ended, and none that a view needs. Dropping it half-way, or a second one at the same time, does no harm.
     ///
     /// # Errors

@@ -70,7 +70,7 @@ pub(crate) const ALL: [&str; 17] = [
 const LASTING: [&str; 3] = [META, LEADER, SESSIONS];
 
 /// MongoDB's code for "there is a collection of that name already".
-const NAMESPACE_EXISTS: i32 = 48;
+pub(crate) const NAMESPACE_EXISTS: i32 = 48;
 
 impl Store {
     /// Makes the collections and their indexes. Repeating it changes nothing.

@@ -4,7 +4,10 @@
 //! The sessions of transactions are known to everybody, by process. Whoever is held up says so, again and again; after a
 //! while it ends the transactions of those processes that say nothing. That harms nobody who lives: one that is not
 //! held up begins its transaction again. Those that are held up themselves are spared, since ending a transaction may
-//! have to wait for the statement that it is in.
+//! have to wait for the statement that it is in. Ending a session ends its cursors too, so sessions of transactions are
+//! used for nothing else: they do not go back to where the driver takes those of reads from.
+//!
+//! Where MongoDB does not let its user end sessions, the wait is MongoDB's own limit.
 
 use std::{
     collections::HashMap,
@@ -17,19 +20,16 @@ use bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 use futures::TryStreamExt;
 use mongodb::{ClientSession, error::Error as Driver};
 
-use crate::{
-    Store,
-    schema::{SESSIONS, date, now_ms},
-};
+use crate::{Store, error::code, schema::SESSIONS};
 
 /// How long a write is under way before its process says that it is held up: longer than most take.
 const FIRST_SIGN: Duration = Duration::from_millis(100);
 /// How often it says so again.
 const SIGN_INTERVAL: Duration = Duration::from_millis(250);
 /// How long somebody is held up before looking for the dead: many times what a transaction takes.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// A process that gives no sign for this long is not held up, or dead.
-const SILENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(300);
+/// A process that gives no sign for this long, in which three are due, is not held up, or dead.
+const SILENCE: Duration = Duration::from_millis(700);
 /// How often a session that is in use is written down again.
 const RENEWAL: Duration = Duration::from_secs(24 * 3600);
 /// Sessions that have not been renewed for this long belong to nobody.
@@ -42,6 +42,10 @@ pub(crate) struct Sessions {
     holder: bson::Uuid,
     /// Since when each is written down there.
     known: HashMap<Vec<u8>, Instant>,
+    /// Those that no transaction uses now.
+    spare: Vec<ClientSession>,
+    /// Whether it was told that this process can't end those of others.
+    told: bool,
 }
 
 impl Default for Sessions {
@@ -49,6 +53,8 @@ impl Default for Sessions {
         Self {
             holder: bson::Uuid::new(),
             known: HashMap::new(),
+            spare: Vec::new(),
+            told: false,
         }
     }
 }
@@ -62,7 +68,15 @@ struct Signs {
 impl Store {
     /// A session that others can end. Dropping it ends its transaction, if the process lives to do so.
     pub(crate) async fn known_session(&self) -> Result<ClientSession, Driver> {
-        let session = self.client().start_session().await?;
+        let spare = {
+            let mut own = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
+            own.spare.pop()
+        };
+        let session = match spare {
+            Some(session) => session,
+            // Transactions read with majority and do not follow one another.
+            None => self.client().start_session().causal_consistency(false).await?,
+        };
         let Some(id) = bytes(session.id(), "id") else {
             return Ok(session);
         };
@@ -73,7 +87,8 @@ impl Store {
         };
         if !is_known {
             let change = doc! {
-                "$set": { "v": i64::from(model::FORMAT), "at": date(now_ms()) },
+                "$set": { "v": i64::from(model::FORMAT) },
+                "$currentDate": { "at": true },
                 "$addToSet": { "sessions": uuid(id.clone()) },
             };
             self.documents(SESSIONS)
@@ -84,6 +99,12 @@ impl Store {
             own.known.insert(id.clone(), Instant::now());
         }
         Ok(session)
+    }
+
+    /// Keeps a session whose transaction is over for the next one.
+    pub(crate) fn give_back(&self, session: ClientSession) {
+        let mut own = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
+        own.spare.push(session);
     }
 
     /// Carries a write out, and when it is held up sees to it that the dead do not hold it.
@@ -120,7 +141,7 @@ impl Store {
             }
             own.holder
         };
-        let sign = doc! { "$inc": { "signs": 1_i64 }, "$set": { "at": date(now_ms()) } };
+        let sign = doc! { "$inc": { "signs": 1_i64 }, "$currentDate": { "at": true } };
         self.documents(SESSIONS)
             .update_one(doc! { "_id": holder }, sign)
             .await?;
@@ -165,14 +186,36 @@ impl Store {
         if sessions.is_empty() {
             return Ok(());
         }
-        tracing::warn!(
-            sessions = sessions.len(),
-            "held up, perhaps by a transaction of a process that died: ending those of all that are silent"
-        );
+        let count = sessions.len();
         let command = doc! { "killSessions": sessions };
-        self.client().database("admin").run_command(command).await?;
+        match self.client().database("admin").run_command(command).await {
+            Ok(_) => tracing::warn!(
+                sessions = count,
+                "held up, perhaps by a transaction of a process that died: ended those of all that are silent"
+            ),
+            Err(error) if code(&error).is_some_and(is_forbidden) => self.tell_forbidden(&error),
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
+
+    /// Says once that what the dead hold stays locked for longer.
+    fn tell_forbidden(&self, error: &Driver) {
+        let mut own = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut own.told, true) {
+            tracing::warn!(
+                "MongoDB does not let this user run killSessions ({}): what a process that died inside a transaction holds \
+                 stays locked until MongoDB ends that, after a minute unless transactionLifetimeLimitSeconds says otherwise",
+                error.kind
+            );
+        }
+    }
+}
+
+/// Whether MongoDB will not end sessions for us: unauthorized, no such command, not supported here, and what Atlas says of
+/// commands that its shared tiers do not have.
+fn is_forbidden(code: i32) -> bool {
+    matches!(code, 13 | 59 | 115 | 8000)
 }
 
 fn bytes<'a>(document: &'a Document, key: &str) -> Option<&'a Vec<u8>> {

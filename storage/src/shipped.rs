@@ -15,19 +15,18 @@ use uuid::Uuid;
 
 use crate::{
     Dataset, Error, Store,
+    clock::are_apart,
     copies::Original,
-    datasets::{Page, pages},
+    datasets::{Page, concurrent, pages},
     error::{DUPLICATE_KEY, code, is_transient},
-    fence::{commit, pause, transaction_options},
     files,
     leaving::own_folder,
     objects,
     rows::Query,
     schema::{self, SHIPPED, count, date, int, now_ms, signed},
+    transaction::{TRIES, pause},
 };
 
-/// How often a registration is tried while others append to the dataset: each try loses against one that won.
-const TRIES: u32 = 60;
 /// Milliseconds of a day in UTC.
 const DAY_MS: i64 = 86_400_000;
 /// Datasets of which it is remembered who appends; beyond, those that nobody waits for are forgotten.
@@ -317,6 +316,7 @@ impl Store {
             checksum: Some(checksum.to_hex().to_string()),
             raw_bytes: None,
             made: None,
+            registered_ms: None,
         })
     }
 
@@ -344,80 +344,66 @@ impl Store {
     ) -> Result<Registration, Error> {
         let turn = self.shipping_turn(&shipment.dataset);
         let _mine = turn.lock().await;
-        let doing = || format!("registering blocks of agent {}", shipment.agent);
-        let mut tries = 0;
-        loop {
-            let mark = self.mark(shipment).await?;
-            let new: Vec<ShippedBlock> = blocks
-                .iter()
-                .filter(|block| block.sequence > mark.registered)
-                .cloned()
-                .collect();
-            if new.is_empty() {
-                return Ok(Registration::Registered {
-                    mark: mark.registered,
-                    incarnation: mark.incarnation,
-                });
-            }
-            let follow = (mark.registered + 1..)
-                .zip(&new)
-                .all(|(next, block)| next == block.sequence);
-            if !follow || mark.next.is_some() {
-                return Ok(Registration::Gap(mark.registered));
-            }
-            let dataset = self.made(&shipment.dataset).await?;
-            let after = mark.after(&new, dataset.id, now_ms());
-            let given = new.into_iter().map(|block| Block {
-                raw_bytes: Some(block.raw_bytes),
-                ..block.block
-            });
-            let given: Vec<Block> = given.collect();
-            let pages = pages(&given)?;
-            match self
-                .patiently(self.register_once(shipment, &dataset, &pages, (&mark, &after)))
-                .await
-            {
-                Ok(true) => {
+        let doing = format!("registering blocks of agent {}", shipment.agent);
+        let registering = async {
+            let mut transaction = self.transaction(&doing);
+            loop {
+                let mark = self.mark(shipment).await?;
+                let new: Vec<ShippedBlock> = blocks
+                    .iter()
+                    .filter(|block| block.sequence > mark.registered)
+                    .cloned()
+                    .collect();
+                if new.is_empty() {
                     return Ok(Registration::Registered {
-                        mark: after.registered,
-                        incarnation: after.incarnation,
+                        mark: mark.registered,
+                        incarnation: mark.incarnation,
                     });
                 }
-                Ok(false) => {}
-                Err(error) if is_transient(&error) || code(&error) == Some(DUPLICATE_KEY) => {}
-                Err(error) => return Err(self.failed(doing())(error)),
-            }
-            tries += 1;
-            if tries >= TRIES {
-                return Err(Error::Concurrent {
-                    name: shipment.dataset.to_string(),
+                let follow = (mark.registered + 1..)
+                    .zip(&new)
+                    .all(|(next, block)| next == block.sequence);
+                if !follow || mark.next.is_some() {
+                    return Ok(Registration::Gap(mark.registered));
+                }
+                let dataset = self.made(&shipment.dataset).await?;
+                let now_ms = self.now_ms().await?;
+                let after = mark.after(&new, dataset.id, now_ms);
+                let given = new.into_iter().map(|block| Block {
+                    raw_bytes: Some(block.raw_bytes),
+                    registered_ms: registered_ms(&block.block, now_ms),
+                    ..block.block
                 });
+                let given: Vec<Block> = given.collect();
+                let (pages, marks) = (pages(&given)?, (&mark, &after));
+                let session = transaction.begin().await?;
+                let done = self
+                    .register_once(session, shipment, &dataset, &pages, marks)
+                    .await;
+                let registered = Registration::Registered {
+                    mark: after.registered,
+                    incarnation: after.incarnation,
+                };
+                let step = self.appended_step(done, registered, &shipment.dataset, &doing);
+                if let Some(registered) = transaction.end(step).await? {
+                    return Ok(registered);
+                }
             }
-            tokio::time::sleep(pause(tries)).await;
-        }
+        };
+        self.patiently(registering).await
     }
 
-    /// One transaction; false when the dataset or the mark is no longer as it was read.
+    /// One try; false when the dataset or the mark is no longer as it was read.
     async fn register_once(
         &self,
+        session: &mut ClientSession,
         shipment: &Shipment,
         dataset: &Dataset,
         pages: &[Page],
         (before, after): (&Mark, &Mark),
     ) -> Result<bool, Driver> {
-        let mut session = self.known_session().await?;
-        session
-            .start_transaction()
-            .with_options(transaction_options())
-            .await?;
-        if !self.write_mark(&mut session, shipment, before, after).await?
-            || !self.append_in(&mut session, dataset, pages).await?
-        {
-            session.abort_transaction().await?;
-            return Ok(false);
-        }
-        commit(&mut session).await?;
-        Ok(true)
+        Ok(self.write_mark(session, shipment, before, after).await?
+            && self.append_in(session, dataset, pages).await?)
     }
 
     async fn write_mark(
@@ -529,9 +515,7 @@ impl Store {
                 Err(error) => return Err(self.failed(doing())(error)),
             }
         }
-        Err(Error::Concurrent {
-            name: shipment.dataset.to_string(),
-        })
+        Err(concurrent(&shipment.dataset))
     }
 
     /// What an agent has shipped, all its instances; with none, what all have.
@@ -573,6 +557,12 @@ impl Store {
         }
         Arc::clone(turns.entry(dataset.clone()).or_default())
     }
+}
+
+/// When a block is registered, where its own time is not that: limits on the age of blocks go by it.
+fn registered_ms(block: &Block, now_ms: i64) -> Option<i64> {
+    let written_ms = block.newest_ms()?;
+    are_apart(written_ms, now_ms).then_some(now_ms)
 }
 
 /// By dataset, who appends to it in this process.

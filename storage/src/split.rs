@@ -87,6 +87,7 @@ fn block(url: &str, range: Range<u64>, codec: Codec, size: u64, mtime_ms: i64) -
         checksum: None,
         raw_bytes: None,
         made: None,
+        registered_ms: None,
     }
 }
 

@@ -32,7 +32,8 @@ const TRASH: &str = "trash";
 
 impl Store {
     /// Moves what this node keeps and no dataset names any more into its trash, and empties that of what lies there for a
-    /// week; gives how many blocks were moved. Costs a look through all blocks where it keeps any.
+    /// week; gives how many blocks were moved. Costs a look through all blocks where it keeps any. Does nothing where the clock
+    /// of this machine is too far from MongoDB's.
     ///
     /// # Errors
     /// [`Error::Mongo`], [`Error::Io`]; [`Error::Decode`] also where the database is another than at the start.
@@ -41,6 +42,14 @@ impl Store {
         let Some(own) = self.local().cloned().filter(|own| own.has_any(&mill)) else {
             return Ok(0);
         };
+        let clock = self.clock().await?;
+        if clock.is_apart() {
+            tracing::warn!(
+                ahead_ms = clock.ahead_ms,
+                "this machine's clock is not MongoDB's: blocks that no dataset names are not swept; keep both in step with NTP"
+            );
+            return Ok(0);
+        }
         let before = SystemTime::now() - YOUNG;
         self.check_mill(&mill).await?;
         let named = self.named_here(own.node()).await?;

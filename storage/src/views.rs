@@ -120,8 +120,14 @@ impl Store {
             return Ok(false);
         }
         let name = view.name.as_str();
-        let dropped = self.documents(name).drop().await;
-        dropped.map_err(self.failed(format!("removing the answer of view {name}")))?;
+        match self.check_replaceable(name).await {
+            Ok(_) => {
+                let dropped = self.documents(name).drop().await;
+                dropped.map_err(self.failed(format!("removing the answer of view {name}")))?;
+            }
+            Err(Error::Taken { what }) => tracing::warn!(view = name, "{what} is in its place, and stays"),
+            Err(error) => return Err(error),
+        }
         self.delete_job_outputs(JobId(view.id)).await?;
         let mut last = view.clone();
         last.revision += 1;

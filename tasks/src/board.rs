@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    io,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -42,20 +44,18 @@ pub(crate) struct Order {
 }
 
 impl Tasks {
-    /// None yet; the folder for what they print is made, or emptied.
+    /// None yet; the folder for what they print is made, for this user alone, or emptied.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], also for a folder that another user may have made.
     pub fn new(config: Config) -> Result<Self, Error> {
         let folder = &config.folder;
         let failed = |doing: &str| {
             let doing = format!("{doing} {}", folder.display());
             move |source| Error::Io { doing, source }
         };
-        if folder.exists() {
-            std::fs::remove_dir_all(folder).map_err(failed("empty"))?;
-        }
-        std::fs::create_dir_all(folder).map_err(failed("make"))?;
+        folders::private(folder).map_err(failed("keep what tasks print in"))?;
+        empty(folder).map_err(failed("empty"))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
@@ -196,6 +196,14 @@ impl Tasks {
         self.inner.running.close();
         self.inner.running.wait().await;
     }
+}
+
+/// Removes the files of a folder: those of an earlier run.
+fn empty(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        std::fs::remove_file(entry?.path())?;
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Tasks {

@@ -191,5 +191,7 @@ async fn keep(record: &Record, which: usize, mut from: pipe::Receiver, most: u64
 }
 
 async fn open(path: &Path) -> io::Result<File> {
-    File::options().create(true).append(true).open(path).await
+    let mut options = File::options();
+    options.create(true).append(true).mode(0o600);
+    options.open(path).await
 }

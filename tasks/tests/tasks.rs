@@ -1,10 +1,10 @@
 //! Tasks over a real connection, with real commands under real guards.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use api::{
-    transport::{self, Security},
+    transport::{self, Channel, Security},
     v1::{
         ListTasksRequest, StartTaskRequest, Task, TaskOutputRequest, TaskRequest, TaskState,
         task_output_reply::Message, worker_client::WorkerClient, worker_server::WorkerServer,
@@ -16,7 +16,7 @@ use tasks::{Config, Limits, Tasks};
 use tempfile::TempDir;
 use testkit::{process, wait};
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Code, Request, transport::Channel};
+use tonic::{Code, Request};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -39,7 +39,7 @@ async fn worker(allow_exec: bool, limits: Limits) -> Worker {
     let tasks = Tasks::new(config).unwrap();
     let listener = transport::bind("127.0.0.1:0", &Security::Plain).await.unwrap();
     let address = listener.address().to_string();
-    let serving = tonic::transport::Server::builder()
+    let serving = transport::server()
         .add_service(WorkerServer::new(tasks.clone()))
         .serve_with_incoming(listener.incoming());
     let server = tokio::spawn(async move { serving.await.unwrap() });
@@ -50,6 +50,47 @@ async fn worker(allow_exec: bool, limits: Limits) -> Worker {
         _folder: folder,
         _server: AbortOnDropHandle::new(server),
     }
+}
+
+/// The folder of the tasks of a node, among everybody's temporary files.
+fn config(folder: &std::path::Path) -> Config {
+    Config {
+        node: Name::new("n1").unwrap(),
+        allow_exec: true,
+        guard: engine::Guard::new(process::binary("sawmill")),
+        folder: folder.join("sawmill-tasks-n1"),
+        limits: Limits::default(),
+    }
+}
+
+#[test]
+fn what_tasks_print_is_kept_where_nobody_else_reads_or_writes() {
+    let shared = tempfile::tempdir().unwrap();
+    let config = config(shared.path());
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o7777;
+    Tasks::new(config.clone()).unwrap();
+    assert_eq!(mode(&config.folder), 0o700);
+    // What an earlier run has left, of a release that left it open to be read.
+    std::fs::write(config.folder.join("old.out"), "printed").unwrap();
+    std::fs::set_permissions(&config.folder, Permissions::from_mode(0o755)).unwrap();
+    Tasks::new(config.clone()).unwrap();
+    assert_eq!(mode(&config.folder), 0o700);
+    assert_eq!(std::fs::read_dir(&config.folder).unwrap().count(), 0);
+    // Another user may have made it, and may have put a link in the place of a file to come.
+    std::fs::set_permissions(&config.folder, Permissions::from_mode(0o777)).unwrap();
+    let refused = Tasks::new(config.clone()).unwrap_err().to_string();
+    assert!(
+        refused.contains("sawmill-tasks-n1") && refused.contains("others may write"),
+        "{refused}"
+    );
+    std::fs::remove_dir(&config.folder).unwrap();
+    let elsewhere = shared.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::write(elsewhere.join("theirs"), "").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &config.folder).unwrap();
+    let refused = Tasks::new(config).unwrap_err().to_string();
+    assert!(refused.contains("symbolic link"), "{refused}");
+    assert!(elsewhere.join("theirs").exists());
 }
 
 fn order(command: &str) -> StartTaskRequest {

@@ -128,6 +128,13 @@ impl Mill {
         documents
     }
 
+    /// Puts a document into a collection of its database, as another program does.
+    pub async fn insert(&self, collection: &str, document: &Value) {
+        let document = mongodb::bson::serialize_to_document(document).expect("a document");
+        let collection = self.space.mongo().await.collection::<Document>(collection);
+        collection.insert_one(document).await.expect("MongoDB inserts");
+    }
+
     /// Waits until no entry is left anywhere in the tree.
     pub async fn until_empty(&self) {
         wait::until_equal(

@@ -46,11 +46,7 @@ impl Mill {
         let storage = storage::Config::new(space.mongodb(), store);
         let store = storage::Store::open(&storage).await.unwrap();
         store.init().await.unwrap();
-        let zookeeper = coordination::Config {
-            connect: space.zookeeper(),
-            ..Default::default()
-        };
-        let control = Control::open(zookeeper, store);
+        let control = Control::open(zookeeper(&space), store);
         Self {
             space,
             control,
@@ -58,6 +54,11 @@ impl Mill {
             remains: Vec::new(),
             scratch,
         }
+    }
+
+    /// How to connect to its ZooKeeper.
+    pub(crate) fn zookeeper(&self) -> coordination::Config {
+        zookeeper(&self.space)
     }
 
     fn recipe(&self) -> process::Recipe {
@@ -249,6 +250,15 @@ impl Mill {
         job
     }
 
+    /// How many entries are in a place.
+    pub(crate) async fn entries(&self, place: &str) -> usize {
+        let tree = self.space.tree().await;
+        let entries = tree
+            .keys()
+            .filter(|path| path.contains(place) && path.contains("/entry-"));
+        entries.count()
+    }
+
     /// The result of a successful job.
     pub(crate) async fn output(&self, job: &Job) -> String {
         let chunks: Vec<Vec<u8>> = self
@@ -282,6 +292,13 @@ impl Mill {
         let report = self.control.audit().await.unwrap();
         assert!(report.clean, "{:?}", report.findings);
         process::gone(&self.remains, SOON).await;
+    }
+}
+
+fn zookeeper(space: &Space) -> coordination::Config {
+    coordination::Config {
+        connect: space.zookeeper(),
+        ..Default::default()
     }
 }
 

@@ -112,6 +112,7 @@ async fn of_another_version(mill: &Mill) -> (Term, Worker, Candidacy) {
         node: Name::new("newer").unwrap(),
         host: host.clone(),
         pid: 1,
+        process: uuid::Uuid::nil(),
         version: version.clone(),
         slots: 8,
         capabilities: vec![Requirement::Sql, Requirement::Exec],

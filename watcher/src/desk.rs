@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use coordination::{Candidacy, Recorder, Term};
+use coordination::{Candidacy, Peers, Recorder, Term};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use model::{EntryName, JobId, rendezvous, znode, znode::DoneData};
 use storage::{DoneItem, Store};
@@ -25,7 +25,7 @@ const COMMITTERS: usize = 2;
 const IN_HAND: usize = 512;
 /// Entries read in one step.
 const READ_AT_ONCE: usize = 256;
-/// How often the other watchers are looked up, and how often `/done` is looked at without a watch firing.
+/// How often `/done` is looked at without a watch firing.
 const SLOW_LOOK: Duration = Duration::from_secs(1);
 /// How soon `/done` is looked at again while transactions are under way.
 const LOOK_WHILE_BUSY: Duration = Duration::from_millis(3);
@@ -39,6 +39,12 @@ struct Committed {
 
 type Cleared = (Vec<EntryName>, Result<(), coordination::Error>);
 
+/// An entry of another watcher's share.
+struct Other {
+    job: JobId,
+    since: Instant,
+}
+
 pub(crate) struct Desk {
     config: Config,
     store: Store,
@@ -47,20 +53,19 @@ pub(crate) struct Desk {
     in_hand: HashSet<EntryName>,
     /// Undecodable entries: reported once, left where they are.
     bad: HashSet<EntryName>,
-    /// Entries of other watchers, and when they were first seen.
-    others: HashMap<EntryName, Instant>,
+    others: HashMap<EntryName, Other>,
     committers: JoinSet<()>,
     committed: mpsc::UnboundedReceiver<Committed>,
     report: mpsc::UnboundedSender<Committed>,
     clears: FuturesUnordered<BoxFuture<'static, Cleared>>,
-    peers: Vec<String>,
-    peers_at: Option<Instant>,
+    me: String,
+    peers: Peers,
     failing_since: Option<Instant>,
     transactions: u32,
 }
 
 impl Desk {
-    pub(crate) fn new(config: Config, store: Store, term: &Term) -> Self {
+    pub(crate) fn new(config: Config, store: Store, term: &Term, candidacy: &Candidacy) -> Self {
         let (report, committed) = mpsc::unbounded_channel();
         Self {
             config,
@@ -74,22 +79,18 @@ impl Desk {
             committed,
             report,
             clears: FuturesUnordered::new(),
-            peers: Vec::new(),
-            peers_at: None,
+            me: candidacy.name().to_string(),
+            peers: Peers::new(candidacy),
             failing_since: None,
             transactions: 0,
         }
     }
 
     /// Works until `stop`, then finishes what is in hand.
-    pub(crate) async fn work(
-        &mut self,
-        candidacy: &Candidacy,
-        stop: &CancellationToken,
-    ) -> Result<(), Error> {
+    pub(crate) async fn work(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         while !stop.is_cancelled() {
-            self.look_up_peers(candidacy).await?;
-            let took = self.read_new(candidacy.name()).await?;
+            self.share().await?;
+            let took = self.read_new().await?;
             self.commit()?;
             if !took {
                 self.wait(stop).await?;
@@ -104,16 +105,17 @@ impl Desk {
         Ok(())
     }
 
-    async fn look_up_peers(&mut self, candidacy: &Candidacy) -> Result<(), Error> {
-        if self.peers_at.is_none_or(|at| at.elapsed() >= SLOW_LOOK) {
-            self.peers = candidacy.peers().await?;
-            self.peers_at = Some(Instant::now());
+    /// Divides the entries anew where watchers have come or gone: the share of the dead falls to the others at once.
+    async fn share(&mut self) -> Result<(), Error> {
+        if self.peers.refresh().await? {
+            let (peers, me) = (&self.peers, &self.me);
+            self.others.retain(|_, other| !is_mine(peers, me, other.job));
         }
         Ok(())
     }
 
     /// Lists, reads and decodes what is new; whether there was anything.
-    async fn read_new(&mut self, me: &str) -> Result<bool, Error> {
+    async fn read_new(&mut self) -> Result<bool, Error> {
         if self.in_hand.len() >= IN_HAND {
             return Ok(false);
         }
@@ -130,7 +132,7 @@ impl Desk {
             .filter(|name| {
                 self.others
                     .get(name)
-                    .is_none_or(|at| now - *at >= self.config.take_over_after)
+                    .is_none_or(|other| now - other.since >= self.config.take_over_after)
             })
             .collect();
         new.sort_unstable_by_key(|name| name.sequence);
@@ -141,25 +143,23 @@ impl Desk {
         let read = self.recorder.read_done(&new).await?;
         for (name, data) in new.into_iter().zip(read) {
             if let Some(data) = data {
-                self.take(name, &data, me);
+                self.take(name, &data);
             }
         }
         Ok(true)
     }
 
-    fn take(&mut self, name: EntryName, bytes: &[u8], me: &str) {
+    fn take(&mut self, name: EntryName, bytes: &[u8]) {
         let data = match znode::decode::<DoneData>(bytes) {
             Ok(data) if data.is_whole() => data,
             Ok(data) => return self.leave(name, &format!("its ends do not cover {:?}", data.run)),
             Err(failure) => return self.leave(name, &failure.to_string()),
         };
         let waited_for = self.others.contains_key(&name);
-        if !waited_for && self.peers.len() > 1 {
-            let nearest = rendezvous::nearest(data.job.0.as_bytes(), &self.peers);
-            if nearest.is_some_and(|nearest| nearest != me) {
-                self.others.insert(name, Instant::now());
-                return;
-            }
+        if !waited_for && !is_mine(&self.peers, &self.me, data.job) {
+            let (job, since) = (data.job, Instant::now());
+            self.others.insert(name, Other { job, since });
+            return;
         }
         self.others.remove(&name);
         self.in_hand.insert(name.clone());
@@ -216,6 +216,7 @@ impl Desk {
             return tokio::select! {
                 () = stop.cancelled() => Ok(()),
                 changed = self.recorder.until_done_changes() => Ok(changed?),
+                () = self.peers.changed() => Ok(()),
                 () = tokio::time::sleep(SLOW_LOOK) => Ok(()),
             };
         }
@@ -300,6 +301,11 @@ impl Desk {
             Ok(()) => Ok(()),
         }
     }
+}
+
+/// Whether the ends of a job are for the watcher `me` to record.
+fn is_mine(peers: &Peers, me: &str, job: JobId) -> bool {
+    rendezvous::nearest(job.0.as_bytes(), peers.names()).is_none_or(|nearest| nearest == me)
 }
 
 /// No holder of the lock can leave it half changed.

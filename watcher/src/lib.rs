@@ -10,14 +10,15 @@ mod desk;
 
 use std::time::Duration;
 
-use coordination::{Candidacy, Office, Term, terms};
+use coordination::{Candidacy, Office, Term, Waiting, terms};
 use model::{FORMAT, znode::CandidateData};
 use tokio_util::sync::CancellationToken;
 
 /// How a watcher works.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Entries of another watcher's share are taken once they have waited this long.
+    /// Entries in the share of another watcher that lives are taken once they have waited this long: it may not get on. Those
+    /// of one that is gone are taken at once.
     pub take_over_after: Duration,
     /// Without MongoDB for this long the watcher gives up its candidacy, so that others may take its share.
     pub give_up_after: Duration,
@@ -91,6 +92,14 @@ async fn serve_term(
     term: Term,
     stop: CancellationToken,
 ) -> Result<(), Error> {
+    // A watcher that can't record has no share.
+    let reached = Waiting::until("MongoDB", storage::Error::is_retryable, async || {
+        store.ping().await
+    });
+    tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        reached = reached => reached?,
+    }
     let data = CandidateData {
         v: FORMAT,
         host: config.host.clone(),
@@ -100,9 +109,9 @@ async fn serve_term(
     };
     let candidacy = Candidacy::enter(&term, Office::Watcher, &data).await?;
     tracing::info!(candidate = candidacy.name(), "watcher started");
-    let mut desk = desk::Desk::new(config, store, &term);
+    let mut desk = desk::Desk::new(config, store, &term, &candidacy);
     let ended = tokio::select! {
-        ended = desk.work(&candidacy, &stop) => ended,
+        ended = desk.work(&stop) => ended,
         () = candidacy.lost() => Err(Error::Deposed),
     };
     candidacy.withdraw().await;

@@ -4,7 +4,8 @@
 //! or whose name is that of another followed file with a number or date behind it.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -15,6 +16,7 @@ use super::{Follower, Now};
 use crate::{
     config::After,
     content::{End, Key},
+    links::Located,
     stream::{Place, Stream},
 };
 
@@ -62,22 +64,37 @@ impl Follower {
             return false;
         };
         let Some(file) = &stream.file else { return false };
-        let unchanged = fs::metadata(&file.path)
-            .is_ok_and(|metadata| Key::of(&metadata) == stream.key && metadata.size() == file.size());
-        if !unchanged {
+        let path = file.path.clone();
+        let unchanged = |key: Key, size: u64| key == stream.key && size == file.size();
+        let found = self.paths.links().metadata(&path);
+        if !found.is_ok_and(|found| unchanged(Key::of(&found), found.size())) {
             return false;
         }
-        if stream.alone && self.after != After::Keep {
+        if self.after == After::Keep {
+            return true;
+        }
+        let located = match self.paths.links().locate(&path) {
+            Ok(located) if located.is_link => {
+                self.paths.tell(
+                    &path,
+                    "registered whole, but a symbolic link, which is left where it is",
+                );
+                return false;
+            }
+            Ok(located) if unchanged(located.key, located.size) => located,
+            _ => return false,
+        };
+        if stream.alone {
             self.paths.tell(
-                &file.path.clone(),
+                &path,
                 "one node alone keeps some of it, by an earlier run: `sawmill ship --again --copies 2`, or without --spread, ships it once more",
             );
             return false;
         }
         let settled = match &self.after {
             After::Keep => return true,
-            After::Delete => fs::remove_file(&file.path).map(|()| None),
-            After::MoveTo(folder) => moved(&file.path, folder).map(Some),
+            After::Delete => located.remove().map(|()| None),
+            After::MoveTo(folder) => moved(&located, folder).map(Some),
         };
         match settled {
             Ok(to) => {
@@ -92,10 +109,8 @@ impl Follower {
                 true
             }
             Err(error) => {
-                self.paths.tell(
-                    &file.path.clone(),
-                    &format!("registered whole, but can't be removed: {error}"),
-                );
+                self.paths
+                    .tell(&path, &format!("registered whole, but can't be removed: {error}"));
                 false
             }
         }
@@ -120,11 +135,10 @@ fn unrotated(path: &Path) -> Option<PathBuf> {
 
 /// Moves a file into a folder, under another name where there is one of its name. Across file systems it is copied, synced
 /// and then removed.
-fn moved(path: &Path, folder: &Path) -> io::Result<PathBuf> {
-    fs::create_dir_all(folder)?;
-    let name = path.file_name().unwrap_or_default();
+fn moved(located: &Located<'_>, folder: &Path) -> io::Result<PathBuf> {
+    folders::own(folder)?;
     let free = |count: u32| {
-        let mut name = name.to_os_string();
+        let mut name = located.name().to_os_string();
         if count > 0 {
             name.push(format!(".{count}"));
         }
@@ -134,25 +148,43 @@ fn moved(path: &Path, folder: &Path) -> io::Result<PathBuf> {
         .map(free)
         .find(|to| fs::symlink_metadata(to).is_err());
     let to = to.ok_or_else(|| io::Error::other("no free name"))?;
-    match fs::rename(path, &to) {
+    match located.rename(&to) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            fs::copy(path, &to)?;
-            fs::File::open(&to)?.sync_all()?;
-            if fs::metadata(&to)?.len() != fs::metadata(path)?.len() {
-                warn!(path = %path.display(), "changed while it was moved: it stays");
-                fs::remove_file(&to)?;
-                return Err(io::Error::other("it changed while it was moved"));
-            }
-            fs::remove_file(path)?;
+            copied(located, &to).inspect_err(|error| {
+                warn!(path = %to.display(), "a file is not moved here: {error}");
+            })?;
         }
         result => result?,
     }
     Ok(to)
 }
 
+/// Moves a file to another file system. Where it fails, the file is where it was.
+fn copied(located: &Located<'_>, to: &Path) -> io::Result<()> {
+    let from = located.open()?;
+    let copy = File::options().write(true).create_new(true).open(to)?;
+    let done = copy_whole(&from, &copy).and_then(|()| located.remove());
+    if done.is_err() {
+        fs::remove_file(to)?;
+    }
+    done
+}
+
+fn copy_whole(mut from: &File, mut copy: &File) -> io::Result<()> {
+    io::copy(&mut from, &mut copy)?;
+    let now = from.metadata()?;
+    copy.set_permissions(now.permissions())?;
+    copy.sync_all()?;
+    match copy.metadata()?.len() == now.len() {
+        true => Ok(()),
+        false => Err(io::Error::other("it changed while it was moved")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::links::Links;
 
     #[test]
     fn rotated_names_are_told_from_others() {
@@ -173,9 +205,21 @@ mod tests {
         for text in ["one", "two"] {
             let path = dir.path().join("a.log.1");
             fs::write(&path, text).unwrap();
-            let to = moved(&path, &folder).unwrap();
+            let links = Links::default();
+            let located = links.locate(&path).unwrap();
+            let to = moved(&located, &folder).unwrap();
             assert_eq!(fs::read_to_string(to).unwrap(), text);
         }
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+        // As to another file system.
+        let path = dir.path().join("b.log.1");
+        fs::write(&path, "three").unwrap();
+        let (links, taken) = (Links::default(), folder.join("a.log.1"));
+        let located = links.locate(&path).unwrap();
+        assert!(copied(&located, &taken).is_err());
+        assert!(path.exists() && fs::read_to_string(&taken).unwrap() == "one");
+        let to = folder.join("b.log.1");
+        copied(&located, &to).unwrap();
+        assert!(!path.exists() && fs::read_to_string(&to).unwrap() == "three");
     }
 }

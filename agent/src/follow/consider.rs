@@ -293,7 +293,7 @@ impl Follower {
         };
         let Some(file) = &stream.file else { return Ok(None) };
         // One of its own, since that of the stream may be in the midst of decoding.
-        let (mut other, metadata) = Content::open(&file.path)?;
+        let (mut other, metadata) = Content::open(&file.path, self.paths.links())?;
         if Key::of(&metadata) != stream.key || metadata.len() != file.size() || file.end != End::Here {
             return Err(io::Error::other("not to be compared now"));
         }

@@ -153,7 +153,10 @@ impl Follower {
             stream.is_some_and(is_registered_whole)
         });
         let left = whole.filter_map(|(path, _)| {
-            let changed = std::fs::metadata(path)
+            let changed = self
+                .paths
+                .links()
+                .metadata(path)
                 .and_then(|metadata| metadata.modified())
                 .ok()?;
             // One of the future tells nothing.

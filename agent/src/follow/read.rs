@@ -137,7 +137,7 @@ impl Follower {
             if !self.has_room_for(&dataset) {
                 return false;
             }
-            if let Err(error) = super::scan::reopened(stream) {
+            if let Err(error) = super::scan::reopened(stream, self.paths.links()) {
                 warn!(path = &*stream.path, "can't be read now: {error}");
                 return false;
             }

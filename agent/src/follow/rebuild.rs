@@ -19,6 +19,7 @@ use crate::{
     block::{CutBlock, OpenBlock, Pushed},
     content::Content,
     journal::{self, Number, Part},
+    links::Links,
     mark::Mark,
     stream::Stream,
 };
@@ -142,7 +143,8 @@ impl Follower {
                 .streams
                 .get(&part.stream)
                 .filter(|stream| stream.dataset == *dataset);
-            let read = stream.and_then(|stream| read_again(stream, part, &mut self.buffer).ok());
+            let read =
+                stream.and_then(|stream| read_again(stream, part, self.paths.links(), &mut self.buffer).ok());
             match (stream, read) {
                 (Some(stream), Some(())) => {
                     let pushed = Pushed {
@@ -208,10 +210,10 @@ impl Follower {
 }
 
 /// Reads the lines of a part into `buffer`, if the file of the stream still has them.
-fn read_again(stream: &Stream, part: &Part, buffer: &mut Vec<u8>) -> io::Result<()> {
+fn read_again(stream: &Stream, part: &Part, links: &Links, buffer: &mut Vec<u8>) -> io::Result<()> {
     let mut result = Err(io::Error::from(io::ErrorKind::NotFound));
     for path in places(stream) {
-        result = read_at(&path, stream, part, buffer);
+        result = read_at(&path, links, stream, part, buffer);
         if result.is_ok() {
             break;
         }
@@ -231,9 +233,9 @@ fn places(stream: &Stream) -> Vec<PathBuf> {
     places
 }
 
-fn read_at(path: &Path, stream: &Stream, part: &Part, buffer: &mut Vec<u8>) -> io::Result<()> {
+fn read_at(path: &Path, links: &Links, stream: &Stream, part: &Part, buffer: &mut Vec<u8>) -> io::Result<()> {
     let other = || io::Error::other("it is another file");
-    let (mut content, _) = Content::open(path)?;
+    let (mut content, _) = Content::open(path, links)?;
     content.read_at(0, stream.head.len(), buffer)?;
     if !stream.head.begins(buffer) {
         return Err(other());

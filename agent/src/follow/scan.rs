@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use super::{Follower, Now};
 use crate::{
     content::Key,
+    links::Links,
     paths::Found,
     stream::{Look, Place},
 };
@@ -127,7 +128,7 @@ impl Follower {
                 if inode != key.inode && !is_named_so {
                     continue;
                 }
-                let Ok(metadata) = fs::metadata(&candidate) else {
+                let Ok(metadata) = self.paths.links().metadata(&candidate) else {
                     continue;
                 };
                 let found = Found {
@@ -176,7 +177,10 @@ impl Follower {
             return;
         };
         let Some(file) = &mut stream.file else { return };
-        let named = fs::metadata(&file.path)
+        let named = self
+            .paths
+            .links()
+            .metadata(&file.path)
             .ok()
             .filter(|metadata| Key::of(metadata) == stream.key);
         if named.is_none() && file.place == Place::Matched {
@@ -206,7 +210,7 @@ impl Follower {
         let Some(stream) = self.streams.get_mut(&number) else {
             return;
         };
-        let look = match reopened(stream) {
+        let look = match reopened(stream, self.paths.links()) {
             Ok(()) => {
                 let mut content = stream.file.as_mut().and_then(|file| file.content.take());
                 let look = match &mut content {
@@ -241,12 +245,12 @@ impl Follower {
 }
 
 /// Opens the file of a stream where it was closed.
-pub(super) fn reopened(stream: &mut crate::stream::Stream) -> io::Result<()> {
+pub(super) fn reopened(stream: &mut crate::stream::Stream, links: &Links) -> io::Result<()> {
     let Some(file) = &mut stream.file else {
         return Ok(());
     };
     if file.content.is_none() {
-        let (content, metadata) = crate::content::Content::open(&file.path)?;
+        let (content, metadata) = crate::content::Content::open(&file.path, links)?;
         if Key::of(&metadata) == stream.key {
             file.content = Some(content);
         }
@@ -270,5 +274,5 @@ fn entries(path: &Path) -> Vec<(PathBuf, u64)> {
 pub(super) fn beside(path: &Path, key: Key) -> Option<PathBuf> {
     let named = entries(path).into_iter().filter(|(_, inode)| *inode == key.inode);
     let mut paths = named.map(|(path, _)| path);
-    paths.find(|path| fs::metadata(path).is_ok_and(|metadata| Key::of(&metadata) == key))
+    paths.find(|path| fs::symlink_metadata(path).is_ok_and(|metadata| Key::of(&metadata) == key))
 }

@@ -1,5 +1,7 @@
 //! What a spool does with files that are not as it wrote them.
 
+use std::sync::atomic::AtomicI64;
+
 use super::*;
 use crate::{block::CutBlock, object::Packer};
 
@@ -7,8 +9,8 @@ fn dataset() -> Name {
     Name::new("access").unwrap()
 }
 
-fn commit(spool: &Spool, text: &str) -> u64 {
-    let block = CutBlock {
+fn cut(text: &str) -> CutBlock {
+    CutBlock {
         dataset: dataset(),
         raw: text.as_bytes().to_vec(),
         lines: 1,
@@ -17,7 +19,11 @@ fn commit(spool: &Spool, text: &str) -> u64 {
         begins: Vec::new(),
         rebuilds: None,
         read_ms: 0,
-    };
+    }
+}
+
+fn commit(spool: &Spool, text: &str) -> u64 {
+    let block = cut(text);
     let object = Packer::new().unwrap().pack(&block).unwrap();
     spool.announce(&block.dataset, block.raw.len() as u64);
     spool.commit(&block, &object).unwrap()
@@ -103,4 +109,68 @@ fn what_was_not_sent_from_here_is_not_taken_for_registered() {
     outdated(5);
     spool.acknowledge(&dataset(), 4, None).unwrap();
     assert_eq!(spool.headers().len(), 1);
+}
+
+#[test]
+fn what_was_refused_is_gone_and_what_may_be_registered_stays() {
+    let fuse = |steps| Disk {
+        fuse: Some(Arc::new(steps)),
+    };
+    // Wherever the process dies in the midst of it, there is no gap.
+    for steps in 0.. {
+        let (dir, paths) = three_blocks();
+        let spool = Spool::open(dir.path(), &BTreeMap::new(), fuse(AtomicI64::new(i64::MAX))).unwrap();
+        for number in 4..=6 {
+            assert_eq!(commit(&spool, &format!("line {number}\n")), number);
+        }
+        spool.note_sent(&spool.block(&dataset(), 4).unwrap());
+        spool.doubt(&dataset(), 4);
+        spool
+            .disk
+            .fuse
+            .as_ref()
+            .unwrap()
+            .store(steps, std::sync::atomic::Ordering::SeqCst);
+        let done = spool.abandon().is_ok();
+        drop(spool);
+        let left: Vec<u64> = open(dir.path())
+            .unwrap()
+            .headers()
+            .iter()
+            .map(|header| header.sequence)
+            .collect();
+        assert_eq!(left, (1..=left.len() as u64).collect::<Vec<_>>());
+        assert!(left.len() >= 4 && paths.iter().all(|path| path.exists()));
+        if done {
+            assert_eq!(left.len(), 4);
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_lost_block_that_was_refused_is_lost_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path()).unwrap();
+    commit(&spool, "line 1\n");
+    spool.note_sent(&spool.block(&dataset(), 1).unwrap());
+    spool.acknowledge(&dataset(), 1, None).unwrap();
+    let acknowledged = spool.take_acknowledged();
+    let headers: Vec<_> = acknowledged.into_iter().map(|(header, _)| header).collect();
+    spool.remove(&headers).unwrap();
+    assert_eq!(spool.renumber(&dataset(), Uuid::from_u128(1), 0).unwrap(), 1);
+    let lost = spool.lost();
+    assert_eq!(lost[&dataset()], [(1, 1)]);
+    let again = CutBlock {
+        rebuilds: Some(1),
+        ..cut("line 1\n")
+    };
+    let object = Packer::new().unwrap().pack(&again).unwrap();
+    spool.commit(&again, &object).unwrap();
+    assert!(spool.lost().is_empty());
+    spool.abandon().unwrap();
+    drop(spool);
+    let registered = BTreeMap::from([(dataset(), 1)]);
+    let spool = Spool::open(dir.path(), &registered, Disk::default()).unwrap();
+    assert_eq!((spool.lost(), spool.headers().len()), (lost, 0));
 }

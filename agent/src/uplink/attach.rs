@@ -81,7 +81,7 @@ impl Uplink {
             Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument
         );
         if self.once && is_final {
-            return Over::Fatal(Error::NotTaken { why });
+            return Over::Fatal(Error::Refused { why });
         }
         Over::Unattached(why)
     }

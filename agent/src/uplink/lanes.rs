@@ -32,6 +32,9 @@ struct Lane {
     acknowledged: u64,
     /// Sent and not answered, in order.
     unanswered: VecDeque<Sent>,
+    last_sent: u64,
+    /// All up to here may be registered although the store said that it can't take them now.
+    doubtful: u64,
     /// A block was refused: what is unanswered is waited for.
     refused: bool,
     /// Not before this.
@@ -84,6 +87,7 @@ impl Lanes {
             bytes,
             at: now,
         });
+        lane.last_sent = sequence;
         self.in_flight_bytes += bytes;
     }
 
@@ -117,6 +121,9 @@ impl Lanes {
         }
         // Those behind the first refused one are refused for it.
         let is_first = !std::mem::replace(&mut lane.refused, true);
+        if why == BlockRefusal::Store {
+            lane.doubtful = lane.last_sent;
+        }
         if !is_first {
             return Consequence::Again;
         }
@@ -143,6 +150,20 @@ impl Lanes {
                 consequence(lane.corrupt < CORRUPT_TRIES)
             }
         }
+    }
+
+    /// Whether nothing of a dataset waits for an answer.
+    pub(super) fn is_answered(&self, dataset: &Name) -> bool {
+        let lane = self.lanes.get(dataset);
+        lane.is_none_or(|lane| lane.unanswered.is_empty())
+    }
+
+    /// Up to where blocks of each dataset were sent without it being known whether they are registered.
+    pub(super) fn in_doubt(&self) -> impl Iterator<Item = (&Name, u64)> {
+        self.lanes.iter().map(|(dataset, lane)| {
+            let unanswered = lane.unanswered.back().map_or(0, |sent| sent.sequence);
+            (dataset, unanswered.max(lane.doubtful))
+        })
     }
 
     /// How long the block that waits longest has been without an answer.
@@ -226,6 +247,24 @@ mod tests {
             (lanes.cursor(&dataset(), NOW), lanes.in_flight_bytes()),
             (Some(1), 0)
         );
+    }
+
+    #[test]
+    fn what_is_refused_is_not_in_doubt() {
+        let doubt = |lanes: &Lanes| lanes.in_doubt().map(|(_, sequence)| sequence).max();
+        let mut lanes = with_three_sent();
+        assert_eq!((doubt(&lanes), lanes.is_answered(&dataset())), (Some(3), false));
+        lanes.stored(&dataset(), 1);
+        lanes.refused(&dataset(), 2, BlockRefusal::NoNode, NOW);
+        assert_eq!((doubt(&lanes), lanes.is_answered(&dataset())), (Some(3), false));
+        lanes.refused(&dataset(), 3, BlockRefusal::Order, NOW);
+        assert_eq!((doubt(&lanes), lanes.is_answered(&dataset())), (Some(0), true));
+        // The store may have taken it all the same, with what follows it.
+        let mut lanes = with_three_sent();
+        lanes.refused(&dataset(), 1, BlockRefusal::Store, NOW);
+        lanes.refused(&dataset(), 2, BlockRefusal::Order, NOW);
+        lanes.refused(&dataset(), 3, BlockRefusal::Order, NOW);
+        assert_eq!((doubt(&lanes), lanes.is_answered(&dataset())), (Some(3), true));
     }
 
     #[test]

@@ -78,11 +78,13 @@ impl Uplink {
             if !of_use.contains(&dataset) {
                 continue;
             }
+            let current = uuid(&registered.current);
+            // Before the spool is empty: who waits for that must know a dataset that was made meanwhile.
+            self.shared.note_incarnation(&dataset, current);
             match uuid(&registered.next) {
                 Some(next) => self.renumber(&dataset, next, registered, worker).await?,
                 None => self.take_over(&dataset, registered).map_err(Over::Fatal)?,
             }
-            let current = uuid(&registered.current);
             self.shared.spool.note_incarnation(&dataset, current);
             datasets.insert(dataset, current);
         }

@@ -47,6 +47,8 @@ pub(super) struct Shipping {
     begin: Instant,
     /// What of a block is not sent yet.
     outbox: VecDeque<ShipRequest>,
+    /// Why a dataset is given up, once all that was sent of it is answered.
+    given_up: Option<(Name, String)>,
 }
 
 impl Shipping {
@@ -88,6 +90,11 @@ impl Uplink {
             worker,
             once: self.once,
             acknowledged: self.acknowledged(),
+            // The same nodes are asked for with each file.
+            placement: (self.config.keeping.placement("", "", 0))
+                .filter(|_| self.once)
+                .as_ref()
+                .map(Into::into),
         };
         // The queue is empty.
         requests
@@ -101,8 +108,14 @@ impl Uplink {
         };
         let opened = timeout(timing.connect, opening).await.map_err(late)?;
         let (replies, first) = opened.map_err(|status| {
-            let other = self.other_mill(&status, server);
-            other.unwrap_or_else(|| failed(transport::why(&status)))
+            if let Some(other) = self.other_mill(&status, server) {
+                return other;
+            }
+            let why = transport::why(&status);
+            match api::reason(&status).as_deref() {
+                Some(api::NO_NODE | api::NOT_ALLOWED) if self.once => Over::Refused { worker, why },
+                _ => failed(why),
+            }
         })?;
         match first {
             Some(ship_reply::Message::Welcome(welcome)) => {
@@ -116,6 +129,7 @@ impl Uplink {
                     lanes: Lanes::default(),
                     begin: Instant::now(),
                     outbox: VecDeque::new(),
+                    given_up: None,
                 })
             }
             Some(ship_reply::Message::Leave(leave)) => Err(Over::Left {
@@ -128,6 +142,21 @@ impl Uplink {
 
     /// Sends and listens until it is over.
     pub(super) async fn ship(&self, mut shipping: Shipping) -> Over {
+        let over = self.exchange(&mut shipping).await;
+        for (dataset, sequence) in shipping.lanes.in_doubt() {
+            self.shared.spool.doubt(dataset, sequence);
+        }
+        match (shipping.given_up, over) {
+            (Some(_), Over::Fatal(error)) => Over::Fatal(error),
+            (Some((_, why)), _) => Over::Refused {
+                worker: shipping.worker,
+                why,
+            },
+            (None, over) => over,
+        }
+    }
+
+    async fn exchange(&self, shipping: &mut Shipping) -> Over {
         let timing = &self.config.timing;
         let mut rate = Rate::new(&self.shared);
         let mut reports = interval(timing.report.max(Duration::from_millis(1)));
@@ -143,18 +172,26 @@ impl Uplink {
                     .push_back(request(ship_request::Message::Report(report)));
             }
             if shipping.outbox.is_empty()
-                && let Err(over) = self.fill(&mut shipping).await
+                && let Err(over) = self.fill(shipping).await
             {
                 return over;
             }
             if shipping.lanes.longest_wait(shipping.now()) > timing.answer {
                 return shipping.lost(format!("no answer to a block within {:?}", timing.answer));
             }
+            if let Some((dataset, why)) = &shipping.given_up
+                && shipping.lanes.is_answered(dataset)
+            {
+                return Over::Refused {
+                    worker: shipping.worker,
+                    why: why.clone(),
+                };
+            }
             let resume = shipping.lanes.next_resume(shipping.now());
             let pause = resume.map_or(LOOK_EVERY, |at| at.saturating_sub(shipping.now()).min(LOOK_EVERY));
             tokio::select! {
                 reply = shipping.replies.message() => match reply {
-                    Ok(Some(reply)) => if let Err(over) = self.answered(&mut shipping, reply) {
+                    Ok(Some(reply)) => if let Err(over) = self.answered(shipping, reply) {
                         return over;
                     },
                     Ok(None) => return shipping.lost("it ended the stream"),
@@ -175,7 +212,7 @@ impl Uplink {
 
     /// Puts the next block into the outbox, where there is one and the window has room for it.
     async fn fill(&self, shipping: &mut Shipping) -> Result<(), Over> {
-        if self.shared.is_paused() {
+        if self.shared.is_paused() || shipping.given_up.is_some() {
             return Ok(());
         }
         for dataset in self.shared.spool.datasets() {
@@ -254,6 +291,10 @@ impl Uplink {
                 }
                 let sequence = base.saturating_add(stored.sequence);
                 let incarnation = meeting::uuid(&stored.incarnation);
+                // Before the spool is empty: who waits for that must know a dataset that was just made.
+                if incarnation.is_some() {
+                    self.shared.note_incarnation(&dataset, incarnation);
+                }
                 let acknowledged = spool.acknowledge(&dataset, sequence, incarnation);
                 let bytes = acknowledged.map_err(Over::Fatal)?;
                 if incarnation.is_some() {
@@ -314,10 +355,10 @@ impl Uplink {
         let consequence = shipping.lanes.refused(dataset, sequence, why, now);
         let is_permanent = matches!(why, BlockRefusal::NotAllowed | BlockRefusal::NoNode);
         match consequence {
-            Consequence::Again if is_permanent && self.once => Err(Over::Refused {
-                worker: shipping.worker,
-                why: told,
-            }),
+            Consequence::Again if is_permanent && self.once => {
+                shipping.given_up.get_or_insert((dataset.clone(), told));
+                Ok(())
+            }
             Consequence::Again if why == BlockRefusal::NotAllowed => {
                 if self.shared.spool.hold(dataset) {
                     warn!(
@@ -333,7 +374,11 @@ impl Uplink {
             }
             Consequence::GiveUp => {
                 if why != BlockRefusal::Order {
-                    error!("{told}, {CORRUPT_TRIES} times: it stays in the spool");
+                    error!("{told}, {CORRUPT_TRIES} times");
+                }
+                if self.once {
+                    shipping.given_up.get_or_insert((dataset.clone(), told));
+                    return Ok(());
                 }
                 Err(Over::Refused {
                     worker: shipping.worker,

@@ -72,6 +72,7 @@ impl Place {
                 patterns: patterns.collect(),
             }],
             keeping: agent::Keeping::Shared,
+            follow_links: false,
             after: After::Keep,
             stop_grace: SOON,
             timing: Timing {
@@ -86,6 +87,15 @@ impl Place {
                 ..Timing::default()
             },
         }
+    }
+
+    /// Blocks in the spool.
+    fn spooled(&self) -> usize {
+        let folders = fs::read_dir(self.dir.path().join("state/spool"));
+        let folders = folders.into_iter().flatten().flatten();
+        let files = folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten());
+        let is_block = |file: &fs::DirEntry| file.path().extension().is_some_and(|ending| ending == "block");
+        files.filter(is_block).count()
     }
 
     fn start(&self, config: Config) -> Running {
@@ -316,6 +326,116 @@ async fn a_shipment_knows_what_it_has_shipped() {
     config.sources[0].patterns = vec![place.path("missing").display().to_string()];
     let missing = agent::ship(config, false, CancellationToken::new(), |_| {}).await;
     assert!(matches!(missing, Err(Error::BadFile { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_leaves_nothing_behind() {
+    let place = Place::new().await;
+    let (log, text) = (place.path("a.log"), lines(0, 20_000));
+    fs::write(&log, &text).unwrap();
+    let config = place.config(&["a.log"]);
+    let into = |dataset: &str| {
+        let mut config = config.clone();
+        config.sources[0].dataset = Name::new(dataset).unwrap();
+        config
+    };
+    let refused = async |config: Config, why: &str| {
+        let shipment = agent::ship(config, false, CancellationToken::new(), |_| {});
+        let shipment = shipment.await.unwrap();
+        let fates = &shipment.fates[..];
+        assert!(
+            matches!(fates, [(_, Fate::Failed { why: told })] if told.contains(why)),
+            "{fates:?}"
+        );
+        shipment.waiting
+    };
+    // For its first block, and for one in the midst.
+    for faults in [
+        &[Fault::NoNode][..],
+        &[Fault::Corrupt; 3],
+        &[Fault::Pass, Fault::Pass, Fault::NoNode],
+    ] {
+        place.mill.break_next(faults);
+        let waiting = refused(config.clone(), "refused").await;
+        assert!(waiting.is_empty(), "{waiting:?}");
+        assert_eq!(place.spooled(), 0);
+    }
+    place
+        .mill
+        .look(|state| state.forbidden = Some("secret".to_string()));
+    assert!(refused(into("secret"), "not allowed").await.is_empty());
+    // The corrected command ships each line once, into whichever dataset.
+    let other = place.ship(into("other"), false).await;
+    assert_eq!(other, [(log.clone(), shipped(text.len() as u64))]);
+    assert_eq!(place.mill.text("other"), text);
+    assert!(place.mill.text("access").len() < text.len());
+    let rest = place.ship(config.clone(), false).await;
+    assert!(matches!(&rest[..], [(_, Fate::Shipped { .. })]), "{rest:?}");
+    assert_eq!(place.mill.text("access"), text);
+    assert_eq!(place.mill.text("secret"), "");
+
+    // A worker that has gone may have registered what it was sent: that is kept, and comes once too.
+    place.mill.break_next(&[Fault::Disconnect, Fault::NoNode]);
+    let waiting = refused(into("third"), "refused").await;
+    assert!(waiting.values().sum::<u64>() > 0);
+    assert_eq!(place.spooled() as u64, waiting.values().sum::<u64>());
+    place.ship(into("third"), false).await;
+    assert_eq!(place.mill.text("third"), text);
+    assert_eq!(place.spooled(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_interrupted_shipment_has_left_comes_once_into_the_dataset_that_it_makes() {
+    let place = Place::new().await;
+    let text = lines(0, 20_000);
+    fs::write(place.path("a.log"), &text).unwrap();
+    let config = place.config(&["a.log"]);
+    for (dataset, faults) in [("one", &[][..]), ("two", &[Fault::LoseAnswer])] {
+        let mut config = config.clone();
+        config.sources[0].dataset = Name::new(dataset).unwrap();
+        place.mill.break_next(&[Fault::Hang]);
+        let cancel = CancellationToken::new();
+        let shipment = tokio::spawn(agent::ship(config.clone(), false, cancel.clone(), |_| {}));
+        wait::until_true("blocks in the spool", SOON, async || place.spooled() > 0).await;
+        cancel.cancel();
+        let stopped = shipment.await.unwrap().unwrap();
+        assert!(stopped.waiting.values().sum::<u64>() > 0, "{stopped:?}");
+        assert_eq!(place.mill.text(dataset), "");
+        place.mill.break_next(faults);
+        place.ship(config, false).await;
+        assert!(place.mill.text(dataset) == text, "{dataset}: not each line once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_are_shipped_only_when_they_are_asked_for() {
+    let place = Place::new().await;
+    fs::write(place.path("secret"), "secret\n").unwrap();
+    fs::write(place.path("a.log"), "a line\n").unwrap();
+    let link = place.path("link.log");
+    std::os::unix::fs::symlink(place.path("secret"), &link).unwrap();
+    let named = place.config(&["link.log"]);
+    let shipment = agent::ship(named.clone(), false, CancellationToken::new(), |_| {}).await;
+    let followed = agent::run(named.clone(), CancellationToken::new()).await;
+    for refused in [shipment.unwrap_err(), followed.unwrap_err()] {
+        assert!(refused.is_usage() && refused.to_string().contains("--follow-links"));
+    }
+    let fates = place.ship(place.config(&["*.log"]), false).await;
+    assert_eq!(fates, [(place.path("a.log"), shipped(7))]);
+    assert_eq!(place.mill.text("access"), "a line\n");
+    // Asked for, it is read, and it is no file to be removed.
+    let config = Config {
+        follow_links: true,
+        after: After::Delete,
+        ..named
+    };
+    let fates = place.ship(config, false).await;
+    assert!(
+        matches!(&fates[..], [(_, Fate::Failed { why })] if why.contains("symbolic link")),
+        "{fates:?}"
+    );
+    assert_eq!(place.mill.text("access"), "a line\nsecret\n");
+    assert!(link.exists() && place.path("secret").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

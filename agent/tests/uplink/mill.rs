@@ -37,6 +37,10 @@ pub enum Fault {
     Hang,
     /// Sends the agent to another worker.
     Leave,
+    /// Says that no node keeps it.
+    NoNode,
+    /// None: it is stored.
+    Pass,
 }
 
 #[derive(Clone, Default)]
@@ -362,16 +366,19 @@ impl Service {
         let numbering = state.numberings.get(&dataset).cloned().unwrap_or_default();
         let lane = (dataset.clone(), numbering);
         let registered = state.registered.get(&lane).copied().unwrap_or(0);
-        let fresh = state.incarnations.len() as u128 + 100;
-        let incarnation = *state.incarnations.entry(dataset.clone()).or_insert(fresh);
-        let stored = ship_reply::Message::Stored(Stored {
-            dataset: dataset.clone(),
-            sequence: registered.max(sequence),
-            incarnation: incarnation.to_be_bytes().to_vec().into(),
-            placed: Vec::new(),
-        });
+        let stored = |state: &mut State| {
+            // The first block makes the dataset.
+            let fresh = state.incarnations.len() as u128 + 100;
+            let incarnation = *state.incarnations.entry(dataset.clone()).or_insert(fresh);
+            ship_reply::Message::Stored(Stored {
+                dataset: dataset.clone(),
+                sequence: registered.max(sequence),
+                incarnation: incarnation.to_be_bytes().to_vec().into(),
+                placed: Vec::new(),
+            })
+        };
         if sequence <= registered {
-            return Ok(Some(stored));
+            return Ok(Some(stored(&mut state)));
         }
         if state.forbidden.as_ref() == Some(&dataset) {
             return Ok(Some(refused(BlockRefusal::NotAllowed)));
@@ -385,6 +392,7 @@ impl Service {
         let fault = state.faults.pop_front();
         match fault {
             Some(Fault::Corrupt) => return Ok(Some(refused(BlockRefusal::Corrupt))),
+            Some(Fault::NoNode) => return Ok(Some(refused(BlockRefusal::NoNode))),
             Some(Fault::Store) => return Ok(Some(refused(BlockRefusal::Store))),
             Some(Fault::Disconnect) => return Err(Status::unavailable("the test disconnects")),
             Some(Fault::Hang) => {
@@ -397,7 +405,7 @@ impl Service {
                     message: String::new(),
                 })));
             }
-            Some(Fault::LoseAnswer) | None => {}
+            Some(Fault::LoseAnswer | Fault::Pass) | None => {}
         }
         assert_eq!(blake3::hash(data).as_bytes()[..], header.stored_checksum);
         let raw = zstd::decode_all(data).unwrap();
@@ -414,6 +422,7 @@ impl Service {
             .entry(dataset.clone())
             .or_default()
             .extend_from_slice(&raw);
+        let stored = stored(&mut state);
         if fault == Some(Fault::LoseAnswer) {
             return Err(Status::unavailable("the test loses the answer"));
         }

@@ -183,6 +183,7 @@ impl From<&Block> for v1::Block {
                 generation: made.generation,
                 newest_ms: made.newest_ms,
             }),
+            registered_ms: block.registered_ms,
             number: None,
         }
     }
@@ -211,6 +212,7 @@ impl TryFrom<v1::Block> for Block {
                 generation: made.generation,
                 newest_ms: made.newest_ms,
             }),
+            registered_ms: block.registered_ms,
         })
     }
 }
@@ -272,6 +274,7 @@ mod tests {
                     generation: 6,
                     newest_ms: -7,
                 }),
+                registered_ms: Some(8),
             };
             assert_eq!(Block::try_from(v1::Block::from(&block)).unwrap(), block);
         }

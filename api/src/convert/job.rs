@@ -230,6 +230,7 @@ impl From<&Job> for v1::Job {
             finished_ms: job.finished_ms,
             sources: sources.collect(),
             parts: parts.collect(),
+            submitted_by: job.submitted_by.clone(),
         }
     }
 }
@@ -269,6 +270,7 @@ impl TryFrom<v1::Job> for Job {
             error: job.error,
             admitted_ms: job.admitted_ms,
             finished_ms: job.finished_ms,
+            submitted_by: job.submitted_by,
             ..Self::new(JobId(id), spec.try_into()?, parts, job.submitted_ms)
         })
     }
@@ -365,6 +367,7 @@ mod tests {
                         error,
                         admitted_ms: times.1,
                         finished_ms: times.2,
+                        submitted_by: (first % 2 == 1).then(|| "user anna".to_string()),
                         low_water: count,
                         cancel_requested: count % 2 == 1,
                         ..Job::new(JobId(uuid(id)), spec, parts, times.0)

@@ -7,34 +7,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt as _, stream};
 use pki::Identity;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
+    time::{Interval, MissedTickBehavior, interval},
 };
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use super::{Connection, Error, Security};
-
-/// Most handshakes under way at once; who comes then waits to be accepted.
-pub const HANDSHAKES_MAX: usize = 128;
+use super::{
+    Connection, Error, Limits, Security,
+    local::{self, Kept, LocalToken},
+    places::{End, Ended as MadeRoom, Place, Places},
+};
 
 /// How long a handshake may take.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// Most connections at once on one port.
-pub const CONNECTIONS_MAX: usize = 10_000;
-
-/// Most connections at once without a certificate, where tokens may take its place: anybody can make these.
-pub const UNKNOWN_MAX: usize = 256;
+/// How often it is looked who has not said in time who it is.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How long nothing is accepted when the system has run out of something, such as file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Most failed handshakes that are told in one [`TELL_EVERY`]: a scanner must not fill the log.
+/// Most connections that came to nothing and are told in one [`TELL_EVERY`]: a scanner must not fill the log.
 const TELL_MAX: u32 = 20;
 
 /// See [`TELL_MAX`].
@@ -43,16 +41,19 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// A bound port.
 #[derive(Debug)]
 pub struct Listener {
+    /// The token of the port, where there is one. Its file goes before the port does, so that it is never that of the next.
+    local: Option<(LocalToken, Kept)>,
     listener: TcpListener,
     address: SocketAddr,
     security: Security,
     takes_tokens: bool,
+    limits: Limits,
 }
 
 /// Binds `address`, which is `HOST:PORT`; port 0 takes a free one.
 ///
 /// # Errors
-/// [`Error::Bind`]; [`Error::CannotServe`] with the certificate of a role that nobody connects to.
+/// [`Error::Bind`]; [`Error::CannotServe`] with the certificate of a role that nobody connects to; [`Error::LocalToken`].
 pub async fn bind(address: &str, security: &Security) -> Result<Listener, Error> {
     if let Security::Tls(identity) = security {
         let peer = identity.peer();
@@ -65,11 +66,22 @@ pub async fn bind(address: &str, security: &Security) -> Result<Listener, Error>
         source: Arc::new(source),
     };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let is_local = address.ip().to_canonical().is_loopback();
+    let local = match security {
+        Security::Plain if is_local => Some(LocalToken::keep(address)?),
+        _ => {
+            local::forget(address);
+            None
+        }
+    };
     Ok(Listener {
-        address: listener.local_addr().map_err(failed)?,
+        local,
+        address,
         listener,
         security: security.clone(),
         takes_tokens: false,
+        limits: Limits::default(),
     })
 }
 
@@ -79,14 +91,34 @@ impl Listener {
         self.address
     }
 
-    /// Lets clients in that show no certificate, at most [`UNKNOWN_MAX`] at once: their [`super::ConnectInfo::needs_token`] is
-    /// set, and whoever serves must refuse all their requests but those with a token.
+    /// Lets clients in that show no certificate: their [`super::ConnectInfo::needs_token`] is set, whoever serves must refuse
+    /// all their requests but those with a token, and [`super::Calls`] must be there: it tells who is known by then.
     #[must_use]
     pub fn taking_tokens(self) -> Self {
         Self {
             takes_tokens: true,
             ..self
         }
+    }
+
+    /// Has those who connect to what is advertised find the token of the port too, where that is an address of loopback behind
+    /// which the port is.
+    ///
+    /// # Errors
+    /// [`Error::LocalToken`].
+    pub fn advertised(mut self, advertised: Option<&str>) -> Result<Self, Error> {
+        let other = advertised.and_then(|advertised| advertised.parse::<SocketAddr>().ok());
+        let other = other.filter(|other| other.ip().to_canonical().is_loopback() && *other != self.address);
+        if let (Some((_, kept)), Some(other)) = (&mut self.local, other) {
+            kept.also_for(other)?;
+        }
+        Ok(self)
+    }
+
+    /// Lets in at most so many.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// `HOST:PORT` under which others reach it: the host that is `advertised`, with its port where it has one, else the
@@ -111,18 +143,29 @@ impl Listener {
     /// Connections whose peers are known, for [`tonic::transport::server::Router::serve_with_incoming`]. Never ends, and
     /// never gives an error: what fails is told in the log. Dropping it closes the port and ends the handshakes under way.
     pub fn incoming(self) -> impl Stream<Item = io::Result<Connection>> + Send {
-        let door = Door {
-            listener: self.listener,
-            security: self.security,
-            unknown: self.takes_tokens.then(|| Arc::new(Semaphore::new(UNKNOWN_MAX))),
-            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            handshakes: JoinSet::new(),
-            told: Told::default(),
-        };
-        stream::unfold(door, |mut door| async {
-            let connection = door.next().await;
-            Some((Ok(connection), door))
+        let (listener, security, takes_tokens) = (self.listener, self.security, self.takes_tokens);
+        let (local, kept) = self.local.unzip();
+        let places = Places::new(self.limits);
+        stream::once(async move {
+            let mut looks = interval(LOOK_EVERY);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let door = Door {
+                local,
+                _kept: kept,
+                listener,
+                security,
+                takes_tokens,
+                places,
+                looks,
+                handshakes: JoinSet::new(),
+                told: Told::default(),
+            };
+            stream::unfold(door, |mut door| async {
+                let connection = door.next().await;
+                Some((Ok(connection), door))
+            })
         })
+        .flatten()
     }
 }
 
@@ -131,17 +174,20 @@ type Ended = Result<Connection, Failed>;
 
 struct Failed {
     address: SocketAddr,
+    what: &'static str,
     why: String,
     /// Somebody only looked whether the port is open, as load balancers do.
     is_silent: bool,
 }
 
 struct Door {
+    local: Option<LocalToken>,
+    _kept: Option<Kept>,
     listener: TcpListener,
     security: Security,
-    places: Arc<Semaphore>,
-    /// Places for clients without a certificate, where they are let in.
-    unknown: Option<Arc<Semaphore>>,
+    takes_tokens: bool,
+    places: Arc<Places>,
+    looks: Interval,
     handshakes: JoinSet<Ended>,
     told: Told,
 }
@@ -149,45 +195,65 @@ struct Door {
 impl Door {
     async fn next(&mut self) -> Connection {
         loop {
-            let has_room = self.handshakes.len() < HANDSHAKES_MAX;
+            let has_unknown = self.places.has_unknown();
             tokio::select! {
                 Some(ended) = self.handshakes.join_next() => match ended {
                     Ok(Ok(connection)) => return connection,
                     Ok(Err(failed)) => self.told.tell(&failed),
                     Err(error) => warn!("a handshake ended by itself: {error}"),
                 },
-                (stream, address, place) = accept(&self.listener, &self.places), if has_room => {
-                    match &self.security {
-                        Security::Plain => return Connection::plain(stream, place),
-                        Security::Tls(identity) => {
-                            let (identity, unknown) = (identity.clone(), self.unknown.clone());
-                            self.handshakes.spawn(shake(stream, address, identity, unknown, place));
-                        }
+                _ = self.looks.tick(), if has_unknown => {
+                    for late in self.places.end_the_late() {
+                        self.told.tell(&late.into());
                     }
                 }
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, address)) => if let Some(connection) = self.take(stream, address) {
+                        return connection;
+                    },
+                    Err(error) => {
+                        warn!("can't accept a connection: {error}");
+                        // It may be descriptors that are missing.
+                        if let Some(made) = self.places.make_room() {
+                            self.told.tell(&made.into());
+                        }
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Takes who connects, once the handshake is done where there is one.
+    fn take(&mut self, stream: TcpStream, address: SocketAddr) -> Option<Connection> {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%address, "can't set TCP_NODELAY: {error}");
+        }
+        let (place, end, made_room) = self.places.admit(address);
+        if let Some(made) = made_room {
+            self.told.tell(&made.into());
+        }
+        match &self.security {
+            Security::Plain | Security::Open => {
+                let local = self.local.clone();
+                Some(Connection::plain(stream, local, self.takes_tokens, place, end))
+            }
+            Security::Tls(identity) => {
+                let shaking = shake(stream, address, identity.clone(), self.takes_tokens, place, end);
+                self.handshakes.spawn(shaking);
+                None
             }
         }
     }
 }
 
-/// The next connection, once there is a place for it. Dropping the future loses none.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    let place = places.clone().acquire_owned().await.expect("it is never closed");
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    debug!(%address, "can't set TCP_NODELAY: {error}");
-                }
-                return (stream, address, place);
-            }
-            Err(error) => {
-                warn!("can't accept a connection: {error}");
-                tokio::time::sleep(PAUSE).await;
-            }
+impl From<MadeRoom> for Failed {
+    fn from(ended: MadeRoom) -> Self {
+        Self {
+            address: ended.address,
+            what: "connection closed",
+            why: ended.why.to_string(),
+            is_silent: false,
         }
     }
 }
@@ -196,31 +262,33 @@ async fn shake(
     stream: TcpStream,
     address: SocketAddr,
     identity: Identity,
-    unknown: Option<Arc<Semaphore>>,
-    place: OwnedSemaphorePermit,
+    takes_tokens: bool,
+    place: Arc<Place>,
+    mut end: End,
 ) -> Ended {
     let failed = |why: String, is_silent| Failed {
         address,
+        what: "handshake failed",
         why,
         is_silent,
     };
-    let config = match unknown {
-        Some(_) => identity.lenient_server_config(),
-        None => identity.server_config(),
+    let config = match takes_tokens {
+        true => identity.lenient_server_config(),
+        false => identity.server_config(),
     };
     let acceptor = TlsAcceptor::from(config);
-    match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    let shaken = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream));
+    let shaken = tokio::select! {
+        shaken = shaken => shaken,
+        // That was told when it was ended.
+        ended = &mut end => return Err(failed(ended.unwrap_or_default().to_string(), true)),
+    };
+    match shaken {
+        Ok(Ok(stream)) if takes_tokens && stream.get_ref().1.peer_certificates().is_none() => {
+            Ok(Connection::unknown(stream, place, end))
+        }
         Ok(Ok(stream)) => {
-            if let (Some(unknown), None) = (unknown, stream.get_ref().1.peer_certificates()) {
-                let Ok(other) = unknown.try_acquire_owned() else {
-                    return Err(failed(
-                        "too many connections without a certificate".to_string(),
-                        false,
-                    ));
-                };
-                return Ok(Connection::unknown(stream, vec![place, other]));
-            }
-            Connection::tls(stream, identity, address, place).map_err(|why| failed(why, false))
+            Connection::tls(stream, identity, address, place, end).map_err(|why| failed(why, false))
         }
         Ok(Err(error)) if pki::is_plain_text(&error) => Err(failed(
             "a plain-text client on a TLS port: it needs an identity (`sawmill pki issue`)".to_string(),
@@ -237,7 +305,7 @@ async fn shake(
     }
 }
 
-/// Tells of failed handshakes, but not of all.
+/// Tells of connections that came to nothing, but not of all.
 struct Told {
     since: Instant,
     count: u32,
@@ -256,25 +324,26 @@ impl Told {
     fn tell(&mut self, failed: &Failed) {
         let Failed {
             address,
+            what,
             why,
             is_silent,
         } = failed;
         if *is_silent {
-            debug!(%address, "handshake failed: {why}");
+            debug!(%address, "{what}: {why}");
             return;
         }
         if self.since.elapsed() >= TELL_EVERY {
             let left_out = self.count.saturating_sub(TELL_MAX);
             if left_out > 0 {
-                warn!("{left_out} more handshakes failed in the last minute");
+                warn!("{left_out} more connections failed or were closed in the last minute");
             }
             *self = Self::default();
         }
         self.count = self.count.saturating_add(1);
         if self.count <= TELL_MAX {
-            warn!(%address, "handshake failed: {why}");
+            warn!(%address, "{what}: {why}");
         } else {
-            debug!(%address, "handshake failed: {why}");
+            debug!(%address, "{what}: {why}");
         }
     }
 }

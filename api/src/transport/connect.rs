@@ -4,6 +4,7 @@ use std::{
     error::Error as StdError,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,11 +18,11 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use super::{
-    CONNECTION_WINDOW_BYTES, Error, HEADERS_BYTES, KEEPALIVE, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES,
-    Security,
+    CONNECTION_WINDOW_BYTES, Channel, Error, HEADERS_BYTES, KEEPALIVE, KEEPALIVE_TIMEOUT,
+    STREAM_WINDOW_BYTES, Security, local::Shown,
 };
 
 /// How long each of TCP, TLS and the first word of HTTP/2 may take.
@@ -64,19 +65,23 @@ pub async fn connect(address: &str, security: &Security) -> Result<Channel, Erro
         host,
         port,
         security: security.clone(),
+        shown: (!matches!(security, Security::Tls(_))).then(Arc::default),
     };
+    let shown = target.shown.clone();
     let connector = tower::service_fn(move |_| {
         let target = target.clone();
         async move { target.dial().await.map(TokioIo::new) }
     });
-    endpoint.connect_with_connector(connector).await.map_err(|error| {
+    let connected = endpoint.connect_with_connector(connector).await;
+    let channel = connected.map_err(|error| {
         let (address, why) = (address.to_string(), reason(&error));
         if is_hopeless(&error) {
             Error::Hopeless { address, why }
         } else {
             Error::Unreachable { address, why }
         }
-    })
+    })?;
+    Ok(Channel::new(channel, shown))
 }
 
 /// Whether we said ourselves that it is so.
@@ -174,6 +179,8 @@ struct Target {
     host: String,
     port: u16,
     security: Security,
+    /// What is shown without TLS.
+    shown: Option<Arc<Shown>>,
 }
 
 impl Target {
@@ -196,8 +203,11 @@ impl Target {
             .map_err(|error| unreachable(error.to_string()))?;
         // Without it small messages wait for acknowledgements; that it can't be set stops nobody.
         stream.set_nodelay(true).unwrap_or_default();
+        if let Some(shown) = &self.shown {
+            shown.connected(stream.peer_addr().ok());
+        }
         let stream: Box<dyn Duplex> = match &self.security {
-            Security::Plain => Box::new(stream),
+            Security::Plain | Security::Open => Box::new(stream),
             Security::Tls(identity) => {
                 let name = ServerName::try_from(self.host.clone())
                     .map_err(|_| unreachable(format!("{} can't be in a certificate", self.host)))?;
@@ -207,7 +217,7 @@ impl Target {
                 Box::new(stream.map_err(late)?.map_err(told)?)
             }
         };
-        let is_plain = matches!(self.security, Security::Plain);
+        let is_plain = !matches!(self.security, Security::Tls(_));
         timeout(CONNECT, Opened::open(stream, is_plain))
             .await
             .map_err(late)?

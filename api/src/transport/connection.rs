@@ -4,7 +4,8 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -14,11 +15,15 @@ use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
 };
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
+
+use super::{
+    local::LocalToken,
+    places::{End, Place},
+};
 
 /// How often the certificate behind a connection is checked anew although nothing has changed: it may have expired.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
@@ -29,8 +34,11 @@ pub struct Connection {
     peer: Peer,
     info: TcpConnectInfo,
     needs_token: bool,
+    local: Option<LocalToken>,
     /// Given back when the connection ends.
-    _places: Vec<OwnedSemaphorePermit>,
+    place: Arc<Place>,
+    /// Tells that it has to make room for others; none once that can't be any more.
+    end: Option<End>,
 }
 
 enum Stream {
@@ -60,17 +68,49 @@ pub struct ConnectInfo {
     /// Whether the other side showed no certificate where a token may take its place: its peer may do nothing until a
     /// token says who it is.
     pub needs_token: bool,
+    /// What makes it the user of this process, where its peer is nobody until it shows that.
+    pub local: Option<LocalToken>,
+    /// The place of the connection on its port; none in tests of services alone.
+    pub place: Option<Arc<Place>>,
+}
+
+impl ConnectInfo {
+    /// Whether a certificate, a token or the port itself tells who is at the other end.
+    pub fn is_known(&self) -> bool {
+        !self.needs_token && self.peer != nobody()
+    }
+
+    /// By whom what this one takes is counted: the identity or, where it has shown none, the connection.
+    pub fn holder(&self) -> String {
+        if self.is_known() && self.peer != Peer::local() {
+            return self.peer.to_string();
+        }
+        let from = self.tcp.remote_addr();
+        from.map_or_else(
+            || self.peer.to_string(),
+            |address| format!("the connection from {address}"),
+        )
+    }
 }
 
 impl Connection {
-    /// Whoever reaches us without TLS.
-    pub(super) fn plain(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+    /// Whoever reaches us without TLS: an administrator, or nobody until it shows the token of the port or, where these are
+    /// taken, one of another user.
+    pub(super) fn plain(
+        stream: TcpStream,
+        local: Option<LocalToken>,
+        takes_tokens: bool,
+        place: Arc<Place>,
+        end: End,
+    ) -> Self {
         Self {
             info: stream.connect_info(),
             stream: Stream::Plain(stream),
-            peer: Peer::local(),
-            needs_token: false,
-            _places: vec![place],
+            peer: if local.is_some() { nobody() } else { Peer::local() },
+            needs_token: local.is_some() && takes_tokens,
+            local,
+            place,
+            end: Some(end),
         }
     }
 
@@ -79,7 +119,8 @@ impl Connection {
         stream: TlsStream<TcpStream>,
         identity: Identity,
         address: SocketAddr,
-        place: OwnedSemaphorePermit,
+        place: Arc<Place>,
+        end: End,
     ) -> Result<Self, String> {
         let (tcp, session) = stream.get_ref();
         let chain = session.peer_certificates().unwrap_or_default();
@@ -96,23 +137,54 @@ impl Connection {
             checked: now,
             address,
         };
-        Ok(Self {
+        let connection = Self {
             stream: Stream::Tls(Box::new(stream), Some(guard)),
             peer,
             info,
             needs_token: false,
-            _places: vec![place],
-        })
+            local: None,
+            place,
+            end: Some(end),
+        };
+        connection.take_place();
+        Ok(connection)
     }
 
     /// After a handshake in which no certificate was shown, where a token may take its place.
-    pub(super) fn unknown(stream: TlsStream<TcpStream>, places: Vec<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn unknown(stream: TlsStream<TcpStream>, place: Arc<Place>, end: End) -> Self {
         Self {
             info: stream.get_ref().0.connect_info(),
             stream: Stream::Tls(Box::new(stream), None),
             peer: nobody(),
             needs_token: true,
-            _places: places,
+            local: None,
+            place,
+            end: Some(end),
+        }
+    }
+
+    /// Takes the place of one who is known. Where there is none, the connection stays among those that make room for others,
+    /// and its calls are told.
+    fn take_place(&self) {
+        let info = self.connect_info();
+        if info.is_known() {
+            self.place.known(&info.holder()).unwrap_or_default();
+        }
+    }
+
+    /// Fails once the connection has to make room for others.
+    fn look_for_end(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        let Some(end) = &mut self.end else {
+            return Ok(());
+        };
+        match Pin::new(end).poll(context) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(why)) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)),
+            // It is known who is at the other end.
+            Poll::Ready(Err(_)) => {
+                self.end = None;
+                Ok(())
+            }
         }
     }
 }
@@ -158,6 +230,8 @@ impl Connected for Connection {
             peer: self.peer.clone(),
             tcp: self.info.clone(),
             needs_token: self.needs_token,
+            local: self.local.clone(),
+            place: Some(Arc::clone(&self.place)),
             is_private: matches!(self.stream, Stream::Tls(..)) || is_local(self.info.remote_addr()),
         }
     }
@@ -170,8 +244,16 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.look_for_end(context)?;
         match &mut this.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Plain(stream) => {
+                ready!(Pin::new(stream).poll_read(context, buffer))?;
+                // Who says nothing does not keep a place.
+                if !this.place.is_known() {
+                    this.take_place();
+                }
+                Poll::Ready(Ok(()))
+            }
             Stream::Tls(stream, guard) => {
                 if let Some(guard) = guard {
                     guard.look(&this.peer)?;
@@ -184,7 +266,9 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        this.look_for_end(context)?;
+        match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(context, buffer),
             Stream::Tls(stream, _) => Pin::new(stream.as_mut()).poll_write(context, buffer),
         }
@@ -195,7 +279,9 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        this.look_for_end(context)?;
+        match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
             Stream::Tls(stream, _) => Pin::new(stream.as_mut()).poll_write_vectored(context, buffers),
         }
@@ -209,7 +295,9 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        this.look_for_end(context)?;
+        match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
             Stream::Tls(stream, _) => Pin::new(stream.as_mut()).poll_flush(context),
         }

@@ -24,11 +24,15 @@ pub fn check_exposure(address: &str, security: &Security, insecure: bool) -> Res
     match security {
         Security::Tls(_) => Ok(None),
         Security::Plain if is_loopback(address) => Ok(None),
-        Security::Plain if insecure => Ok(Some(format!(
+        Security::Open if is_loopback(address) => Ok(Some(format!(
+            "INSECURE: {address} asks nobody on this machine who they are, as `trust_local_users` says: every local account \
+             is an administrator of this cluster, and may run commands as the user of its nodes"
+        ))),
+        Security::Plain | Security::Open if insecure => Ok(Some(format!(
             "INSECURE: {address} is open to other machines without TLS: whoever reaches it is an administrator of this \
              mill, and everything sent can be read and changed on its way"
         ))),
-        Security::Plain => Err(Error::Exposed {
+        Security::Plain | Security::Open => Err(Error::Exposed {
             address: address.to_string(),
         }),
     }
@@ -50,6 +54,8 @@ mod tests {
             "[::ffff:127.0.0.1]:1",
         ] {
             assert!(matches!(check_exposure(here, &plain, false), Ok(None)), "{here}");
+            let warning = check_exposure(here, &Security::Open, false).unwrap().unwrap();
+            assert!(warning.contains("trust_local_users"), "{warning}");
         }
         for open in [
             "0.0.0.0:7766",
@@ -63,6 +69,7 @@ mod tests {
                 matches!(check_exposure(open, &plain, false), Err(Error::Exposed { .. })),
                 "{open}"
             );
+            assert!(check_exposure(open, &Security::Open, false).is_err(), "{open}");
             let warning = check_exposure(open, &plain, true).unwrap().unwrap();
             assert!(warning.contains("INSECURE") && warning.contains(open));
         }

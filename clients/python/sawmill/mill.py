@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -47,7 +48,8 @@ def connect(
 
     `server` is HOST:PORT[,HOST:PORT…], by default what SAWMILL_SERVER says. `identity` is a directory with ca.pem, cert.pem
     and key.pem, as `sawmill pki issue` makes it, by default SAWMILL_IDENTITY; or `token` is one of `sawmill token create`, with
-    the authority in the file `ca` unless the mill is on loopback without TLS.
+    the authority in the file `ca` unless the gateway is on loopback without TLS. There the token that the gateway keeps for its
+    user is found automatically.
 
     Raises Unavailable when nobody answers within `timeout` seconds.
     """
@@ -66,7 +68,9 @@ def connect(
             else grpc.insecure_channel(address, _OPTIONS)
         )
         if token:
-            channel = grpc.intercept_channel(channel, _Bearer(token))
+            channel = grpc.intercept_channel(channel, _Bearer(lambda: token))
+        elif not credentials:
+            channel = grpc.intercept_channel(channel, _Bearer(partial(_local_token, address)))
         mill = Mill(channel)
         try:
             # Says why it can't connect, which the state of a channel does not.
@@ -92,6 +96,19 @@ def _credentials(
     return grpc.ssl_channel_credentials(Path(ca).read_bytes()) if ca is not None else None
 
 
+def _local_token(address: str) -> str | None:
+    """The token of a port on loopback without TLS, where this user can read it: whoever listens there keeps it in a file."""
+    host, _, port = address.rpartition(":")
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    state = state if state.is_absolute() else Path.home() / ".local/state"
+    for name in ("127.0.0.1", "[::1]") if host.lower() == "localhost" else (host,):
+        try:
+            return (state / "sawmill/tokens" / f"{name}:{port}").read_text().strip()
+        except (OSError, ValueError):
+            continue
+    return None
+
+
 class _Details(grpc.ClientCallDetails):  # type: ignore[misc]
     """Those of a call, with other metadata."""
 
@@ -110,13 +127,17 @@ class _Bearer(  # type: ignore[misc]
     grpc.StreamUnaryClientInterceptor,
     grpc.StreamStreamClientInterceptor,
 ):
-    """Shows a token with each call."""
+    """Shows a token with each call, as `token` gives it then; nothing where it gives none."""
 
-    def __init__(self, token: str) -> None:
-        self._header = ("authorization", f"Bearer {token}")
+    def __init__(self, token: Callable[[], str | None]) -> None:
+        self._token = token
 
     def _call(self, continuation: Any, details: grpc.ClientCallDetails, request: Any) -> Any:
-        return continuation(_Details(details, [*(details.metadata or ()), self._header]), request)
+        token = self._token()
+        if token is None:
+            return continuation(details, request)
+        header = ("authorization", f"Bearer {token}")
+        return continuation(_Details(details, [*(details.metadata or ()), header]), request)
 
     intercept_unary_unary = _call
     intercept_unary_stream = _call

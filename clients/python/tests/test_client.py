@@ -4,6 +4,7 @@ import os
 import threading
 import unittest
 import uuid
+from unittest import mock
 
 import sawmill
 from sawmill.v1 import catalog_pb2, queue_pb2, worker_pb2
@@ -25,6 +26,12 @@ class Client(unittest.TestCase):
     @classmethod
     def tearDownClass(cls) -> None:
         cls.mill.close()
+
+    def test_another_user_of_the_machine_is_refused(self) -> None:
+        with mock.patch.dict(os.environ, XDG_STATE_HOME="/nonexistent"):
+            with self.assertRaises(sawmill.PermissionDenied) as refused:
+                sawmill.connect()
+        self.assertIn("of its own user alone", str(refused.exception))
 
     def test_a_job_is_submitted_waited_for_and_its_output_streamed(self) -> None:
         sum_up = "awk '{n += $1} END {print n}'"

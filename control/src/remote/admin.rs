@@ -23,6 +23,7 @@ impl Remote {
             name: peer.name.to_string(),
             queues: peer.rights.queues.clone(),
             may_exec: peer.rights.may_exec,
+            may_manage: peer.rights.manages.iter().map(ToString::to_string).collect(),
             valid_ms: u64::try_from(valid.as_millis()).unwrap_or(u64::MAX),
         };
         let asked = self.change(request, async |channel, request| {

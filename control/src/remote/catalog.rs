@@ -1,10 +1,13 @@
 //! Datasets, questions and views, asked of a gateway.
 
-use api::v1::{self, catalog_client::CatalogClient};
+use api::{
+    transport::Channel,
+    v1::{self, catalog_client::CatalogClient},
+};
 use futures::TryStreamExt as _;
 use model::{Block, Name, view::ViewState};
 use storage::Dataset;
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 
 use super::{Remote, registry::document};
 use crate::{AddReport, Adding, Asked, Changes, Error, Explanation, Question, ViewReport, wire};

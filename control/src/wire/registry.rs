@@ -16,6 +16,7 @@ pub fn status_message(status: &Status) -> v1::StatusReply {
         done: status.entries.done as u64,
         // Texts and numbers, which JSON always takes.
         document_json: serde_json::to_string(status).unwrap_or_default(),
+        leader_clock_ahead_ms: status.leader_clock_ahead_ms,
     }
 }
 

@@ -263,7 +263,11 @@ async fn the_dead_let_go() {
     assert_eq!(places(&space).await, Vec::<String>::new());
     let gone = worker.accept(&held).await.unwrap_err();
     assert!(gone.session_lost(), "{gone}");
-    let recovered = leader.recover(worker.number(), returned).await.unwrap();
+    let recovered = leader
+        .recovery()
+        .recover(worker.number(), returned)
+        .await
+        .unwrap();
     assert!(
         recovered.folder_gone && recovered.strange.is_empty(),
         "{recovered:?}"

@@ -115,7 +115,7 @@ async fn clear_recover_and_revoke() {
     mortal.close().await;
     arm(&proxy, Fault::LoseReply, "/done/entry");
     let lost = |data: &OwnedData| done_with(data, Outcome::Lost);
-    let recovered = leader.recover(worker.number(), lost).await.unwrap();
+    let recovered = leader.recovery().recover(worker.number(), lost).await.unwrap();
     assert_eq!(
         (recovered.moved, recovered.folder_gone, proxy.fired()),
         (200, true, 1)

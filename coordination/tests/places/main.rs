@@ -74,6 +74,7 @@ fn worker_data(node: &str) -> WorkerData {
         node: Name::new(node).unwrap(),
         host: "here".into(),
         pid: 1,
+        process: uuid::Uuid::nil(),
         version: "0".into(),
         slots: 2,
         capabilities: Vec::new(),
@@ -114,7 +115,7 @@ fn done_with(data: &OwnedData, outcome: Outcome) -> DoneData {
         v: FORMAT,
         job: data.job,
         run: data.run,
-        past: data.past,
+        past: data.past.clone(),
         node: None,
         busy_us: 0,
         ends,
@@ -184,7 +185,7 @@ fn all_futures_are_send(term: &Term, leader: &mut Leader, worker: &Worker, candi
     send(term.clone().close());
     send(leader.feed(Vec::new(), &[]));
     send(leader.census());
-    send(leader.recover(worker.number(), returned));
+    send(leader.recovery().recover(worker.number(), returned));
     send(leader.revoke(Vec::new()));
     send(Leader::take_office(term, candidacy));
     send(Worker::register(term, worker_data("node")));

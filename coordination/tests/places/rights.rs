@@ -156,12 +156,12 @@ async fn each_role_does_its_steps_as_its_own_user() {
     let dead = there.number();
     there.resign().await.unwrap();
     drop(other_term);
-    let recovered = leader.recover(dead, returned).await.unwrap();
+    let recovered = leader.recovery().recover(dead, returned).await.unwrap();
     assert!((recovered.moved, recovered.folder_gone) == (1, true));
     let gone = here.number();
     drop(here);
     working.close().await;
-    let recovered = leader.recover(gone, returned).await.unwrap();
+    let recovered = leader.recovery().recover(gone, returned).await.unwrap();
     assert!((recovered.moved, recovered.folder_gone) == (1, true));
 
     let operator = term_of(&space, "admin").await;
@@ -350,7 +350,7 @@ async fn a_worker_is_itself_again_after_a_lost_connection() {
 
 /// The error of a role.
 #[derive(Debug)]
-struct OfRole(Error);
+pub(crate) struct OfRole(pub(crate) Error);
 
 impl From<Error> for OfRole {
     fn from(error: Error) -> Self {

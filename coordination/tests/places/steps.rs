@@ -113,18 +113,20 @@ async fn a_dead_workers_entries_are_recovered() {
     worker.claim(to_claim(&fed)).await.unwrap();
     let number = worker.number();
     let lost = |data: &OwnedData| done_with(data, Outcome::Lost);
-    assert!(matches!(leader.recover(number, lost).await, Err(Error::WorkerLives(who)) if who == number));
+    assert!(
+        matches!(leader.recovery().recover(number, lost).await, Err(Error::WorkerLives(who)) if who == number)
+    );
 
     mortal.close().await;
     let census = leader.census().await.unwrap();
     assert!(!census.workers[0].alive);
-    let recovered = leader.recover(number, lost).await.unwrap();
+    let recovered = leader.recovery().recover(number, lost).await.unwrap();
     assert_eq!(
         (recovered.moved, recovered.strange.len(), recovered.folder_gone),
         (600, 0, true)
     );
     assert_eq!(below(&space, "/done").await.len(), 600);
-    let again = leader.recover(number, lost).await.unwrap();
+    let again = leader.recovery().recover(number, lost).await.unwrap();
     assert_eq!((again.moved, again.folder_gone), (0, true));
     assert!(leader.census().await.unwrap().workers.is_empty());
 }

@@ -72,6 +72,7 @@ async fn garbage_is_skipped_and_reported() {
 
     mortal.close().await;
     let recovered = leader
+        .recovery()
         .recover(dying.number(), |data| done_with(data, Outcome::Lost))
         .await
         .unwrap();

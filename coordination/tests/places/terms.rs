@@ -1,12 +1,17 @@
 //! How terms begin and end, and what zombies can't do.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
 
-use coordination::{Candidacy, Config, Ending, Error, Office, Term};
+use coordination::{Candidacy, Config, Ending, Error, Office, Peers, Term, terms};
 use model::outcome::Outcome;
 use testkit::{Space, proxy::Proxy, wait};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use crate::*;
+use crate::{rights::OfRole, *};
 
 fn short(connect: String) -> Config {
     Config {
@@ -60,6 +65,103 @@ async fn bad_addresses_are_named() {
 }
 
 #[tokio::test]
+async fn a_role_waits_for_zookeeper_and_not_for_what_waiting_does_not_mend() {
+    let space = Space::new().await;
+    let proxy = Proxy::zookeeper(space.zookeeper_address()).await;
+    proxy.down();
+    let config = Config {
+        connect_timeout: Duration::from_millis(100),
+        ..config(space.zookeeper_through(proxy.address()))
+    };
+    let stop = CancellationToken::new();
+    let begun = AtomicU32::new(0);
+    let serving = terms::serve(&config, &stop, "watcher", |_term| {
+        begun.fetch_add(1, Ordering::Relaxed);
+        let stop = stop.clone();
+        async move {
+            stop.cancelled().await;
+            Ok::<(), OfRole>(())
+        }
+    });
+    let looking = async {
+        // Three times in vain.
+        for _ in 0..3 {
+            let failure = Term::begin(&config).await.unwrap_err();
+            assert!(matches!(failure, Error::Unreachable { .. }), "{failure}");
+        }
+        assert_eq!(begun.load(Ordering::Relaxed), 0);
+        proxy.accept();
+        wait::until_equal("the first term", SOON, 1, async || begun.load(Ordering::Relaxed)).await;
+        stop.cancel();
+    };
+    let (served, ()) = tokio::join!(serving, looking);
+    served.unwrap();
+
+    let stop = CancellationToken::new();
+    let bad = Config {
+        connect: "127.0.0.1:x".into(),
+        ..config
+    };
+    let served = terms::serve(&bad, &stop, "watcher", |_| async { Ok::<(), OfRole>(()) });
+    assert!(matches!(served.await, Err(OfRole(Error::BadAddress { .. }))));
+}
+
+#[tokio::test]
+async fn what_a_term_left_behind_on_a_restarted_zookeeper_is_gone_when_the_next_begins() {
+    let mut space = Space::private().await;
+    let config = Config {
+        session_timeout: Duration::from_secs(2),
+        ..config(space.zookeeper())
+    };
+    let (stop, again, zookeeper) = (CancellationToken::new(), Notify::new(), space.zookeeper());
+    let began = std::cell::RefCell::new(Vec::new());
+    let serving = terms::serve(&config, &stop, "watcher", |term| {
+        let (stop, again, began, zookeeper) = (&stop, &again, &began, &zookeeper);
+        async move {
+            let looking = Term::begin(&self::config(zookeeper)).await?;
+            let before = coordination::Snapshot::take(&looking).await?.watchers.len();
+            began.borrow_mut().push(before);
+            Candidacy::enter(&term, Office::Watcher, &candidate_data()).await?;
+            again.notify_one();
+            stop.cancelled().await;
+            Ok::<(), OfRole>(())
+        }
+    });
+    let outage = async {
+        again.notified().await;
+        space.servers().zookeeper.kill().await;
+        // Half of the session, after which the term is over, and until the client gives its session up.
+        tokio::time::sleep(config.session_timeout * 3 / 2).await;
+        space.servers().zookeeper.restart().await.unwrap();
+        again.notified().await;
+        stop.cancel();
+    };
+    let (served, ()) = tokio::join!(serving, outage);
+    served.unwrap();
+    assert_eq!(*began.borrow(), [0, 0]);
+}
+
+#[tokio::test]
+async fn who_stands_for_an_office_is_known_as_they_come_and_go() {
+    let space = Space::new().await;
+    let (term, other) = (begin(&space).await, begin(&space).await);
+    let me = candidate(&term).await;
+    let mut peers = Peers::new(&me);
+    assert!(peers.refresh().await.unwrap());
+    assert_eq!(peers.names(), [me.name()]);
+    assert!(!peers.refresh().await.unwrap());
+    let second = candidate(&other).await;
+    tokio::time::timeout(SOON, peers.changed()).await.unwrap();
+    assert!(peers.refresh().await.unwrap());
+    assert_eq!(peers.names(), [me.name(), second.name()]);
+    let gone = other.close();
+    let (changed, ()) = tokio::join!(tokio::time::timeout(SOON, peers.changed()), gone);
+    changed.unwrap();
+    assert!(peers.refresh().await.unwrap());
+    assert_eq!(peers.names(), [me.name()]);
+}
+
+#[tokio::test]
 async fn closing_ends_everything_at_once() {
     let space = Space::new().await;
     let (term, other) = (begin(&space).await, begin(&space).await);
@@ -108,6 +210,10 @@ async fn half_a_session_without_connection_ends_the_term() {
     assert_eq!(term.why(), Some(Ending::TooLongDisconnected));
     assert!(cut.elapsed() >= Duration::from_millis(490), "{:?}", cut.elapsed());
     assert!(!term.is_connected() && worker.held().await.unwrap_err().session_lost());
+    // Nobody waits for ZooKeeper to confirm what it can't be told: the next term begins the sooner.
+    let over = Instant::now();
+    term.close().await;
+    assert!(over.elapsed() < Duration::from_secs(1), "{:?}", over.elapsed());
     // The session is closed as soon as that can be told.
     proxy.accept();
     wait::until_true("the ephemeral to go", SOON, async || {
@@ -188,6 +294,7 @@ async fn a_zombie_worker_can_do_nothing() {
     );
     assert!(!failure.outcome_unknown());
     let recovered = leader
+        .recovery()
         .recover(worker.number(), |data| done_with(data, Outcome::Lost))
         .await
         .unwrap();

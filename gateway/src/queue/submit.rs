@@ -2,9 +2,10 @@
 
 use api::v1;
 use control::{Control, wire};
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use model::{JobId, JobSpec, Processor};
 use pki::Peer;
+use prost::Message as _;
 use tonic::{Code, Status, Streaming};
 
 use super::told;
@@ -12,6 +13,9 @@ use crate::{feed::Feed, journal::Journal, refuse};
 
 /// Jobs of a stream that are written at once, where so many are there.
 const TOGETHER: usize = 1000;
+
+/// From how many bytes on no more jobs of a stream are taken to be written at once: they are in memory.
+const TOGETHER_BYTES: usize = 8 << 20;
 
 /// The job that is asked for, where the peer may ask for it.
 ///
@@ -49,21 +53,37 @@ pub(super) struct Submitter {
     pub(super) peer: Peer,
 }
 
+/// What comes next and all that is there already, as far as that is not too much; nothing at the end.
+async fn together(requests: &mut Streaming<v1::SubmitRequest>) -> Vec<Result<v1::SubmitRequest, Status>> {
+    let mut batch = Vec::from_iter(requests.next().await);
+    let mut bytes = 0;
+    while let Some(Ok(last)) = batch.last() {
+        bytes += last.encoded_len();
+        if batch.len() >= TOGETHER || bytes >= TOGETHER_BYTES {
+            break;
+        }
+        let Some(Some(next)) = requests.next().now_or_never() else {
+            break;
+        };
+        batch.push(next);
+    }
+    batch
+}
+
 impl Submitter {
     /// Submits what comes, as much at once as is there, and acknowledges it in its order. What comes next is read while
     /// that is written.
     pub(super) async fn stream(
         self,
-        requests: Streaming<v1::SubmitRequest>,
+        mut requests: Streaming<v1::SubmitRequest>,
         feed: Feed<v1::SubmitReply>,
     ) -> Result<(), Status> {
-        let mut batches = requests.ready_chunks(TOGETHER);
-        let mut batch = batches.next().await;
-        while let Some(requests) = batch {
-            let (specs, refused) = self.read(requests);
+        let mut batch = together(&mut requests).await;
+        while !batch.is_empty() {
+            let (specs, refused) = self.read(batch);
             let submitting = self.submit(specs, &feed);
             batch = match refused {
-                None => tokio::try_join!(submitting, async { Ok(batches.next().await) })?.1,
+                None => tokio::try_join!(submitting, async { Ok(together(&mut requests).await) })?.1,
                 Some(status) => {
                     submitting.await?;
                     return Err(status);

@@ -6,8 +6,9 @@ use api::{
     refusal,
     v1::{Orders, Registered, ShipHello, Welcome, ship_reply::Message},
 };
-use model::Name;
-use storage::{AgentSeen, LaneMark, Shipment};
+use model::{Name, place::Placement};
+use pki::Peer;
+use storage::{AgentSeen, LaneMark, Shipment, Store};
 use tonic::{Code, Status, codegen::Bytes};
 use uuid::Uuid;
 
@@ -21,6 +22,29 @@ pub(super) fn bytes(uuid: Option<Uuid>) -> Bytes {
 
 fn away(failure: storage::Error) -> Status {
     unavailable("MongoDB", &failure)
+}
+
+/// Whether what ships files once can be taken at all, asked before it reads any of them.
+///
+/// # Errors
+/// PERMISSION_DENIED, FAILED_PRECONDITION, INVALID_ARGUMENT.
+pub(super) async fn check_once(store: &Store, ship: &ShipHello, peer: &Peer) -> Result<(), Status> {
+    let datasets = ship.agent.as_ref().map(hello::datasets).unwrap_or_default();
+    if let Some(dataset) = datasets.iter().find(|dataset| !peer.may_ship_to(dataset)) {
+        return Err(refusal(
+            Code::PermissionDenied,
+            api::NOT_ALLOWED,
+            format!("{peer} may not ship to dataset {dataset}"),
+            [("dataset", dataset.to_string())],
+        ));
+    }
+    let Some(placement) = ship.placement.clone() else {
+        return Ok(());
+    };
+    let placement = Placement::try_from(placement)
+        .map_err(|error| refusal(Code::InvalidArgument, "BAD_HELLO", error.to_string(), []))?;
+    let checked = store.check_placement(&placement).await;
+    checked.map_err(|error| refusal(Code::FailedPrecondition, api::NO_NODE, error.to_string(), []))
 }
 
 impl Session {

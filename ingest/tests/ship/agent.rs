@@ -1,8 +1,11 @@
 //! An agent that does as it is told.
 
-use api::v1::{
-    AgentHello, BlockHeader, BlockRefusal, LeaveReason, ShipHello, ShipReply, ShipRequest,
-    ingest_client::IngestClient, ship_reply, ship_request::Message,
+use api::{
+    transport,
+    v1::{
+        AgentHello, BlockHeader, BlockRefusal, LeaveReason, ShipHello, ShipReply, ShipRequest,
+        ingest_client::IngestClient, ship_reply, ship_request::Message,
+    },
 };
 use coordination::{Attachment, clients};
 use model::{
@@ -11,7 +14,7 @@ use model::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 use uuid::Uuid;
 
 use crate::{SOON, Yard, name};
@@ -87,9 +90,12 @@ impl Agent {
 
     /// Connects without asking a dispatcher.
     pub(crate) async fn connect(address: &str, instance: u128, incarnation: u64, worker: u64) -> Self {
-        let mut client = IngestClient::connect(format!("http://{address}")).await.unwrap();
-        let (requests, stream) = mpsc::channel(16);
-        let hello = ShipHello {
+        Self::connect_to(address, Self::hello(instance, incarnation, worker)).await
+    }
+
+    /// What it says first.
+    pub(crate) fn hello(instance: u128, incarnation: u64, worker: u64) -> ShipHello {
+        ShipHello {
             agent: Some(AgentHello {
                 protocol: api::PROTOCOL,
                 agent: "web7".into(),
@@ -100,12 +106,25 @@ impl Agent {
             worker,
             once: false,
             acknowledged: Vec::new(),
-        };
+            placement: None,
+        }
+    }
+
+    /// Connects with this hello.
+    pub(crate) async fn connect_to(address: &str, hello: ShipHello) -> Self {
+        let mut client = IngestClient::connect(format!("http://{address}")).await.unwrap();
+        let (requests, stream) = mpsc::channel(16);
         let hello = ShipRequest {
             message: Some(Message::Hello(hello)),
         };
         requests.send(hello).await.unwrap();
-        let replies = client.ship(ReceiverStream::new(stream)).await;
+        let mut request = Request::new(ReceiverStream::new(stream));
+        let token = std::fs::read_to_string(transport::token_file(address.parse().unwrap()).unwrap());
+        let shown = format!("Bearer {}", token.unwrap().trim());
+        request
+            .metadata_mut()
+            .insert("authorization", shown.parse().unwrap());
+        let replies = client.ship(request).await;
         Self {
             requests: Some(requests),
             replies: replies.map(tonic::Response::into_inner),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use api::{
     transport::Security,
-    v1::{BlockRefusal, LeaveReason},
+    v1::{BlockRefusal, LeaveReason, NodePlacement, ShipHello},
 };
 use coordination::{Candidacy, Leader, Office, Term, Worker};
 use model::{
@@ -55,6 +55,10 @@ fn zookeeper(space: &Space) -> coordination::Config {
 
 impl Yard {
     async fn new() -> Self {
+        Self::within(ingest::Limits::default()).await
+    }
+
+    async fn within(limits: ingest::Limits) -> Self {
         let space = Space::new().await;
         let folder = TempDir::new().unwrap();
         let url = format!("file://{}", folder.path().display());
@@ -82,7 +86,7 @@ impl Yard {
             host: "here".into(),
             node: name("node1"),
             security: Security::Plain,
-            limits: ingest::Limits::default(),
+            limits,
         });
         let receiver = receiver.await.unwrap();
         let address = receiver.address();
@@ -91,6 +95,7 @@ impl Yard {
             node: name("node1"),
             host: "here".into(),
             pid: 1,
+            process: uuid::Uuid::nil(),
             version: "0".into(),
             slots: 1,
             capabilities: Vec::new(),
@@ -235,10 +240,14 @@ async fn an_agent_is_sent_away_at_once_when_it_is_held_no_more() {
     yard.until_released().await;
     // One that is only silent too: no packet tells that the other end has gone.
     let proxy = Proxy::plain(yard.address.clone()).await;
+    let token_of = |address: &str| api::transport::token_file(address.parse().unwrap()).unwrap();
+    let lent = token_of(&proxy.address());
+    std::fs::copy(token_of(&yard.address), &lent).unwrap();
     Agent::offer(&yard, 1, 5).await;
     let mut agent = Agent::connect(&proxy.address(), 1, 6, number.0).await;
     assert_eq!(agent.hear().await, Heard::Welcome);
     assert_eq!(yard.held().await, 1);
+    std::fs::remove_file(lent).unwrap();
     proxy.stall();
     yard.until_released().await;
     // The worker stops.
@@ -263,7 +272,21 @@ async fn who_may_not_is_refused() {
         Heard::Error(Code::FailedPrecondition),
         "not offered"
     );
-    let mut agent = Agent::welcome(&yard, 1, 2).await;
+    // What ships once is told before it reads anything that no node keeps its blocks; an agent waits for one.
+    Agent::offer(&yard, 1, 1).await;
+    let placed = |once| ShipHello {
+        once,
+        placement: Some(NodePlacement {
+            copies: 1,
+            ..NodePlacement::default()
+        }),
+        ..Agent::hello(1, 2, number)
+    };
+    let mut once = Agent::connect_to(&yard.address, placed(true)).await;
+    assert_eq!(once.hear().await, Heard::Error(Code::FailedPrecondition));
+    assert_eq!(yard.held().await, 0);
+    let mut agent = Agent::connect_to(&yard.address, placed(false)).await;
+    assert_eq!(agent.hear().await, Heard::Welcome);
     assert_eq!(
         refused(1, 3, number + 1).await,
         Heard::Error(Code::FailedPrecondition),
@@ -309,4 +332,29 @@ async fn a_store_that_takes_nothing_registers_nothing() {
             .keys()
             .any(|path| path.ends_with("/client-web7"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_say_nothing_hold_no_more_than_the_share_of_one() {
+    let limits = ingest::Limits::default();
+    let port = api::transport::Limits {
+        calls_each: 2,
+        ..limits.port
+    };
+    let yard = Yard::within(ingest::Limits { port, ..limits }).await;
+    let channel = || api::transport::connect(&yard.address, &Security::Plain);
+    let one = channel().await.unwrap();
+    let ship = async |channel: &api::transport::Channel| {
+        let mut client = api::v1::ingest_client::IngestClient::new(channel.clone());
+        let shipped = client.ship(tokio_stream::pending::<api::v1::ShipRequest>()).await;
+        shipped.map(tonic::Response::into_inner)
+    };
+    let held = (ship(&one).await.unwrap(), ship(&one).await.unwrap());
+    let refused = ship(&one).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), api::reason(&refused).as_deref()),
+        (Code::ResourceExhausted, Some("TOO_MANY_CALLS"))
+    );
+    ship(&channel().await.unwrap()).await.unwrap();
+    drop(held);
 }

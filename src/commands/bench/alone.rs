@@ -71,6 +71,7 @@ impl Hands {
             node,
             host,
             pid,
+            process: uuid::Uuid::nil(),
             version,
             slots: 1,
             capabilities: Vec::new(),
@@ -277,6 +278,7 @@ pub(super) fn job(dataset: &Name, subtasks: u32) -> Job {
         submitted_ms: jiff::Timestamp::now().as_millisecond(),
         admitted_ms: None,
         finished_ms: None,
+        submitted_by: None,
     }
 }
 

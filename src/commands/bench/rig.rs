@@ -161,7 +161,7 @@ impl Rig {
         (settings.node, settings.slots) = (Name::new("bench-1")?, slots);
         let (mut roles, address) = Role::serving_dispatcher(&settings, true).await?;
         roles.push(Role::watcher(&settings));
-        roles.push(Role::receiving_compute(&settings)?);
+        roles.push(Role::receiving_compute(&settings).await?);
         Ok((Mill::start(roles, &self.parts), address))
     }
 

@@ -1,9 +1,9 @@
 //! The users of ZooKeeper that `sawmill init --acl` gives the roles, each in a file of its own.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -131,7 +131,7 @@ fn read(path: &Path) -> anyhow::Result<Option<String>> {
 
 fn make(path: &Path, credentials: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        folders::own(folder)?;
     }
     let mut file = OpenOptions::new()
         .write(true)

@@ -1,6 +1,6 @@
 //! What certificates say, for people and programs.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use pki::{Authority, Details, Identity, Peer, Role};
 use serde::Serialize;
@@ -17,6 +17,7 @@ struct Shown<'a> {
     datasets: Vec<String>,
     queues: Vec<String>,
     may_exec: bool,
+    may_manage: BTreeSet<String>,
     /// `valid`, `expired`, `not yet valid` or `revoked`.
     state: &'static str,
     /// Why a directory is not ready for `--identity`.
@@ -63,6 +64,7 @@ fn one(details: &Details, is_revoked: bool, trouble: Option<String>, json: bool)
             datasets: rights.datasets,
             queues: rights.queues,
             may_exec: rights.may_exec,
+            may_manage: rights.manages.iter().map(ToString::to_string).collect(),
             state,
             trouble,
         });
@@ -139,8 +141,16 @@ fn rights(peer: &Peer) -> String {
         some => some.join(" "),
     };
     match peer.role {
-        Role::User if rights.may_exec => format!("submit to {}, and commands", of(&rights.queues)),
-        Role::User => format!("submit to {}", of(&rights.queues)),
+        Role::User => {
+            let commands = if rights.may_exec { ", and commands" } else { "" };
+            let manages: Vec<&str> = rights.manages.iter().map(|managed| managed.as_str()).collect();
+            let manage = if manages.is_empty() { "" } else { "; manage " };
+            format!(
+                "submit to {}{commands}{manage}{}",
+                of(&rights.queues),
+                manages.join(" ")
+            )
+        }
         Role::Agent => format!("ship to {}", of(&rights.datasets)),
         Role::Admin => "everything".to_string(),
         Role::Worker | Role::Dispatcher | Role::Watcher => "as its role".to_string(),

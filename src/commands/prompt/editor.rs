@@ -118,7 +118,7 @@ impl Lines {
         };
         let kept = path
             .parent()
-            .map_or(Ok(()), std::fs::create_dir_all)
+            .map_or(Ok(()), folders::own)
             .map_err(ReadlineError::Io)
             .and_then(|()| self.editor.append_history(path));
         if let Err(error) = kept {

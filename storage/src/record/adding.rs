@@ -6,7 +6,7 @@ use model::{Counts, JobState, lifecycle};
 use crate::{
     leadership::counts,
     prepare::{Effect, Piece},
-    schema::{date, narrow, signed},
+    schema::{narrow, signed},
 };
 
 /// What the recorder must know of a job.
@@ -36,16 +36,16 @@ impl Standing {
         })
     }
 
-    /// What to set once `counts` are what is recorded: the state, with a final one the time and how many never ran, and
-    /// the reason of the first final failure. Empty when nothing changes.
-    pub(super) fn changes(&self, counts: &Counts, pieces: &[&Piece], now_ms: i64) -> RawDocumentBuf {
+    /// Adds to `update` what to set once `counts` are what is recorded: the state, with a final one the time by MongoDB's
+    /// clock and how many never ran, and the reason of the first final failure. Nothing when nothing changes.
+    pub(super) fn add_changes(&self, counts: &Counts, pieces: &[&Piece], update: &mut RawDocumentBuf) {
         let mut set = RawDocumentBuf::new();
         let (state, cancelled) = lifecycle::verdict(counts, self.blocks, self.merges);
         if state != self.state {
             set.append(cstr!("state"), state.as_str());
         }
         if state.is_final() {
-            set.append(cstr!("finished_at"), date(now_ms));
+            update.append(cstr!("$currentDate"), rawdoc! { "finished_at": true });
             set.append(cstr!("counts.cancelled"), signed(cancelled));
         }
         if !self.has_error
@@ -53,7 +53,9 @@ impl Standing {
         {
             set.append(cstr!("error"), reason);
         }
-        set
+        if !set.is_empty() {
+            update.append(cstr!("$set"), set);
+        }
     }
 
     fn first_reason(&self, pieces: &[&Piece]) -> Option<String> {

@@ -7,16 +7,15 @@ use model::{Counts, JobId, JobState};
 use mongodb::{ClientSession, error::Error as Driver};
 
 use super::{
-    ByJob, Setback,
+    ByJob,
     adding::{Standing, increments, projection, sum},
-    by_job, check_reply, numbered, setback,
+    by_job, check_reply, numbered,
 };
 use crate::{
     Store,
-    error::is_transient,
-    fence::{commit, statement, transaction_options},
+    fence::statement,
     prepare::Piece,
-    schema::{self, FAILURES, JOBS, RESULTS, now_ms},
+    schema::{self, FAILURES, JOBS, RESULTS},
 };
 
 /// Documents to insert: those of unfinished jobs, failures with their place in the order of their job.
@@ -45,39 +44,24 @@ impl Inserts {
 }
 
 impl Store {
-    pub(super) async fn transaction(&self, pieces: &[&Piece]) -> Result<(), Setback> {
-        let session = self.known_session().await;
-        let mut session = session.map_err(|error| Setback::Failed(self.failed("recording")(error)))?;
+    /// Writes ends in a transaction; whether there was anything to write: nothing where every job has ended.
+    pub(super) async fn write_ends(
+        &self,
+        session: &mut ClientSession,
+        pieces: &[&Piece],
+    ) -> Result<bool, Driver> {
         let jobs = by_job(pieces);
-        let begun = session
-            .start_transaction()
-            .with_options(transaction_options())
-            .await;
-        begun.map_err(|error| setback(self, error))?;
-        let counted = match jobs.iter().next() {
-            Some((&job, pieces)) if jobs.len() == 1 => self.count_one(&mut session, job, pieces).await,
-            _ => self.count_many(&mut session, &jobs).await,
-        };
-        let inserts = counted.map_err(|error| setback(self, error))?;
+        let inserts = match jobs.iter().next() {
+            Some((&job, pieces)) if jobs.len() == 1 => self.count_one(session, job, pieces).await,
+            _ => self.count_many(session, &jobs).await,
+        }?;
         if inserts.some_results {
-            self.insert(&mut session, RESULTS, inserts.results).await?;
+            self.insert(session, RESULTS, inserts.results).await?;
         }
         if inserts.some_failures {
-            self.insert(&mut session, FAILURES, inserts.failures).await?;
+            self.insert(session, FAILURES, inserts.failures).await?;
         }
-        if !inserts.some_results && !inserts.some_failures {
-            // Every job has ended: nothing was written.
-            return session
-                .abort_transaction()
-                .await
-                .map_err(|error| setback(self, error));
-        }
-        commit(&mut session)
-            .await
-            .map_err(|error| match is_transient(&error) {
-                true => Setback::Transient(error),
-                false => Setback::Failed(self.failed("recording")(error)),
-            })
+        Ok(inserts.some_results || inserts.some_failures)
     }
 
     /// Counts the ends of a single job: adding and reading in one command.
@@ -106,11 +90,12 @@ impl Store {
         };
         let mut after = standing.counts;
         after.add(&added);
-        let changes = standing.changes(&after, pieces, now_ms());
-        if !changes.is_empty() {
+        let mut update = RawDocumentBuf::new();
+        standing.add_changes(&after, pieces, &mut update);
+        if !update.is_empty() {
             let filter = rawdoc! { "_id": schema::uuid_binary(job) };
             let mut statements = RawArrayBuf::new();
-            statements.push(statement(&filter, &rawdoc! { "$set": changes }, false));
+            statements.push(statement(&filter, &update, false));
             self.update(session, statements).await?;
         }
         inserts.add(&standing.counts, pieces);
@@ -133,7 +118,6 @@ impl Store {
         let mut cursor = find.session(&mut *session).await?;
         let mut statements = RawArrayBuf::new();
         let mut inserts = Inserts::default();
-        let now = now_ms();
         let mut some = false;
         while cursor.advance(session).await? {
             let document = cursor.current();
@@ -146,10 +130,7 @@ impl Store {
             let added = sum(pieces);
             after.add(&added);
             let mut update = rawdoc! { "$inc": increments(&added) };
-            let changes = standing.changes(&after, pieces, now);
-            if !changes.is_empty() {
-                update.append(cstr!("$set"), changes);
-            }
+            standing.add_changes(&after, pieces, &mut update);
             statements.push(statement(
                 &rawdoc! { "_id": schema::uuid_binary(job) },
                 &update,
@@ -174,11 +155,9 @@ impl Store {
         session: &mut ClientSession,
         collection: &str,
         documents: RawArrayBuf,
-    ) -> Result<(), Setback> {
+    ) -> Result<(), Driver> {
         let command = rawdoc! { "insert": collection, "documents": documents, "ordered": true };
-        let reply = self.db().run_raw_command(command).session(session).await;
-        let checked = reply.and_then(|reply| check_reply(&reply));
-        checked.map_err(|error| setback(self, error))
+        check_reply(&self.db().run_raw_command(command).session(session).await?)
     }
 }
 

@@ -140,11 +140,26 @@ async fn a_collection_is_replaced_as_a_whole() {
     let job = fresh.admitted(0, true).await;
     let store = &fresh.store;
     let run = |attempt| MergeRun { job, attempt };
-    store
-        .documents("top")
-        .insert_one(doc! { "_id": "old" })
-        .await
-        .unwrap();
+    // What another program keeps there stays.
+    let others = store.documents("top");
+    others.insert_one(doc! { "_id": "old" }).await.unwrap();
+    let refused = store.keep_collection("top", run(2), numbered(3)).await;
+    assert!(
+        matches!(&refused, Err(Error::Taken { what }) if what.contains("top")),
+        "{refused:?}"
+    );
+    assert_eq!(fresh.documents("top").await, 1);
+    let late = async {
+        others.insert_one(doc! { "_id": "made meanwhile" }).await.unwrap();
+        Ok(true)
+    };
+    others.drop().await.unwrap();
+    let refused = store
+        .replace_collection("top", &format!("{job}-2"), numbered(3), late)
+        .await;
+    assert!(matches!(refused, Err(Error::Taken { .. })), "{refused:?}");
+    assert_eq!(fresh.documents("top").await, 1);
+    others.drop().await.unwrap();
     assert_eq!(
         store
             .keep_collection("top", run(2), numbered(25_000))
@@ -195,4 +210,48 @@ async fn a_collection_is_replaced_as_a_whole() {
             .unwrap()
             .contains(&"top".to_string())
     );
+}
+
+#[tokio::test]
+async fn collections_that_releases_without_marks_made_are_replaced() {
+    let fresh = Fresh::new().await;
+    let store = &fresh.store;
+    let mut asked = job(0, true);
+    asked.spec.processor = Processor::Query(model::processor::Query {
+        into: Some("top".into()),
+        ..Default::default()
+    });
+    asked.state = JobState::Successful;
+    let id = asked.id;
+    let top = store.documents("top");
+    top.insert_many([0_i64, 1].map(|number| doc! { "_id": number, "n": number }))
+        .await
+        .unwrap();
+    let checked = store.check_replaceable("top").await;
+    assert!(
+        matches!(checked, Err(Error::Taken { .. })),
+        "no job is known that made it: {checked:?}"
+    );
+    store.submit(vec![asked]).await.unwrap();
+    assert!(store.check_replaceable("top").await.unwrap());
+    top.insert_one(doc! { "_id": "of another program" })
+        .await
+        .unwrap();
+    let checked = store.check_replaceable("top").await;
+    assert!(
+        matches!(checked, Err(Error::Taken { .. })),
+        "somebody else keeps something there: {checked:?}"
+    );
+    top.delete_one(doc! { "_id": "of another program" })
+        .await
+        .unwrap();
+    let go_ahead = async { Ok(true) };
+    let filled = store
+        .replace_collection("top", &format!("{id}-1"), numbered(5), go_ahead)
+        .await;
+    assert_eq!(filled.unwrap(), Some(5));
+    // From now on it has its mark, and the job is not needed.
+    store.documents("jobs").delete_many(doc! {}).await.unwrap();
+    assert!(store.check_replaceable("top").await.unwrap());
+    assert!(!store.check_replaceable("none").await.unwrap(), "there is none");
 }

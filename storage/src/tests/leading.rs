@@ -319,3 +319,108 @@ async fn the_leader_gets_a_word_in_while_watchers_record() {
     let ended = fresh.job(job).await;
     assert_eq!((ended.counts.ok, ended.low_water), (4000, mark));
 }
+
+/// Begins a transaction of somebody else that holds what `filter` finds.
+async fn held(by: &Store, collection: &str, filter: bson::Document) -> mongodb::ClientSession {
+    let mut session = by.client().start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    let touch = bson::doc! { "$set": { "note": 1 } };
+    let documents = by.documents(collection);
+    let touching = documents.update_one(filter, touch);
+    let held = touching.session(&mut session).await.unwrap();
+    assert_eq!(held.matched_count, 1, "nothing is held");
+    session
+}
+
+/// Waits until somebody has said that a write of his is held up.
+async fn until_held_up(fresh: &Fresh) {
+    let is_held_up = async || {
+        let signs = bson::doc! { "signs": { "$gt": 0 } };
+        let sessions = fresh.store.documents(crate::schema::SESSIONS);
+        sessions.count_documents(signs).await.unwrap() > 0
+    };
+    testkit::wait::until_true(
+        "a write to be held up",
+        std::time::Duration::from_secs(20),
+        is_held_up,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_fenced_write_waits_for_the_transaction_of_somebody_else() {
+    let fresh = Fresh::new().await;
+    let job = job(1, false);
+    let id = job.id;
+    fresh.store.submit(vec![job]).await.unwrap();
+    let leader = fresh.other().await;
+    let epoch = leader.take_epoch("test").await.unwrap();
+    let mut somebody = held(
+        &fresh.store,
+        crate::schema::JOBS,
+        bson::doc! { "_id": crate::schema::uuid(id) },
+    )
+    .await;
+    let admitting = tokio::spawn(async move { leader.admit(&[id], epoch).await });
+    until_held_up(&fresh).await;
+    assert!(!admitting.is_finished(), "it gave up");
+    somebody.commit_transaction().await.unwrap();
+    admitting.await.unwrap().unwrap();
+    assert_eq!(fresh.job(id).await.state, JobState::Staging);
+    let next = fresh.store.take_epoch("next").await.unwrap();
+    assert_eq!(next.0, epoch.0 + 1, "nobody took office meanwhile");
+}
+
+#[tokio::test]
+async fn a_fenced_write_of_a_deposed_leader_leaves_no_transaction_behind() {
+    let fresh = Fresh::new().await;
+    let job = job(1, false);
+    let id = job.id;
+    fresh.store.submit(vec![job]).await.unwrap();
+    let leader = fresh.other().await;
+    let epoch = leader.take_epoch("test").await.unwrap();
+    let next = fresh.store.take_epoch("next").await.unwrap();
+    for _ in 0..3 {
+        let deposed = leader.admit(&[id], epoch).await.unwrap_err();
+        assert!(matches!(deposed, Error::Deposed { .. }), "{deposed}");
+    }
+    fresh.store.admit(&[id], next).await.unwrap();
+    assert_eq!(fresh.job(id).await.state, JobState::Staging);
+}
+
+#[tokio::test]
+async fn appending_waits_for_the_transaction_of_somebody_else() {
+    let fresh = Fresh::new().await;
+    let access = name("access");
+    fresh.store.create(&access).await.unwrap();
+    let appender = fresh.other().await;
+    let filter = bson::doc! { "_id": "access" };
+    let mut somebody = held(&fresh.store, crate::schema::DATASETS, filter).await;
+    let blocks = vec![model::Block::inline("a\n")];
+    let appending = tokio::spawn(async move { appender.append_blocks(&name("access"), blocks).await });
+    until_held_up(&fresh).await;
+    assert!(!appending.is_finished(), "it gave up");
+    somebody.abort_transaction().await.unwrap();
+    appending.await.unwrap().unwrap();
+    assert_eq!(fresh.store.get(&access).await.unwrap().unwrap().blocks, 1);
+}
+
+#[tokio::test]
+async fn sessions_of_transactions_serve_no_reads() {
+    let fresh = Fresh::new().await;
+    let store = &fresh.store;
+    let first = store.known_session().await.unwrap();
+    let id = first.id().clone();
+    store.give_back(first);
+    // Where the driver takes sessions of reads from.
+    let mut others = Vec::new();
+    for _ in 0..8 {
+        others.push(store.client().start_session().await.unwrap());
+    }
+    assert!(others.iter().all(|other| other.id() != &id));
+    assert_eq!(
+        store.known_session().await.unwrap().id(),
+        &id,
+        "the next transaction has it"
+    );
+}

@@ -31,6 +31,7 @@ fn block(url: &str, day: i64) -> Block {
         checksum: None,
         raw_bytes: None,
         made: None,
+        registered_ms: None,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{Config, DoneItem, Epoch, Partial, Store};
 
 mod answers;
 mod bench;
+mod clocks;
 mod compacting;
 mod connecting;
 mod data;
@@ -151,6 +152,7 @@ fn job(blocks: u32, merges: bool) -> Job {
         submitted_ms: 1_700_000_000_123,
         admitted_ms: None,
         finished_ms: None,
+        submitted_by: Some("user anna".to_string()),
     }
 }
 

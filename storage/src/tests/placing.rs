@@ -213,10 +213,30 @@ async fn a_broken_copy_is_passed_over_and_mended_by_its_node() {
     assert_eq!(std::fs::read(&path).unwrap(), bad, "nobody else touches it");
     assert_eq!(text(&yard.at("a"), &block).await.unwrap(), "one\ntwo\n");
     assert_eq!(std::fs::read(&path).unwrap(), good);
+    // A broken copy is not a block that is gone: whether the other copy is gone, or away, or broken as well.
     std::fs::write(&path, &bad).unwrap();
-    std::fs::remove_file(yard.path(&hosts(&block)[1], &block)).unwrap();
-    let error = text(&yard.outside(), &block).await.unwrap_err();
-    assert!(matches!(error, Error::NoHost { .. }), "{error}");
+    let second = hosts(&block)[1].clone();
+    let error = async || {
+        let error = text(&yard.outside(), &block).await.unwrap_err();
+        assert!(
+            matches!(error, Error::Broken { .. }) && !error.is_away(),
+            "{error}"
+        );
+        error.to_string()
+    };
+    yard.rack.away.lock().unwrap().insert(name(&second));
+    let away = format!("{second}: it is away");
+    assert!(error().await.contains(&away));
+    yard.rack.away.lock().unwrap().clear();
+    std::fs::write(yard.path(&second, &block), &bad).unwrap();
+    assert!(error().await.contains("is not what was written"));
+    let at_a = text(&yard.at("a"), &block).await.unwrap_err();
+    assert!(matches!(at_a, Error::Broken { .. }), "{at_a}");
+    std::fs::remove_file(yard.path(&second, &block)).unwrap();
+    error().await;
+    std::fs::remove_file(&path).unwrap();
+    let gone = text(&yard.outside(), &block).await.unwrap_err();
+    assert!(gone.is_away(), "{gone}");
 }
 
 #[tokio::test]

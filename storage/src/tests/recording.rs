@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bson::doc;
 
+use model::outcome::{Death, Evidence};
+
 use super::*;
 use crate::schema::{FAILURES, JOBS, LEADER, RESULTS};
 
@@ -180,8 +182,12 @@ async fn failures_are_numbered_without_gaps() {
     let job = fresh.admitted(100, true).await;
     let past = Past {
         failed: 1,
-        suspicion: 2,
-        deaths_alone: 1,
+        deaths: [Evidence::None, Evidence::Suspect, Evidence::Alone]
+            .map(|evidence| Death {
+                process: uuid::Uuid::from_u128(7),
+                evidence,
+            })
+            .to_vec(),
     };
     let mut first = done(
         job,
@@ -191,7 +197,7 @@ async fn failures_are_numbered_without_gaps() {
             end(41, 9, Outcome::Moved),
         ],
     );
-    first.past = past;
+    first.past = past.clone();
     fresh
         .record(vec![first, done(job, 1, vec![end(0, 10, Outcome::Lost)])])
         .await;
@@ -213,8 +219,8 @@ async fn failures_are_numbered_without_gaps() {
         }
     );
     assert_eq!(
-        (all[0].past, &all[0].outcome),
-        (past, &Outcome::Failed(failure("exit code 2")))
+        (&all[0].past, &all[0].outcome),
+        (&past, &Outcome::Failed(failure("exit code 2")))
     );
     assert_eq!((&all[0].node, &all[3].node), (&Some(name("web7")), &None));
     assert_eq!(all[1].outcome, Outcome::Moved);

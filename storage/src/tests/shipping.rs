@@ -24,7 +24,7 @@ async fn marks(store: &Store, shipment: &Shipment) -> Vec<(Name, u64)> {
         .collect()
 }
 
-fn shipment(dataset: &str) -> Shipment {
+pub(super) fn shipment(dataset: &str) -> Shipment {
     Shipment {
         agent: name("web7"),
         instance: Uuid::from_u128(7),
@@ -56,7 +56,7 @@ async fn put(store: &Store, shipment: &Shipment, sequence: u64, text: &str) -> S
     }
 }
 
-async fn puts(
+pub(super) async fn puts(
     store: &Store,
     shipment: &Shipment,
     sequences: std::ops::RangeInclusive<u64>,
