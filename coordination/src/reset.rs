@@ -74,7 +74,8 @@ async fn look(term: &Term) -> Result<Vec<Found>, Error> {
 /// Refuses what is done only while nobody is connected.
 pub(crate) fn refuse_live(found: &[Found]) -> Result<(), Error> {
     let live = found.iter().filter(|znode| znode.owner != 0);
-    let paths: Vec<String> = live.map(|znode| znode.path.clone()).collect();
+    let mut paths: Vec<String> = live.map(|znode| znode.path.clone()).collect();
+    paths.sort();
     if paths.is_empty() {
         Ok(())
     } else {

@@ -174,8 +174,21 @@ impl Load {
         all.join(", ")
     }
 
-    fn count(&self, what: impl Into<String>) {
-        *self.told.lock().unwrap().entry(what.into()).or_default() += 1;
+    /// Sorts of work that were never done: what was not asked for cannot go wrong.
+    pub(crate) fn idle(&self) -> Vec<String> {
+        let told = self.told.lock().unwrap();
+        let sorts = Work::MOST.map(|(work, _)| format!("{work:?}").to_lowercase());
+        let queries = cfg!(feature = "sql").then(|| "queries".to_string());
+        let all = sorts.into_iter().chain(queries);
+        all.filter(|sort| !told.contains_key(sort)).collect()
+    }
+
+    /// Counts; gives how often it was so far.
+    fn count(&self, what: impl Into<String>) -> u32 {
+        let mut told = self.told.lock().unwrap();
+        let times = told.entry(what.into()).or_default();
+        *times += 1;
+        *times
     }
 
     /// Keeps jobs of each sort under way, submitted over the gateways.
@@ -209,11 +222,15 @@ impl Load {
                 match timeout(REQUEST, submitted).await {
                     Ok(Ok(job)) => {
                         self.jobs.lock().unwrap().extend(job);
-                        self.count(format!("{work:?}").to_lowercase());
+                        let _ = self.count(format!("{work:?}").to_lowercase());
                     }
-                    Ok(Err(_)) | Err(_) => {
+                    failed => {
+                        let why =
+                            failed.map_or_else(|_| "late".into(), |failed| format!("{:?}", failed.err()));
+                        if self.count("submissions without an answer") == 1 {
+                            println!("chaos: a submission has no answer: {why}");
+                        }
                         gateways = None;
-                        self.count("submissions without an answer");
                     }
                 }
             }
@@ -239,9 +256,9 @@ impl Load {
         while !stop.is_cancelled() {
             let bound = 1 + dice.below(ACCESS);
             if self.is_answered(bound, ANSWER).await {
-                self.count("queries");
+                let _ = self.count("queries");
             } else {
-                self.count("queries without an answer");
+                let _ = self.count("queries without an answer");
             }
             tokio::time::sleep(PAUSE).await;
         }

@@ -149,6 +149,9 @@ async fn nothing_is_lost_in_chaos() {
         load.told()
     );
     watch.close();
+    if let idle @ [_, ..] = load.idle().as_slice() {
+        yard.violates(format!("there was no load of these sorts: {}", idle.join(", ")));
+    }
     if SQL {
         if !load.is_answered(1_000, ANSWER).await {
             yard.violates("a query is not answered in peace".to_string());
