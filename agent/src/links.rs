@@ -25,8 +25,7 @@ use crate::content::Key;
 /// Why a link is not read.
 pub(crate) const IS_LINK: &str =
     "it is a symbolic link, and what links lead to is read only with --follow-links";
-const BY_LINK: &str =
-    "a symbolic link leads to its directory, and what links lead to is read only with --follow-links";
+const BY_LINK: &str = "a symbolic link leads to its directory, and what links lead to is read only with --follow-links, and never removed";
 
 /// Which links are followed.
 #[derive(Clone, Debug, Default)]
