@@ -114,9 +114,11 @@ def _literal(address: str) -> str:
 def _local_token(address: str) -> str | None:
     """The token of a port on loopback without TLS, where this user can read it: whoever listens there keeps it in a file."""
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    name = socket.gethostname().strip()
+    host = "localhost" if name in ("", ".", "..") else name.replace("/", "_")
     try:
         state = state if state.is_absolute() else Path.home() / ".local/state"
-        return (state / "sawmill/tokens" / address).read_text().strip()
+        return (state / "sawmill/tokens" / host / address).read_text().strip()
     except (OSError, RuntimeError, ValueError):
         # RuntimeError: this user has no home directory.
         return None
