@@ -42,7 +42,9 @@ pub struct Limits {
     pub message_bytes: usize,
     /// How many of them may be of one identity.
     pub message_bytes_each: usize,
-    /// How long a request may take to arrive, or the next bytes of a message within a stream.
+    /// How long a request of one message may take to arrive, and again for each 64 KiB of it that came, ten times as long at
+    /// most; or the next bytes of a message within a stream. Long enough for a lost packet to be sent anew, or a phone to
+    /// find its network; 64 KiB in a minute is 9 kbit/s.
     pub arrival: Duration,
     /// How long a client may leave what is sent to it unread.
     pub unread: Duration,
