@@ -22,9 +22,11 @@ struct Many {
     each: usize,
 }
 
-/// Questions that are planned at once: the dispatcher beside must go on feeding.
+/// Questions that are planned at once: the dispatcher beside must go on feeding. One identity has half of them, so that a
+/// script with many questions leaves as many places to all others.
 const PLANNED: Many = Many { all: 16, each: 8 };
-/// Answers that are in memory at once, until their clients have taken them.
+/// Answers that are in memory at once, until their clients have taken them; as many as are planned, so that neither waits for
+/// the other.
 const ANSWERS: Many = Many { all: 16, each: 8 };
 /// Jobs whose answers so far are made at once, each of at most 32 MiB of results.
 const FOLLOWED: Many = Many { all: 4, each: 2 };
@@ -32,9 +34,11 @@ const FOLLOWED: Many = Many { all: 4, each: 2 };
 /// connection, on which it takes 256 streams: most are left to whatever is answered at once.
 const OUTPUTS: Many = Many { all: 64, each: 16 };
 /// Looks at the whole cluster at once, each with a session in ZooKeeper of its own: its status, its workers, its audit, what
-/// holds up a job.
+/// holds up a job. ZooKeeper by default takes 60 sessions of one address, and the roles need some. One identity has a quarter:
+/// a few people at one account who watch.
 const LOOKS: Many = Many { all: 16, each: 4 };
-/// Long lists that are in memory at once, until their clients have taken them: each of up to 100,000 documents.
+/// Long lists that are in memory at once, until their clients have taken them: each of up to 100,000 documents,
+/// some tens of MiB. Two identities that take all they may leave places.
 const LISTS: Many = Many { all: 8, each: 3 };
 /// How long somebody waits for a place.
 const PATIENCE: Duration = Duration::from_secs(30);
