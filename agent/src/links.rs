@@ -1,8 +1,9 @@
 //! Files by the names that others give them: without symbolic links, unless these are asked for.
 //!
-//! Promise: below the directory that the user has named (a pattern up to its first wildcard) nothing is opened or removed
-//! through a link, and what is removed is the file that was looked at, in the directory in which it was seen. So whoever may
-//! write to a followed directory can't have any other file read or removed. Links in what the user has named are followed.
+//! Promise: below the directory that the user has named (a pattern up to its first wildcard) nothing is opened through a link,
+//! unless links are followed, and nothing is removed through one even then; what is removed is the file that was looked at, in
+//! the directory in which it was seen. So whoever may write to a followed directory can't have any other file read or removed.
+//! Links in what the user has named are followed.
 
 use std::{
     ffi::OsStr,
@@ -24,8 +25,7 @@ use crate::content::Key;
 /// Why a link is not read.
 pub(crate) const IS_LINK: &str =
     "it is a symbolic link, and what links lead to is read only with --follow-links";
-const BY_LINK: &str =
-    "a symbolic link leads to its directory, and what links lead to is read only with --follow-links";
+const BY_LINK: &str = "a symbolic link leads to its directory, and what links lead to is read only with --follow-links, and never removed";
 
 /// Which links are followed.
 #[derive(Clone, Debug, Default)]
@@ -40,12 +40,15 @@ impl Links {
         Self { follow, named }
     }
 
-    /// What is at a path: the link itself where it is not followed.
+    /// What is at a path: the link itself where it is not followed. A path through links that are not followed is an error,
+    /// so that it never stands for the file that it leads to.
     pub(crate) fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        match self.follow {
-            true => fs::metadata(path),
-            false => fs::symlink_metadata(path),
+        if self.follow {
+            return fs::metadata(path);
         }
+        let (folder, name) = self.folder(path)?;
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        File::from(openat(&folder, name, flags, Mode::empty())?).metadata()
     }
 
     /// Opens a file to be read; never waits, as opening a FIFO would.
@@ -59,7 +62,7 @@ impl Links {
         open_in(&folder, name)
     }
 
-    /// Finds the file at a path, to remove or move it.
+    /// Finds the file at a path, to remove or move it: through no link below what was named, even where links are followed.
     pub(crate) fn locate<'a>(&self, path: &'a Path) -> io::Result<Located<'a>> {
         let (folder, name) = self.folder(path)?;
         let stat = fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
@@ -72,15 +75,14 @@ impl Links {
         })
     }
 
-    /// The directory of a path, and the name in it.
+    /// The directory of a path, without links below what was named, and the name in it.
     fn folder<'a>(&self, path: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
         let name = path
             .file_name()
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
-        let named = self.named.iter().filter(|_| !self.follow);
-        let named = named.filter(|named| parent.starts_with(named));
+        let named = self.named.iter().filter(|named| parent.starts_with(named));
         let named = named.max_by_key(|named| named.as_os_str().len());
         let named = named.map_or(parent, PathBuf::as_path);
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -203,7 +205,13 @@ mod tests {
         for path in ["logs/app/link.log", "logs/linked/key.log"] {
             assert_eq!(read(&followed, &at(path)).unwrap(), "secret\n");
         }
+        // What is removed is never behind a link.
         assert!(followed.locate(&at("logs/app/link.log")).unwrap().is_link);
+        let behind = followed.locate(&at("logs/linked/key.log")).map(|_| ());
+        assert_eq!(behind.unwrap_err().to_string(), BY_LINK);
+        assert!(links.metadata(&at("logs/app/link.log")).unwrap().is_symlink());
+        assert!(links.metadata(&at("here/app/a.log")).unwrap().is_file());
+        assert!(links.metadata(&at("logs/linked/key.log")).is_err());
     }
 
     #[test]

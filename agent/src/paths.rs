@@ -322,6 +322,25 @@ mod tests {
     }
 
     #[test]
+    fn a_link_to_a_directory_hides_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("v12")).unwrap();
+        fs::write(at("v12/x.log"), "x").unwrap();
+        // It comes before the directory that it leads to.
+        std::os::unix::fs::symlink("v12", at("current")).unwrap();
+        let source = Source {
+            dataset: Name::new("access").unwrap(),
+            patterns: vec![at("*/x.log").display().to_string()],
+        };
+        for (follow_links, expected) in [(false, "v12/x.log"), (true, "current/x.log")] {
+            let mut paths = Paths::new(vec![source.clone()], follow_links);
+            let found: Vec<_> = paths.find().into_iter().map(|found| found.path).collect();
+            assert_eq!(found, [at(expected)]);
+        }
+    }
+
+    #[test]
     fn paths_are_told_without_detours() {
         let dir = tempfile::tempdir().unwrap();
         let real = fs::canonicalize(dir.path()).unwrap();

@@ -59,10 +59,12 @@ pub const REQUEST_WINDOW_BYTES: u32 = 256 * 1024;
 /// As [`CONNECTION_WINDOW_BYTES`], for requests.
 pub const REQUESTS_WINDOW_BYTES: u32 = 1 << 20;
 
-/// Largest frame that a client may send.
+/// Largest frame that a client may send: that of a stream's window, as more can't be under way; larger ones than the 16 KiB of
+/// HTTP/2 save work for each.
 const FRAME_BYTES: u32 = 256 * 1024;
 
-/// Most requests that a client may begin and take back without having been served.
+/// Most requests that a client may begin and take back without having been served: more than anybody who gives up some
+/// calls does in a moment, and few enough that who does nothing else is cut off at once (CVE-2023-44487).
 const RESETS_MAX: usize = 64;
 
 /// How the two sides of a connection know each other.

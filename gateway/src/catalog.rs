@@ -89,10 +89,14 @@ impl Catalog for Service {
         &self,
         request: Request<v1::GetDatasetRequest>,
     ) -> Result<Response<v1::Dataset>, Status> {
+        let who = holder(&request);
         let request = request.get_ref();
         let name = named(&request.name)?;
         let dataset = match request.describe {
-            true => self.control.described(&name).await,
+            true => {
+                let _taken = self.room.plan(&who).await?;
+                self.control.described(&name).await
+            }
             false => self.control.dataset(&name).await,
         };
         Ok(Response::new(wire::dataset_message(&dataset.map_err(told)?)))

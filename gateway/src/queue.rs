@@ -204,6 +204,7 @@ impl Queue for Service {
         &self,
         request: Request<v1::JobReference>,
     ) -> Result<Response<v1::ObstaclesReply>, Status> {
+        let _taken = self.room.look(&holder(&request)).await?;
         let job = self.job(request.get_ref()).await?;
         let obstacles = self.control.obstacles(job.id).await.map_err(told)?;
         Ok(Response::new(v1::ObstaclesReply { obstacles }))
@@ -213,6 +214,7 @@ impl Queue for Service {
         &self,
         request: Request<v1::JobReference>,
     ) -> Result<Response<v1::JobSample>, Status> {
+        let _taken = self.room.plan(&holder(&request)).await?;
         let job = self.job(request.get_ref()).await?;
         let (blocks, lines) = self.control.lines_of(&job).await.map_err(told)?;
         Ok(Response::new(v1::JobSample { blocks, lines }))

@@ -22,15 +22,23 @@ struct Many {
     each: usize,
 }
 
-/// Questions that are planned at once: the dispatcher beside must go on feeding.
+/// Questions that are planned at once: the dispatcher beside must go on feeding. One identity has half of them, so that a
+/// script with many questions leaves as many places to all others.
 const PLANNED: Many = Many { all: 16, each: 8 };
-/// Answers that are in memory at once, until their clients have taken them.
+/// Answers that are in memory at once, until their clients have taken them; as many as are planned, so that neither waits for
+/// the other.
 const ANSWERS: Many = Many { all: 16, each: 8 };
 /// Jobs whose answers so far are made at once, each of at most 32 MiB of results.
 const FOLLOWED: Many = Many { all: 4, each: 2 };
-/// Looks at the whole cluster at once, each with a session in ZooKeeper of its own: its status, its workers, its audit.
+/// Outputs of tasks that are passed on at once. They go on for as long as their tasks, and all those of one worker share one
+/// connection, on which it takes 256 streams: most are left to whatever is answered at once.
+const OUTPUTS: Many = Many { all: 64, each: 16 };
+/// Looks at the whole cluster at once, each with a session in ZooKeeper of its own: its status, its workers, its audit, what
+/// holds up a job. ZooKeeper by default takes 60 sessions of one address, and the roles need some. One identity has a quarter:
+/// a few people at one account who watch.
 const LOOKS: Many = Many { all: 16, each: 4 };
-/// Long lists that are in memory at once, until their clients have taken them: each of up to 100,000 documents.
+/// Long lists that are in memory at once, until their clients have taken them: each of up to 100,000 documents,
+/// some tens of MiB. Two identities that take all they may leave places.
 const LISTS: Many = Many { all: 8, each: 3 };
 /// How long somebody waits for a place.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,6 +55,7 @@ pub(crate) struct Room {
     planning: Seats,
     answers: Seats,
     followed: Seats,
+    outputs: Seats,
     looks: Seats,
     lists: Seats,
 }
@@ -132,6 +141,7 @@ impl Default for Room {
             planning: Seats::new(PLANNED),
             answers: Seats::new(ANSWERS),
             followed: Seats::new(FOLLOWED),
+            outputs: Seats::new(OUTPUTS),
             looks: Seats::new(LOOKS),
             lists: Seats::new(LISTS),
         }
@@ -155,6 +165,11 @@ impl Room {
     /// A place to follow the answer of a job.
     pub(crate) fn follow(&self, who: &str) -> Result<Taken, Status> {
         self.followed.try_take(who, "answers of unfinished jobs followed")
+    }
+
+    /// A place to pass on the output of a task.
+    pub(crate) fn output(&self, who: &str) -> Result<Taken, Status> {
+        self.outputs.try_take(who, "outputs of tasks followed")
     }
 
     /// Waits for a place to look at the whole cluster.
@@ -194,6 +209,10 @@ mod tests {
         assert!(room.follow("carl").is_err());
         drop(followed);
         assert!(room.follow("carl").is_ok());
+        let outputs: Vec<_> = (0..OUTPUTS.each).map(|_| room.output("anna").unwrap()).collect();
+        assert!(room.output("anna").is_err() && room.output("bert").is_ok());
+        drop(outputs);
+        assert!(room.output("anna").is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use api::{
@@ -13,6 +14,7 @@ use api::{
 use control::Control;
 use futures::{StreamExt as _, future::join_all, stream::BoxStream};
 use pki::Peer;
+use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status};
 
 use crate::{refuse, room::Room};
@@ -25,6 +27,10 @@ pub(crate) struct Service {
     /// Connections by the endpoint of the worker.
     channels: Arc<Mutex<HashMap<String, Channel>>>,
 }
+
+/// How long a worker may take to answer, or to begin with the output of a task. It answers at once, and ends a task within
+/// seconds; one that hangs would hold up its callers for ever.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// Most characters of a command in the audit log.
 const COMMAND_CHARS: usize = 500;
@@ -111,6 +117,21 @@ impl Service {
     }
 }
 
+/// What a worker answers, unless that takes too long.
+async fn answered<T>(answering: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    timeout(ANSWER, answering).await.unwrap_or_else(|_| {
+        let message = format!(
+            "the worker has not answered within {ANSWER:?}; what was asked of it may be done all the same"
+        );
+        Err(api::refusal(
+            Code::DeadlineExceeded,
+            "WORKER_UNREACHABLE",
+            message,
+            [],
+        ))
+    })
+}
+
 /// The node in NODE/ID.
 fn node_of(task: &str) -> Result<&str, Status> {
     task.rsplit_once('/').map(|(node, _)| node).ok_or_else(|| {
@@ -128,7 +149,7 @@ impl Worker for Service {
         let request = request.into_inner();
         let (worker, command) = (request.worker.clone(), request.command.clone());
         let mut client = self.client_of(&worker, &who).await?;
-        let started = client.start_task(behalf::pass_on(request, &peer)?).await?;
+        let started = answered(client.start_task(behalf::pass_on(request, &peer)?)).await?;
         self.log(&peer, "task.start", &started.get_ref().name, command)
             .await;
         Ok(started)
@@ -137,9 +158,8 @@ impl Worker for Service {
     async fn stop_task(&self, request: Request<v1::TaskRequest>) -> Result<Response<v1::Task>, Status> {
         let (peer, who) = (refuse::asker(&request), transport::holder(&request));
         let mut client = self.client_of(node_of(&request.get_ref().task)?, &who).await?;
-        let stopped = client
-            .stop_task(behalf::pass_on(request.into_inner(), &peer)?)
-            .await?;
+        let stopped = client.stop_task(behalf::pass_on(request.into_inner(), &peer)?);
+        let stopped = answered(stopped).await?;
         self.log(&peer, "task.stop", &stopped.get_ref().name, String::new())
             .await;
         Ok(stopped)
@@ -148,9 +168,7 @@ impl Worker for Service {
     async fn get_task(&self, request: Request<v1::TaskRequest>) -> Result<Response<v1::Task>, Status> {
         let (peer, who) = (refuse::asker(&request), transport::holder(&request));
         let mut client = self.client_of(node_of(&request.get_ref().task)?, &who).await?;
-        client
-            .get_task(behalf::pass_on(request.into_inner(), &peer)?)
-            .await
+        answered(client.get_task(behalf::pass_on(request.into_inner(), &peer)?)).await
     }
 
     async fn list_tasks(
@@ -161,13 +179,13 @@ impl Worker for Service {
         let asked = request.into_inner();
         if !asked.worker.is_empty() {
             let mut client = self.client_of(&asked.worker, &who).await?;
-            return client.list_tasks(behalf::pass_on(asked, &peer)?).await;
+            return answered(client.list_tasks(behalf::pass_on(asked, &peer)?)).await;
         }
         let places = self.places(&who).await?;
         let asking = places.iter().map(async |place| {
             let mut client = self.client(place).await?;
             let request = behalf::pass_on(v1::ListTasksRequest::default(), &peer)?;
-            Ok::<_, Status>(client.list_tasks(request).await?.into_inner())
+            Ok::<_, Status>(answered(client.list_tasks(request)).await?.into_inner())
         });
         let mut all = v1::ListTasksReply::default();
         for (place, reply) in places.iter().zip(join_all(asking).await) {
@@ -188,10 +206,17 @@ impl Worker for Service {
         request: Request<v1::TaskOutputRequest>,
     ) -> Result<Response<Self::TaskOutputStream>, Status> {
         let (peer, who) = (refuse::asker(&request), transport::holder(&request));
+        let taken = self.room.output(&who)?;
         let mut client = self.client_of(node_of(&request.get_ref().task)?, &who).await?;
-        let stream = client
-            .task_output(behalf::pass_on(request.into_inner(), &peer)?)
-            .await?;
-        Ok(Response::new(stream.into_inner().boxed()))
+        let stream = client.task_output(behalf::pass_on(request.into_inner(), &peer)?);
+        let stream = answered(stream).await?.into_inner();
+        Ok(Response::new(
+            stream
+                .inspect(move |_| {
+                    // Until the stream ends.
+                    let _taken = &taken;
+                })
+                .boxed(),
+        ))
     }
 }

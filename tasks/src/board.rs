@@ -198,10 +198,13 @@ impl Tasks {
     }
 }
 
-/// Removes the files of a folder: those of an earlier run.
+/// Removes the files of a folder: those of an earlier run. A directory in it is not of this process.
 fn empty(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
-        std::fs::remove_file(entry?.path())?;
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            std::fs::remove_file(entry.path())?;
+        }
     }
     Ok(())
 }
@@ -212,5 +215,19 @@ impl std::fmt::Debug for Tasks {
             .field("node", &self.inner.config.node)
             .field("records", &self.records().len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_directory_among_the_files_of_an_earlier_run_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "x").unwrap();
+        std::fs::create_dir(folder.path().join("lost+found")).unwrap();
+        super::empty(folder.path()).unwrap();
+        let left = std::fs::read_dir(folder.path()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["lost+found"]);
     }
 }

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -82,6 +82,11 @@ impl Follower {
                 return false;
             }
             Ok(located) if unchanged(located.key, located.size) => located,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.paths
+                    .tell(&path, &format!("registered whole, but left where it is: {error}"));
+                return false;
+            }
             _ => return false,
         };
         if stream.alone {
@@ -162,7 +167,12 @@ fn moved(located: &Located<'_>, folder: &Path) -> io::Result<PathBuf> {
 /// Moves a file to another file system. Where it fails, the file is where it was.
 fn copied(located: &Located<'_>, to: &Path) -> io::Result<()> {
     let from = located.open()?;
-    let copy = File::options().write(true).create_new(true).open(to)?;
+    // Nobody else reads it before it has the permissions of the file.
+    let copy = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)?;
     let done = copy_whole(&from, &copy).and_then(|()| located.remove());
     if done.is_err() {
         fs::remove_file(to)?;

@@ -121,7 +121,8 @@ impl Lanes {
         }
         // Those behind the first refused one are refused for it.
         let is_first = !std::mem::replace(&mut lane.refused, true);
-        if why == BlockRefusal::Store {
+        // A reason of a newer worker that this agent does not know tells nothing either.
+        if matches!(why, BlockRefusal::Store | BlockRefusal::Unspecified) {
             lane.doubtful = lane.last_sent;
         }
         if !is_first {
@@ -260,11 +261,13 @@ mod tests {
         lanes.refused(&dataset(), 3, BlockRefusal::Order, NOW);
         assert_eq!((doubt(&lanes), lanes.is_answered(&dataset())), (Some(0), true));
         // The store may have taken it all the same, with what follows it.
-        let mut lanes = with_three_sent();
-        lanes.refused(&dataset(), 1, BlockRefusal::Store, NOW);
-        lanes.refused(&dataset(), 2, BlockRefusal::Order, NOW);
-        lanes.refused(&dataset(), 3, BlockRefusal::Order, NOW);
-        assert_eq!((doubt(&lanes), lanes.is_answered(&dataset())), (Some(3), true));
+        for why in [BlockRefusal::Store, BlockRefusal::Unspecified] {
+            let mut lanes = with_three_sent();
+            lanes.refused(&dataset(), 1, why, NOW);
+            lanes.refused(&dataset(), 2, BlockRefusal::Order, NOW);
+            lanes.refused(&dataset(), 3, BlockRefusal::Order, NOW);
+            assert_eq!((doubt(&lanes), lanes.is_answered(&dataset())), (Some(3), true));
+        }
     }
 
     #[test]

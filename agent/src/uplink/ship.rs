@@ -30,10 +30,11 @@ use super::{
 };
 use crate::spool::Header;
 
-/// Bytes of a message: small enough that others share the connection.
-const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes of a message: small enough that others share the connection, and, with what is around them, below the 64 KiB from
+/// which on a worker counts each message that is arriving. It counts the block already, and thousands of agents may wait.
+const CHUNK_BYTES: usize = 60 << 10;
 /// Messages between this task and the connection.
-const QUEUE: usize = 8;
+const QUEUE: usize = 32;
 /// Longest wait without looking whether an answer is due.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 

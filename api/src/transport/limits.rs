@@ -38,13 +38,18 @@ pub struct Limits {
     /// read.
     pub calls_each: usize,
     /// Bytes of requests in memory that have not wholly arrived or that are being worked on, of all identities. Messages
-    /// of up to 64 KiB don't count: their number is bounded.
+    /// of up to 64 KiB don't count: their number is bounded. A dozen of the largest questions at once; a machine with a
+    /// gigabyte has memory left beside it.
     pub message_bytes: usize,
-    /// How many of them may be of one identity.
+    /// How many of them may be of one identity: two of the largest questions, of 20 MiB, and some small ones; five identities
+    /// that take all they may leave room.
     pub message_bytes_each: usize,
-    /// How long a request may take to arrive, or the next bytes of a message within a stream.
+    /// How long a request of one message may take to arrive, and again for each 64 KiB of it that came, ten times as long at
+    /// most; or the next bytes of a message within a stream. Long enough for a lost packet to be sent anew, or a phone to
+    /// find its network; 64 KiB in a minute is 9 kbit/s.
     pub arrival: Duration,
-    /// How long a client may leave what is sent to it unread.
+    /// How long a client may leave what is sent to it unread: a person looks at a page of output, a program writes to a slow
+    /// disk. What is unread is in memory, and may hold one of few places.
     pub unread: Duration,
 }
 

@@ -34,8 +34,8 @@ pub const HEALTH: &str = "/grpc.health.v1.Health/";
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
-/// The file with the token of the port that listens on a loopback address: `$XDG_STATE_HOME/sawmill/tokens/ADDRESS`, else below
-/// `~/.local/state`.
+/// The file with the token of the port that listens on a loopback address: `$XDG_STATE_HOME/sawmill/tokens/HOSTNAME/ADDRESS`,
+/// else below `~/.local/state`. Machines and containers that share a home have loopback addresses of their own each.
 ///
 /// # Errors
 /// Without a home directory.
@@ -48,7 +48,17 @@ pub fn token_file(address: SocketAddr) -> io::Result<PathBuf> {
     Ok(state
         .ok_or_else(none)?
         .join("sawmill/tokens")
+        .join(host())
         .join(address.to_string()))
+}
+
+/// The name of this machine, as gethostname tells it.
+fn host() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" | "." | ".." => "localhost".to_string(),
+        name => name.replace('/', "_"),
+    }
 }
 
 /// The token that the requests of a connection show; clones share it.
@@ -153,16 +163,19 @@ fn write(path: &Path, token: &Token) -> io::Result<()> {
         .recursive(true)
         .mode(FOLDER_MODE)
         .create(folder)?;
-    let found = fs::symlink_metadata(folder)?;
-    let denied = |why: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-    if !found.is_dir() {
-        return denied("its directory is a link");
-    }
-    if found.uid() != nix::unistd::geteuid().as_raw() {
-        return denied("its directory belongs to another user");
-    }
-    if found.permissions().mode() & 0o077 != 0 {
-        fs::set_permissions(folder, fs::Permissions::from_mode(FOLDER_MODE))?;
+    // That of all machines first: whose it is may replace what is in it.
+    for folder in folder.parent().into_iter().chain([folder]) {
+        let found = fs::symlink_metadata(folder)?;
+        let denied = |why: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        if !found.is_dir() {
+            return denied("its directory is a link");
+        }
+        if found.uid() != nix::unistd::geteuid().as_raw() {
+            return denied("its directory belongs to another user");
+        }
+        if found.permissions().mode() & 0o077 != 0 {
+            fs::set_permissions(folder, fs::Permissions::from_mode(FOLDER_MODE))?;
+        }
     }
     // Readers see the old one or the new one, whole.
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -297,6 +310,7 @@ mod tests {
         let path = token_file(address).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        assert!(path.ends_with(format!("sawmill/tokens/{}/127.77.0.1:1", host())));
         let shown = Shown::default();
         assert_eq!(shown.header(), None);
         shown.connected(Some(address));

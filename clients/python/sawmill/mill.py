@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -62,11 +63,11 @@ def connect(
     addresses = [address.strip() for address in server.split(",") if address.strip()]
     why: list[str] = []
     for address in addresses:
-        channel = (
-            grpc.secure_channel(address, credentials, _OPTIONS)
-            if credentials
-            else grpc.insecure_channel(address, _OPTIONS)
-        )
+        if credentials:
+            channel = grpc.secure_channel(address, credentials, _OPTIONS)
+        else:
+            address = _literal(address)
+            channel = grpc.insecure_channel(address, _OPTIONS)
         if token:
             channel = grpc.intercept_channel(channel, _Bearer(lambda: token))
         elif not credentials:
@@ -96,17 +97,31 @@ def _credentials(
     return grpc.ssl_channel_credentials(Path(ca).read_bytes()) if ca is not None else None
 
 
+def _literal(address: str) -> str:
+    """The address that `localhost` stands for: another user may listen on the other one, and must not get the token of this."""
+    host, _, port = address.rpartition(":")
+    if host.lower() != "localhost" or not port.isdigit():
+        return address
+    for name, literal in (("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")):
+        try:
+            socket.create_connection((name, int(port)), timeout=1).close()
+        except (OSError, OverflowError):
+            continue
+        return f"{literal}:{port}"
+    return f"127.0.0.1:{port}"
+
+
 def _local_token(address: str) -> str | None:
     """The token of a port on loopback without TLS, where this user can read it: whoever listens there keeps it in a file."""
-    host, _, port = address.rpartition(":")
     state = Path(os.environ.get("XDG_STATE_HOME", ""))
-    state = state if state.is_absolute() else Path.home() / ".local/state"
-    for name in ("127.0.0.1", "[::1]") if host.lower() == "localhost" else (host,):
-        try:
-            return (state / "sawmill/tokens" / f"{name}:{port}").read_text().strip()
-        except (OSError, ValueError):
-            continue
-    return None
+    name = socket.gethostname().strip()
+    host = "localhost" if name in ("", ".", "..") else name.replace("/", "_")
+    try:
+        state = state if state.is_absolute() else Path.home() / ".local/state"
+        return (state / "sawmill/tokens" / host / address).read_text().strip()
+    except (OSError, RuntimeError, ValueError):
+        # RuntimeError: this user has no home directory.
+        return None
 
 
 class _Details(grpc.ClientCallDetails):  # type: ignore[misc]

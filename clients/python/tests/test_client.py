@@ -1,13 +1,36 @@
 """Against a mill that runs: SAWMILL_SERVER says where, and TEST_LOG names a log of 1000 lines that its nodes can read."""
 
 import os
+import socket
 import threading
 import unittest
 import uuid
 from unittest import mock
 
 import sawmill
+from sawmill.mill import _literal, _local_token
 from sawmill.v1 import catalog_pb2, queue_pb2, worker_pb2
+
+
+class Localhost(unittest.TestCase):
+    def test_it_is_the_literal_address_at_which_somebody_listens(self) -> None:
+        for listening, literal in (("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")):
+            family = socket.AF_INET6 if ":" in listening else socket.AF_INET
+            try:
+                server = socket.create_server((listening, 0), family=family)
+            except OSError:
+                self.skipTest(f"this machine has no {listening}")
+            with server:
+                port = server.getsockname()[1]
+                self.assertEqual(_literal(f"localhost:{port}"), f"{literal}:{port}")
+        self.assertEqual(_literal("LocalHost:1"), "127.0.0.1:1")
+        for other in ("mill.example.com:1", "[::1]:1", "localhost", "unix:/a"):
+            self.assertEqual(_literal(other), other)
+
+    def test_without_a_home_there_is_no_token(self) -> None:
+        with mock.patch.dict(os.environ, XDG_STATE_HOME=""):
+            with mock.patch("pathlib.Path.home", side_effect=RuntimeError):
+                self.assertIsNone(_local_token("127.0.0.1:1"))
 
 
 class Client(unittest.TestCase):

@@ -20,6 +20,12 @@ use super::{AGAIN, permits};
 /// Messages of up to so many bytes need no room of their own: their number is bounded by that of the calls.
 const SMALL_BYTES: usize = 64 << 10;
 
+/// A request of one message gets as long as its first bytes again for each so many that came: over a slow line it takes long.
+const PROGRESS_BYTES: usize = 64 << 10;
+
+/// At most so many times as long as that it may take altogether, as it holds room that others wait for.
+const LONGEST: u32 = 10;
+
 /// Bytes before each message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 
@@ -127,8 +133,12 @@ pub(super) struct Arriving {
     rooms: Option<Rooms>,
     held: Held,
     arrival: Duration,
-    /// When the request, or the next bytes of a message, must have come.
+    /// When the next bytes must have come.
     late: Pin<Box<Sleep>>,
+    /// When a request of one message must have come.
+    end: Instant,
+    /// Bytes of it that came since `late` was last put off.
+    progress: usize,
     /// Bytes that came, and wait for room.
     waiting: Option<(BoxFuture<'static, Option<Room>>, Bytes)>,
     is_over: bool,
@@ -153,6 +163,8 @@ impl Arriving {
             held,
             arrival,
             late: Box::pin(tokio::time::sleep(arrival)),
+            end: Instant::now() + arrival * LONGEST,
+            progress: 0,
             waiting: None,
             is_over: false,
         }
@@ -197,6 +209,14 @@ impl Arriving {
             .filter(|length| began && *length > SMALL_BYTES))
     }
 
+    /// The sender has done what it can for now: it gets more time.
+    fn put_off(&mut self) {
+        let next = Instant::now() + self.arrival;
+        let next = if self.is_stream { next } else { next.min(self.end) };
+        self.late.as_mut().reset(next);
+        self.progress = 0;
+    }
+
     fn is_late(&mut self, context: &mut Context<'_>) -> bool {
         self.late.as_mut().poll(context).is_ready()
     }
@@ -231,6 +251,7 @@ impl http_body::Body for Arriving {
                     let bytes = std::mem::take(bytes);
                     this.waiting = None;
                     this.hold(room);
+                    this.put_off();
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
                 Poll::Pending => {
@@ -247,7 +268,10 @@ impl http_body::Body for Arriving {
             Poll::Pending => {
                 let is_due = !this.is_stream || !this.at.is_between();
                 if is_due && this.is_late(context) {
-                    let message = format!("the request did not arrive within {:?}", this.arrival);
+                    let (each, all) = (this.arrival, this.arrival * LONGEST);
+                    let message = format!(
+                        "the request did not arrive in time: each 64 KiB may take {each:?}, and a request of one message {all:?}"
+                    );
                     return this.fail(refused(Code::DeadlineExceeded, "SLOW_SENDER", message));
                 }
                 return Poll::Pending;
@@ -265,8 +289,9 @@ impl http_body::Body for Arriving {
             Ok(bytes) => bytes,
             Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
         };
-        if this.is_stream {
-            this.late.as_mut().reset(Instant::now() + this.arrival);
+        this.progress += bytes.len();
+        if this.is_stream || this.progress >= PROGRESS_BYTES {
+            this.put_off();
         }
         match this.follow(&bytes) {
             Ok(Some(length)) => match &this.rooms {
@@ -314,5 +339,77 @@ mod tests {
         let mut at = BEGIN;
         at.pass(&message(300)[..100], |_| Ok(())).unwrap();
         assert_eq!((at.unfinished(), at.is_between()), (Some(300), false));
+    }
+
+    /// Pieces that come one by one, each after a pause.
+    struct Slow {
+        pieces: std::vec::IntoIter<Bytes>,
+        every: Duration,
+        next: Pin<Box<Sleep>>,
+    }
+
+    impl http_body::Body for Slow {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            if self.pieces.as_slice().is_empty() {
+                return Poll::Ready(None);
+            }
+            std::task::ready!(self.next.as_mut().poll(context));
+            let next = Instant::now() + self.every;
+            self.next.as_mut().reset(next);
+            Poll::Ready(self.pieces.next().map(|piece| Ok(Frame::data(piece))))
+        }
+    }
+
+    /// How long one message takes to arrive whole in pieces of `piece` bytes, or until it is given up.
+    async fn arrives(length: u32, piece: usize, every: u64) -> (bool, u64) {
+        let pieces: Vec<Bytes> = message(length)
+            .chunks(piece)
+            .map(Bytes::copy_from_slice)
+            .collect();
+        let every = Duration::from_secs(every);
+        let slow = Slow {
+            pieces: pieces.into_iter(),
+            every,
+            next: Box::pin(tokio::time::sleep(every)),
+        };
+        let minute = Duration::from_secs(60);
+        let most = 16 << 20;
+        let body = Body::new(slow);
+        let mut body = Arriving::new(body, false, most, None, Held::default(), minute);
+        let began = Instant::now();
+        let is_whole = loop {
+            let next =
+                std::future::poll_fn(|context| http_body::Body::poll_frame(Pin::new(&mut body), context));
+            match next.await {
+                None => break true,
+                Some(Ok(_)) => {}
+                Some(Err(status)) => {
+                    assert_eq!(crate::reason(&status).as_deref(), Some("SLOW_SENDER"));
+                    break false;
+                }
+            }
+        };
+        (is_whole, began.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_request_has_the_time_of_a_slow_line() {
+        assert_eq!(arrives(512 << 10, 64 << 10, 40).await, (true, 360));
+        assert_eq!(
+            arrives(512 << 10, 1 << 10, 40).await,
+            (false, 60),
+            "next to nothing comes"
+        );
+        assert_eq!(
+            arrives(2 << 20, 64 << 10, 55).await,
+            (false, 600),
+            "it never ends"
+        );
     }
 }
