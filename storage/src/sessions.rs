@@ -48,6 +48,8 @@ pub(crate) struct Sessions {
     known: HashMap<Vec<u8>, Instant>,
     /// Those that no transaction uses now.
     spare: Vec<ClientSession>,
+    /// Those whose transaction could not be aborted, as MongoDB did not answer: it may hold documents still.
+    abandoned: Vec<Vec<u8>>,
     /// Whether it was told that this process can't end those of others.
     told: bool,
 }
@@ -58,6 +60,7 @@ impl Default for Sessions {
             holder: bson::Uuid::new(),
             known: HashMap::new(),
             spare: Vec::new(),
+            abandoned: Vec::new(),
             told: false,
         }
     }
@@ -72,6 +75,7 @@ struct Signs {
 impl Store {
     /// A session that others can end. Dropping it ends its transaction, if the process lives to do so.
     pub(crate) async fn known_session(&self) -> Result<ClientSession, Driver> {
+        self.end_abandoned().await?;
         let spare = {
             let mut own = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
             own.spare.pop()
@@ -103,6 +107,40 @@ impl Store {
             own.known.insert(id.clone(), Instant::now());
         }
         Ok(session)
+    }
+
+    /// Has a transaction ended, once MongoDB answers, that could not be aborted.
+    pub(crate) fn abandon(&self, session: &ClientSession) {
+        let mut own = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
+        own.abandoned.extend(bytes(session.id(), "id").cloned());
+    }
+
+    async fn end_abandoned(&self) -> Result<(), Driver> {
+        let abandoned = {
+            let own = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
+            own.abandoned.clone()
+        };
+        if abandoned.is_empty() {
+            return Ok(());
+        }
+        let sessions = abandoned.iter().map(|id| doc! { "id": uuid(id.clone()) });
+        self.kill_sessions(sessions.collect()).await?;
+        let mut own = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
+        own.abandoned.retain(|id| !abandoned.contains(id));
+        Ok(())
+    }
+
+    /// Ends sessions with their transactions; whether this user may do that.
+    async fn kill_sessions(&self, sessions: Vec<Document>) -> Result<bool, Driver> {
+        let command = doc! { "killSessions": sessions };
+        match self.client().database("admin").run_command(command).await {
+            Ok(_) => Ok(true),
+            Err(error) if code(&error).is_some_and(is_forbidden) => {
+                self.tell_forbidden(&error);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Keeps a session whose transaction is over for the next one.
@@ -194,14 +232,11 @@ impl Store {
             return Ok(());
         }
         let count = sessions.len();
-        let command = doc! { "killSessions": sessions };
-        match self.client().database("admin").run_command(command).await {
-            Ok(_) => tracing::warn!(
+        if self.kill_sessions(sessions).await? {
+            tracing::warn!(
                 sessions = count,
                 "held up, perhaps by a transaction of a process that died: ended those of all that are silent"
-            ),
-            Err(error) if code(&error).is_some_and(is_forbidden) => self.tell_forbidden(&error),
-            Err(error) => return Err(error),
+            );
         }
         Ok(())
     }

@@ -120,6 +120,7 @@ impl Transaction<'_> {
                 // A server that is gone has forgotten it; asking would only take time.
                 if error.is_unreachable() {
                     is_over = false;
+                    self.store.abandon(&session);
                 } else {
                     abort(&mut session).await;
                 }
