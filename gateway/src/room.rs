@@ -184,6 +184,9 @@ impl Room {
 }
 
 #[cfg(test)]
+mod takers;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
