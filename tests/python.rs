@@ -34,6 +34,6 @@ async fn the_python_client_does_what_its_tests_say() {
         .output(DEADLINE)
         .await
         .code(0);
-    assert!(ended.stderr.contains("Ran 5 tests"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("Ran 8 tests"), "{}", ended.stderr);
     mill.stop().await;
 }

@@ -106,6 +106,7 @@ mod tests {
         reuse.wait(print, job(3), 0);
         assert!(!reuse.is_orphaned(&print));
         let other = Fingerprint([2; 16]);
+        reuse.own(other, job(4), Priority::DEFAULT);
         reuse.wait(other, job(2), 1);
         reuse.owner_ended(job(1));
         assert!(reuse.is_orphaned(&print) && !reuse.is_orphaned(&other));
@@ -114,5 +115,7 @@ mod tests {
         assert_eq!(reuse.awaited(10), [print, other]);
         assert_eq!(reuse.take_waiters(&print, 9).len(), 1);
         assert_eq!(reuse.awaited(10), [other]);
+        reuse.wait(print, job(3), 0);
+        assert!(reuse.is_orphaned(&print), "nobody computes it");
     }
 }

@@ -547,7 +547,7 @@ async fn a_dataset_made_anew_has_nothing_of_what_was_shipped() {
 
     // What a shipment has left goes into its own dataset, before the next one.
     fs::write(&a, "left\n").unwrap();
-    place.mill.break_next(&[Fault::Corrupt; 3]);
+    place.mill.break_next(&[Fault::Store; 3]);
     let fates = place.ship(config.clone(), false).await;
     assert!(matches!(&fates[..], [(_, Fate::Failed { .. })]), "{fates:?}");
     let mut other = config.clone();

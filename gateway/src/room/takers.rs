@@ -89,8 +89,12 @@ async fn every_method_that_costs_much_takes_a_place() {
         dataset: "access".into(),
         limit: SHORT_LIST + 1,
     };
+    let jobs = v1::ListJobsRequest {
+        limit: Some(SHORT_LIST + 1),
+        ..Default::default()
+    };
     reasons.extend([
-        reason!(queue, list_jobs, v1::ListJobsRequest::default()),
+        reason!(queue, list_jobs, jobs),
         reason!(catalog, list_datasets, v1::ListDatasetsRequest::default()),
         reason!(catalog, list_views, v1::ListViewsRequest::default()),
         reason!(catalog, list_blocks, blocks),

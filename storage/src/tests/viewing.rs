@@ -100,6 +100,7 @@ async fn a_change_and_its_job_are_written_together_or_not_at_all() {
     assert_eq!(kept(&fresh, &made).await, now);
 
     fresh.store.db().create_collection("hits").await.unwrap();
+    fresh.store.mark_made("hits").await.unwrap();
     fresh
         .store
         .put_table(JobId(made.id), 0, b"a,b\n".to_vec())
