@@ -34,7 +34,7 @@ pub enum Role {
     /// Admits, feeds, recovers, retries.
     Dispatcher(dispatcher::Config),
     /// Claims and runs; takes what agents ship on a port that is bound.
-    Compute(Box<compute::Config>, Option<ingest::Receiver>),
+    Compute(Box<compute::Config>, Option<Box<ingest::Receiver>>),
     /// Records.
     Watcher(watcher::Config),
 }
@@ -171,7 +171,7 @@ impl Role {
         let mut compute = Self::compute(settings);
         if let Self::Compute(config, receiver) = &mut compute {
             config.node = node;
-            *receiver = Some(bound);
+            *receiver = Some(Box::new(bound));
         }
         Ok(compute)
     }
@@ -241,7 +241,7 @@ impl Role {
                 let parts = compute::Parts {
                     zookeeper,
                     store,
-                    receiver,
+                    receiver: receiver.map(|receiver| *receiver),
                 };
                 compute::run(*config, parts, cancel).await?
             }

@@ -26,6 +26,9 @@ use super::{AGAIN, Call};
 /// Bytes that are given at once.
 const PIECE_BYTES: usize = 64 << 10;
 
+/// What a body answers when it is polled.
+type Polled = Poll<Option<Result<Frame<Bytes>, Status>>>;
+
 /// What is not given yet.
 pub(super) struct Unread {
     body: Option<Body>,
@@ -57,7 +60,7 @@ impl Unread {
         copy
     }
 
-    fn next(&mut self, context: &mut Context<'_>) -> Option<Poll<Option<Result<Frame<Bytes>, Status>>>> {
+    fn next(&mut self, context: &mut Context<'_>) -> Option<Polled> {
         let body = self.body.as_mut()?;
         if !self.rest.is_empty() {
             return Some(Poll::Ready(Some(Ok(Frame::data(self.piece())))));
@@ -135,10 +138,7 @@ impl http_body::Body for Leaving {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Polled {
         let this = self.get_mut();
         if this.is_over {
             return Poll::Ready(None);
