@@ -16,7 +16,7 @@ use api::{
     },
 };
 use futures::stream::BoxStream;
-use tokio::task::JoinHandle;
+use tokio::{sync::oneshot, task::JoinHandle};
 use tonic::{Code, Request, Response, Status, Streaming, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -46,6 +46,7 @@ impl Blocks for Names {
 struct Served {
     address: String,
     task: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
 }
 
 impl Served {
@@ -57,15 +58,19 @@ impl Served {
             .layer(Rules(WORKER))
             .add_service(health)
             .add_service(BlocksServer::new(Names));
+        let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
-            router.serve_with_incoming(listener.incoming()).await.unwrap();
+            let stopped = async move { stopped.await.unwrap() };
+            let serving = router.serve_with_incoming_shutdown(listener.incoming(), stopped);
+            serving.await.unwrap();
         });
-        Self { address, task }
+        Self { address, task, stop }
     }
 
+    /// Ends its connections, too.
     async fn stop(self) {
-        self.task.abort();
-        assert!(self.task.await.unwrap_err().is_cancelled());
+        self.stop.send(()).unwrap();
+        self.task.await.unwrap();
     }
 }
 
