@@ -24,7 +24,11 @@ use mongodb::{
     options::{Acknowledgment, ReadConcern, WriteConcern},
 };
 
-use crate::{Store, error::code, schema::SESSIONS};
+use crate::{
+    Store,
+    error::{code, is_unreachable},
+    schema::SESSIONS,
+};
 
 /// How long a write is under way before its process says that it is held up: longer than most take.
 const FIRST_SIGN: Duration = Duration::from_millis(100);
@@ -124,7 +128,12 @@ impl Store {
             return Ok(());
         }
         let sessions = abandoned.iter().map(|id| doc! { "id": uuid(id.clone()) });
-        self.kill_sessions(sessions.collect()).await?;
+        match self.kill_sessions(sessions.collect()).await {
+            Err(error) if is_unreachable(&error) => return Err(error),
+            // MongoDB ends them by itself after a while; nothing is held up for that.
+            Err(error) => tracing::debug!("can't end transactions that could not be aborted: {error}"),
+            Ok(_) => {}
+        }
         let mut own = self.sessions().lock().unwrap_or_else(PoisonError::into_inner);
         own.abandoned.retain(|id| !abandoned.contains(id));
         Ok(())
