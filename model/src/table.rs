@@ -30,8 +30,42 @@ pub enum Format {
     },
     /// Not lines but the rows of Parquet files, whose columns have types.
     Parquet,
+    /// Anything else: a time stamp, a level and a message, as far as a line has them.
+    Text {
+        /// Whether lines without a time stamp belong to the record that begins above them, as those of a stack trace do.
+        joined: bool,
+        /// Whether the time stamps have no year, so that it depends on the moment of the query; stamps with a year do not
+        /// count then, nor do those without one otherwise.
+        yearless: bool,
+    },
+    /// Defined by name: one of the formats that Sawmill knows, or one of the user's configuration. The definition travels
+    /// with the table, so that nodes need not know the name.
+    Known {
+        /// Its name on the command line.
+        name: String,
+        /// How the columns are found.
+        reads: Reads,
+        /// Whether its time stamps have no year.
+        yearless: bool,
+    },
     /// Nothing is known of the lines: only `_raw`.
     Raw,
+}
+
+/// How the columns of a [`Format::Known`] are found in a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reads {
+    /// By a regular expression; its named groups are the columns, in their order.
+    Pattern(String),
+    /// In an object of JSON: the path of each column, in their order.
+    Members(Vec<String>),
+    /// By their places between separators; a line that begins with `#Fields:` names them, and other lines that begin with
+    /// `#` are no rows (<https://www.w3.org/TR/WD-logfile.html>).
+    Directives {
+        /// Between two values.
+        separator: char,
+    },
 }
 
 /// What a column holds.
@@ -138,7 +172,20 @@ pub const EVERYWHERE: [(&str, ColumnType); 6] = [
 impl Format {
     /// Whether its columns and their types are the same for all lines there are.
     pub fn is_fixed(&self) -> bool {
-        matches!(self, Self::Access | Self::Syslog | Self::Syslog5424 | Self::Raw)
+        match self {
+            Self::Access | Self::Syslog | Self::Syslog5424 | Self::Text { .. } | Self::Raw => true,
+            Self::Known { reads, .. } => !matches!(reads, Reads::Directives { .. }),
+            Self::Json | Self::Logfmt | Self::Separated { .. } | Self::Regex { .. } | Self::Parquet => false,
+        }
+    }
+
+    /// Whether times depend on the moment of the query, since the lines do not tell the year.
+    pub fn is_yearless(&self) -> bool {
+        match self {
+            Self::Syslog => true,
+            Self::Text { yearless, .. } | Self::Known { yearless, .. } => *yearless,
+            _ => false,
+        }
     }
 
     /// Whether a value is found by the name of its column, not by its place.
@@ -159,6 +206,8 @@ impl Format {
             Self::Separated { separator } => format!("separated by {separator:?}"),
             Self::Regex { pattern } => format!("regex:{pattern}"),
             Self::Parquet => "parquet".into(),
+            Self::Text { .. } => "text".into(),
+            Self::Known { name, .. } => name.clone(),
             Self::Raw => "raw".into(),
         }
     }

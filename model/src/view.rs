@@ -176,7 +176,7 @@ impl View {
                     "it is not known yet how the lines of dataset {name} are written"
                 )),
                 Some((_, Some(table), _))
-                    if table.format == Format::Syslog && pinned.table.format != table.format =>
+                    if table.format.is_yearless() && pinned.table.format != table.format =>
                 {
                     Some(format!(
                         "dataset {name} was made anew with lines of another format: make the view anew"

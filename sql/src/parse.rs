@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use model::table::{Format, Table};
+use model::table::{Format, Reads, Table};
 
 use crate::Error;
 
@@ -41,8 +41,12 @@ pub(crate) fn parser(table: &Table, wanted: &[bool]) -> Result<Box<dyn Parser>, 
             Box::new(separated::Separated::new(*separator)?.with_least(least))
         }
         Format::Regex { pattern } => Box::new(pattern::Pattern::new(pattern)?),
-        // Its rows do not come in lines.
-        Format::Parquet | Format::Raw => Box::new(Whole),
+        Format::Known { reads, .. } => match reads {
+            Reads::Pattern(pattern) => Box::new(pattern::Pattern::new(pattern)?),
+            Reads::Members(_) | Reads::Directives { .. } => Box::new(Whole),
+        },
+        // The rows of Parquet do not come in lines.
+        Format::Parquet | Format::Text { .. } | Format::Raw => Box::new(Whole),
     })
 }
 
@@ -61,7 +65,7 @@ pub(crate) fn fixed_columns(format: &Format) -> Option<Vec<model::table::Column>
         Format::Access => &access::COLUMNS,
         Format::Syslog => &syslog::BSD_COLUMNS,
         Format::Syslog5424 => &syslog::RFC5424_COLUMNS,
-        Format::Raw => &[],
+        Format::Text { .. } | Format::Raw => &[],
         _ => return None,
     };
     let column = |&(name, kind): &(&str, _)| model::table::Column {

@@ -2,7 +2,7 @@
 
 use model::{
     Block, Codec, Content, Made, Payload,
-    table::{Column, ColumnType, Format, Table},
+    table::{Column, ColumnType, Format, Reads, Table},
 };
 
 use super::Malformed;
@@ -60,29 +60,44 @@ impl TryFrom<v1::Column> for Column {
 
 impl From<&Format> for v1::Format {
     fn from(format: &Format) -> Self {
-        let (mut separator, mut pattern) = (String::new(), String::new());
-        let kind = match format {
+        let mut told = Self::default();
+        told.kind = match format {
             Format::Access => "access",
             Format::Json => "json",
             Format::Logfmt => "logfmt",
             Format::Syslog => "syslog",
             Format::Syslog5424 => "syslog5424",
-            Format::Separated { separator: between } => {
-                separator = between.to_string();
+            Format::Separated { separator } => {
+                told.separator = separator.to_string();
                 "separated"
             }
-            Format::Regex { pattern: given } => {
-                pattern.clone_from(given);
+            Format::Regex { pattern } => {
+                told.pattern.clone_from(pattern);
                 "regex"
             }
             Format::Parquet => "parquet",
+            Format::Text { joined, yearless } => {
+                (told.joined, told.yearless) = (*joined, *yearless);
+                "text"
+            }
+            Format::Known {
+                name,
+                reads,
+                yearless,
+            } => {
+                told.name.clone_from(name);
+                told.yearless = *yearless;
+                match reads {
+                    Reads::Pattern(pattern) => told.pattern.clone_from(pattern),
+                    Reads::Members(members) => told.members.clone_from(members),
+                    Reads::Directives { separator } => told.separator = separator.to_string(),
+                }
+                "known"
+            }
             Format::Raw => "raw",
-        };
-        Self {
-            kind: kind.into(),
-            separator,
-            pattern,
         }
+        .into();
+        told
     }
 }
 
@@ -96,20 +111,41 @@ impl TryFrom<v1::Format> for Format {
             "logfmt" => Self::Logfmt,
             "syslog" => Self::Syslog,
             "syslog5424" => Self::Syslog5424,
-            "separated" => {
-                let mut characters = format.separator.chars();
-                match (characters.next(), characters.next()) {
-                    (Some(separator), None) => Self::Separated { separator },
-                    _ => return Err(Malformed::new("format.separator", "it is not one character")),
-                }
-            }
+            "separated" => Self::Separated {
+                separator: separator(&format.separator)?,
+            },
             "regex" => Self::Regex {
                 pattern: format.pattern,
             },
             "parquet" => Self::Parquet,
+            "text" => Self::Text {
+                joined: format.joined,
+                yearless: format.yearless,
+            },
+            "known" => Self::Known {
+                name: format.name,
+                reads: if !format.pattern.is_empty() {
+                    Reads::Pattern(format.pattern)
+                } else if !format.separator.is_empty() {
+                    Reads::Directives {
+                        separator: separator(&format.separator)?,
+                    }
+                } else {
+                    Reads::Members(format.members)
+                },
+                yearless: format.yearless,
+            },
             "raw" => Self::Raw,
             other => return Err(Malformed::new("format.kind", format!("{other:?} is none"))),
         })
+    }
+}
+
+fn separator(text: &str) -> Result<char, Malformed> {
+    let mut characters = text.chars();
+    match (characters.next(), characters.next()) {
+        (Some(separator), None) => Ok(separator),
+        _ => Err(Malformed::new("format.separator", "it is not one character")),
     }
 }
 
@@ -221,6 +257,14 @@ impl TryFrom<v1::Block> for Block {
 mod tests {
     use super::*;
 
+    fn known(reads: Reads) -> Format {
+        Format::Known {
+            name: "mine".into(),
+            reads,
+            yearless: true,
+        }
+    }
+
     #[test]
     fn tables_of_all_formats_come_back_as_they_were() {
         let formats = [
@@ -234,6 +278,17 @@ mod tests {
                 pattern: "^(.*)$".into(),
             },
             Format::Parquet,
+            Format::Text {
+                joined: true,
+                yearless: false,
+            },
+            Format::Text {
+                joined: false,
+                yearless: true,
+            },
+            known(Reads::Pattern("(?<a>x)".into())),
+            known(Reads::Members(vec!["a".into(), "b.c".into()])),
+            known(Reads::Directives { separator: '\t' }),
             Format::Raw,
         ];
         for format in formats {

@@ -1,7 +1,7 @@
 //! Views: what may be one, and the answer that a merged state comes to.
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use model::{Job, Name, Processor, View, processor::Query, table::Format, view::Covered};
+use model::{Job, Name, Processor, View, processor::Query, view::Covered};
 use storage::Partial;
 use uuid::Uuid;
 
@@ -58,10 +58,10 @@ async fn check(planned: &Planned) -> Result<(), Error> {
     }
     let explained = runtime.explain(query).await?;
     for (table, (name, columns)) in query.tables.iter().zip(&explained.reads) {
-        if table.table.format == Format::Syslog && columns.iter().any(|column| column == "time") {
+        if table.table.format.is_yearless() && columns.iter().any(|column| column == "time") {
             return Err(Error::Usage(format!(
-                "a view can't read the column time of {name}: the times of BSD syslog have no year, and which one is meant \
-                 depends on when it is asked. Have the logs written as RFC 5424, or leave time out of the view",
+                "a view can't read the column time of {name}: its times have no year, and which one is meant depends on when \
+                 it is asked. Have the logs written with the year, or leave time out of the view",
             )));
         }
     }
