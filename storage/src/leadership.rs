@@ -168,17 +168,32 @@ impl Store {
     /// # Errors
     /// [`Error::Mongo`].
     pub async fn adopt(&self, jobs: &[JobId], epoch: Epoch) -> Result<(), Error> {
-        for ids in jobs.chunks(IDS) {
-            let ids: Vec<Bson> = ids.iter().map(|&id| schema::uuid(id).into()).collect();
-            let filter = doc! { "_id": { "$in": ids }, "epoch": { "$lt": signed(epoch.0) } };
-            let update = doc! { "$set": { "epoch": signed(epoch.0) } };
-            let jobs = self.documents(JOBS);
-            let adopting = jobs.update_many(filter, update);
-            self.patiently(adopting.into_future())
-                .await
-                .map_err(self.failed("adopting jobs"))?;
+        for jobs in jobs.chunks(IDS) {
+            let mut statements = RawArrayBuf::new();
+            for &job in jobs {
+                let filter = rawdoc! { "_id": schema::uuid_binary(job), "epoch": { "$lt": signed(epoch.0) } };
+                let update = rawdoc! { "$set": { "epoch": signed(epoch.0) } };
+                statements.push(statement(&filter, &update, false));
+            }
+            self.update_each("adopting jobs", statements).await?;
         }
         Ok(())
+    }
+
+    /// Runs statements on the jobs, each by itself, in no particular order. One that changes many jobs has no place here:
+    /// it would hold what it has written while it waits for a transaction that may wait for that.
+    async fn update_each(&self, doing: &str, statements: RawArrayBuf) -> Result<(), Error> {
+        let command = rawdoc! {
+            "update": JOBS,
+            "updates": statements,
+            "ordered": false,
+            "writeConcern": { "w": "majority" },
+        };
+        let reply = self
+            .patiently(self.db().run_raw_command(command).into_future())
+            .await;
+        let reply = reply.map_err(self.failed(doing))?;
+        crate::record::check_reply(&reply).map_err(self.failed(doing))
     }
 
     /// How far jobs are, in no particular order; those that do not exist are left out.
@@ -230,17 +245,7 @@ impl Store {
                     false,
                 ));
             }
-            let command = rawdoc! {
-                "update": JOBS,
-                "updates": statements,
-                "ordered": false,
-                "writeConcern": { "w": "majority" },
-            };
-            let reply = self
-                .patiently(self.db().run_raw_command(command).into_future())
-                .await;
-            let reply = reply.map_err(self.failed("keeping low-water marks"))?;
-            crate::record::check_reply(&reply).map_err(self.failed("keeping low-water marks"))?;
+            self.update_each("keeping low-water marks", statements).await?;
         }
         Ok(())
     }

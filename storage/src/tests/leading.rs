@@ -333,7 +333,7 @@ async fn held(by: &Store, collection: &str, filter: bson::Document) -> mongodb::
 }
 
 /// Waits until somebody has said that a write of his is held up.
-async fn until_held_up(fresh: &Fresh) {
+pub(super) async fn until_held_up(fresh: &Fresh) {
     let is_held_up = async || {
         let signs = bson::doc! { "signs": { "$gt": 0 } };
         let sessions = fresh.store.documents(crate::schema::SESSIONS);

@@ -82,6 +82,35 @@ async fn the_transaction_of_a_dead_watcher_holds_up_no_leader_and_no_other_watch
 }
 
 #[tokio::test]
+async fn a_takeover_holds_no_job_while_it_waits_for_a_transaction() {
+    let fresh = Fresh::new().await;
+    let ids = [fresh.admitted(1, false).await, fresh.admitted(1, false).await];
+    let leader = fresh.other().await;
+    let epoch = leader.take_epoch("next").await.unwrap();
+    // Only who has one says that it is held up.
+    leader.known_session().await.unwrap();
+    let [first, second] = ids.map(|job| doc! { "_id": crate::schema::uuid(job) });
+    let touch = doc! { "$inc": { "writes": 1_i64 } };
+    let documents = fresh.store.documents(JOBS);
+    let mut session = fresh.store.client().start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    let write = documents.update_one(first, touch.clone());
+    write.session(&mut session).await.unwrap();
+    let transaction = async {
+        super::leading::until_held_up(&fresh).await;
+        let write = documents.update_one(second, touch);
+        // The takeover may have been there first, which ends the transaction.
+        let _ = write.session(&mut session).await;
+        let _ = session.abort_transaction().await;
+    };
+    let both = async { tokio::join!(leader.adopt(&ids, epoch), transaction) };
+    let (adopted, ()) = tokio::time::timeout(SOON, both)
+        .await
+        .expect("they wait for each other");
+    adopted.unwrap();
+}
+
+#[tokio::test]
 async fn recording_twice_changes_nothing() {
     let fresh = Fresh::new().await;
     let job = fresh.admitted(10, false).await;
