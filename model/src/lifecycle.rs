@@ -17,6 +17,9 @@ pub fn may_follow(from: JobState, to: JobState) -> bool {
 ///
 /// `blocks` is the number of subtasks before the merge. A job without anything to run is successful.
 /// With a failed block the merge does not run: it counts as cancelled.
+///
+/// `counts` may hold more ends than there are subtasks, while a recorder does not know yet which of its ends are recorded
+/// already; what it writes by that is aborted.
 pub fn verdict(counts: &Counts, blocks: u32, merges: bool) -> (JobState, u64) {
     let blocks = u64::from(blocks);
     let total = blocks + u64::from(merges);
@@ -25,7 +28,7 @@ pub fn verdict(counts: &Counts, blocks: u32, merges: bool) -> (JobState, u64) {
     }
     let ended = counts.ok + counts.failed;
     if counts.failed > 0 && ended >= blocks {
-        return (JobState::Failed, total - ended);
+        return (JobState::Failed, total.saturating_sub(ended));
     }
     if ended + counts.again == 0 {
         (JobState::Staging, 0)

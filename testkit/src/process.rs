@@ -3,7 +3,7 @@
 mod seen;
 mod terminal;
 
-pub use seen::{Seen, descendants, gone, group, state, with_command};
+pub use seen::{Seen, catches, descendants, gone, group, state, with_command};
 pub use terminal::Terminal;
 
 use crate::{Space, wait};

@@ -29,6 +29,7 @@ use crate::{
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// Within this a role must end when it is asked to.
 const STOP: Duration = Duration::from_secs(25);
+const SIGTERM: u32 = 15;
 /// What a supervisor waits before it starts a role again that ended by itself, as systemd does.
 const RESTART: Duration = Duration::from_millis(500);
 /// More than the small disk takes.
@@ -288,6 +289,9 @@ impl Yard {
                 role.thaw();
             }
             How::Stop => {
+                // One that has just been started ends at once, as any process does.
+                let is_ready = || process::catches(pid, SIGTERM) || role.ended().is_some();
+                self.proves(fault, until(STOP, is_ready).await);
                 role.terminate();
                 watch.struck(fault, pid, begun);
                 match ended_within(role, STOP).await {

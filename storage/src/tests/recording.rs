@@ -136,6 +136,26 @@ async fn recording_twice_changes_nothing() {
 }
 
 #[tokio::test]
+async fn the_last_end_of_a_failed_job_may_come_with_what_is_there() {
+    let fresh = Fresh::new().await;
+    let job = fresh.admitted(10, true).await;
+    let dead = end(0, 1, Outcome::Dead(failure("exit code 2")));
+    fresh
+        .record(vec![done(job, 1, vec![dead]), succeeded(job, 1, 8)])
+        .await;
+    fresh.record(vec![succeeded(job, 5, 5)]).await;
+    let ended = fresh.job(job).await;
+    assert_eq!(ended.state, JobState::Failed);
+    let Counts {
+        ok,
+        failed,
+        cancelled,
+        ..
+    } = ended.counts;
+    assert_eq!((ok, failed, cancelled), (9, 1, 1));
+}
+
+#[tokio::test]
 async fn what_is_there_is_left_out_and_the_rest_is_counted() {
     let fresh = Fresh::new().await;
     let job = fresh.admitted(300, false).await;

@@ -41,6 +41,14 @@ pub fn state(pid: u32) -> Option<char> {
     stat(pid).map(|stat| stat.state)
 }
 
+/// Whether a process has a handler for a signal; not for a moment after its start.
+pub fn catches(pid: u32, signal: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 /// All living processes that descend from `pid`, without itself. One whose parent has died no longer descends from it:
 /// take this list before killing the parent.
 pub fn descendants(pid: u32) -> Vec<Seen> {
