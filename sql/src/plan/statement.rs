@@ -224,7 +224,7 @@ pub(super) fn explained(error: DataFusionError, query: &Query) -> Error {
         if query.sql.contains(&format!("\"{}\"", field.name)) {
             text += &format!("; a text is in single quotes: '{}'", field.name);
         }
-        with_nearest(&mut text, &field.name, &known, "the columns are");
+        with_nearest(&mut text, &query.sql, &field.name, &known, "the columns are");
         return Error::Query(text);
     }
     let words = words(&error);
@@ -238,18 +238,16 @@ pub(super) fn explained(error: DataFusionError, query: &Query) -> Error {
             .chain(query.with.iter().map(|small| small.name.as_str()))
             .collect();
         let mut text = format!("there is no dataset or table named {name}");
-        with_nearest(&mut text, &name, &known, "there are");
+        with_nearest(&mut text, &query.sql, &name, &known, "there are");
         return Error::Query(text);
     }
     Error::Query(words)
 }
 
-fn with_nearest(text: &mut String, wanted: &str, known: &[&str], list: &str) {
-    let hyphenated = |name: &&&str| {
-        name.strip_prefix(wanted)
-            .is_some_and(|rest| rest.starts_with('-'))
-    };
-    let near = known.iter().find(hyphenated).copied();
+fn with_nearest(text: &mut String, sql: &str, wanted: &str, known: &[&str], list: &str) {
+    // What was typed without the quotes that it needs.
+    let unquoted = |name: &&&str| quoted(name) != **name && sql.contains(**name);
+    let near = known.iter().find(unquoted).copied();
     let near = near
         .or_else(|| nearest(wanted, known.iter().copied()))
         .map(quoted);

@@ -116,6 +116,24 @@ async fn what_is_wrong_says_so() {
     assert!(refused.contains("is no time zone"), "{refused}");
 }
 
+#[tokio::test]
+async fn names_that_need_quotes_are_shown_with_them() {
+    let both = Both::new();
+    for (text, told) in [
+        ("SELECT user-id FROM access", "did you mean \"user-id\"?"),
+        ("SELECT user.id FROM access", "did you mean \"user.id\"?"),
+        ("SELECT userName FROM access", "did you mean \"userName\"?"),
+        ("SELECT username FROM access", "did you mean \"userName\"?"),
+    ] {
+        let mut query = both.query(text);
+        for (place, name) in ["user-id", "user.id", "userName"].into_iter().enumerate() {
+            query.tables[0].table.columns[place].name = name.into();
+        }
+        let error = both.runtime.check(&query).await.unwrap_err().to_string();
+        assert!(error.contains(told), "{text}: {error}");
+    }
+}
+
 /// What shows only when the lines are read.
 #[tokio::test]
 async fn what_fails_on_the_lines_says_so() {
