@@ -1,12 +1,13 @@
 //! What commands print: short aligned tables for people, one JSON document for programs.
 //!
 //! Promise: everything on standard output goes through here, and a reader that closes it early (`| head`) ends the
-//! command without an error.
+//! command without an error. What would steer a terminal, such as an escape sequence in a log, is written out there;
+//! files and pipes get what it is.
 
 use std::{
     fmt::Display,
     fs,
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, IsTerminal as _, Write},
     os::unix::fs::PermissionsExt as _,
     path::Path,
     time::Duration,
@@ -15,6 +16,7 @@ use std::{
 use anyhow::Context as _;
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use model::printable::{Pieces, in_lines};
 use serde::Serialize;
 
 use crate::{config::Span, exit::StdoutClosed};
@@ -83,10 +85,75 @@ pub fn file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 /// # Errors
 /// [`StdoutClosed`] when nobody reads any more, else what the system says.
 pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(StdoutClosed.into()),
-        result => result.context("can't write to standard output"),
+    let mut pieces = Printed::to_stdout();
+    pieces.write(bytes)?;
+    pieces.end()
+}
+
+/// What comes in pieces, such as what a command printed, on its way to standard output or standard error.
+#[derive(Debug)]
+pub struct Printed {
+    is_error: bool,
+    /// None: it goes out as it is.
+    terminal: Option<Pieces>,
+}
+
+impl Printed {
+    /// To standard output.
+    pub fn to_stdout() -> Self {
+        Self {
+            is_error: false,
+            terminal: io::stdout().is_terminal().then(Pieces::default),
+        }
+    }
+
+    /// To standard error.
+    pub fn to_stderr() -> Self {
+        Self {
+            is_error: true,
+            terminal: io::stderr().is_terminal().then(Pieces::default),
+        }
+    }
+
+    /// Writes a piece and flushes.
+    ///
+    /// # Errors
+    /// As [`bytes`].
+    pub fn write(&mut self, piece: &[u8]) -> anyhow::Result<()> {
+        match &mut self.terminal {
+            None => self.out(piece),
+            Some(pieces) => {
+                let ready = pieces.next(piece);
+                self.out(ready.as_bytes())
+            }
+        }
+    }
+
+    /// Writes what is left of the last piece.
+    ///
+    /// # Errors
+    /// As [`bytes`].
+    pub fn end(mut self) -> anyhow::Result<()> {
+        let rest = self.terminal.take().map(Pieces::end).unwrap_or_default();
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            self.out(rest.as_bytes())
+        }
+    }
+
+    fn out(&self, bytes: &[u8]) -> anyhow::Result<()> {
+        if self.is_error {
+            return io::stderr()
+                .lock()
+                .write_all(bytes)
+                .context("can't write to standard error");
+        }
+        let mut out = io::stdout().lock();
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(StdoutClosed.into()),
+            result => result.context("can't write to standard output"),
+        }
     }
 }
 
@@ -109,7 +176,8 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// A line on standard error that is neither result nor log; a closed standard error is no error.
 pub fn note(text: impl Display) {
-    writeln!(io::stderr().lock(), "{text}").unwrap_or_default();
+    let text = text.to_string();
+    writeln!(io::stderr().lock(), "{}", in_lines(&text)).unwrap_or_default();
 }
 
 /// Rows under headings without frames. A heading that begins with `>` is a column of numbers, aligned right.

@@ -42,6 +42,15 @@ async fn questions_are_typed_one_after_another() {
         ("\\d\r", "access"),
         ("\\d ac\t\r", "status  integer"),
         ("\\x\r", "there is no command \\x"),
+        ("help\r", "leave, as Ctrl-D does"),
+        ("show tables\r", "access"),
+        ("SHOW TABLES; DESCRIBE access;\r", "status  integer"),
+        ("\\o csv\r", "\n"),
+        // A control character that would begin a sequence, from a log as it were.
+        (
+            "SELECT DISTINCT concat(chr(155), '2J') AS t FROM access;\r",
+            "\\x9b2J",
+        ),
         ("\\timing\r", "timing is on"),
         ("\\o json\r", "\n"),
         ("SELECT max(n) AS most FROM acc\t;\r", "{\"most\":2}"),
@@ -66,7 +75,7 @@ async fn questions_are_typed_one_after_another() {
     again.shows(READY, DEADLINE).await;
     again.keys("\x1b[A\r");
     again.shows("| 2    |", DEADLINE).await;
-    again.keys("\\q\r");
+    again.keys("exit\r");
     assert_eq!(again.wait_exit(DEADLINE).await.code(), Some(0));
 
     let script = mill.file(

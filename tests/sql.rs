@@ -307,6 +307,17 @@ async fn the_same_question_needs_no_job(mill: &Mill, sql: &str, answer: &str) {
 async fn wrong_questions_and_formats_say_what_is_wrong() {
     let mill = Mill::start().await;
     let _ = mill.add("access", &access_log(), &[]).await.code(0);
+    let none = mill.command(&[
+        "query",
+        "SELECT host, bytes FROM access LIMIT 0",
+        "--output",
+        "csv",
+    ]);
+    assert_eq!(none.await.code(0).stdout, "host,bytes\n");
+    let listed = mill.command(&["query", "SHOW TABLES"]).await.code(0);
+    assert!(listed.stdout.contains("access"), "{}", listed.stdout);
+    let jobs = mill.command(&["job", "list"]).await.code(0);
+    assert!(jobs.stderr.contains("no jobs"), "{}", jobs.stdout);
     for (sql, code, told) in [
         ("SELECT nothing FROM access", 2, "no column named nothing"),
         ("SELECT count(*) FROM elsewhere", 1, "no such dataset: elsewhere"),
@@ -326,7 +337,7 @@ async fn wrong_questions_and_formats_say_what_is_wrong() {
         .command(&["query", "SELECT 1 / (bytes - 7) FROM access"])
         .await
         .code(1);
-    assert!(failed.stderr.contains("Divide by zero"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("a division by zero"), "{}", failed.stderr);
 
     let refused = mill.add("other", "x\n", &["--format", "apache"]).await.code(2);
     assert!(refused.stderr.contains("logfmt"), "{}", refused.stderr);

@@ -68,6 +68,15 @@ pub(crate) async fn ask(control: &Control, question: &Question) -> Result<Asked,
         runtime,
         tables,
     } = planned;
+    if question.into.is_none()
+        && let Some(answer) = runtime.no_rows(&query).await.map_err(wrong)?
+    {
+        return Ok(Asked {
+            answer: Answer::NoRows(answer),
+            changed: None,
+            database: control.store()?.database().to_string(),
+        });
+    }
     let chosen = pruning::needed(control, &runtime, &query, datasets.clone()).await?;
     let bytes = pruning::bytes(&chosen);
     let spec = spec_of(question, query, &datasets, changed.is_none());

@@ -69,6 +69,8 @@ pub struct Asked {
 pub enum Answer {
     /// The job that has answered it already.
     Recorded(Box<Job>),
+    /// Nobody: it has no rows, whatever the lines are; as an Arrow IPC stream.
+    NoRows(Vec<u8>),
     /// One that was submitted.
     Submitted {
         /// Its id.

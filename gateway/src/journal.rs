@@ -105,10 +105,11 @@ impl Journal {
     /// Notes a query, by the job that answers it.
     pub(crate) async fn asked(&self, peer: &Peer, answer: &Answer, sql: &str) {
         let job = match answer {
-            Answer::Recorded(job) => job.id,
-            Answer::Submitted { job, .. } => *job,
+            Answer::Recorded(job) => job.id.to_string(),
+            Answer::NoRows(_) => String::new(),
+            Answer::Submitted { job, .. } => job.to_string(),
         };
-        self.note(peer, "query.ask", job.to_string(), cut(sql)).await;
+        self.note(peer, "query.ask", job, cut(sql)).await;
     }
 
     async fn note(&self, peer: &Peer, what: &str, subject: String, details: String) {

@@ -25,6 +25,7 @@ pub mod outcome;
 pub mod parts;
 pub mod payload;
 pub mod place;
+pub mod printable;
 pub mod processor;
 pub mod rendezvous;
 pub mod retry;

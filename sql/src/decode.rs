@@ -250,6 +250,8 @@ impl<'t> Sink<'t> {
     pub(crate) fn line<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) {
         row.fill(None);
         if let Err(problem) = self.parser.parse(line, row) {
+            // What was read before the parser gave up is no more certain than what was not.
+            row.fill(None);
             self.broken.push(self.rows);
             if let Some(problems) = &mut self.problems {
                 problems.insert(self.rows, problem);

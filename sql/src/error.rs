@@ -2,6 +2,8 @@
 
 use datafusion::{arrow::error::ArrowError, error::DataFusionError};
 
+use crate::sentences::sentence;
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -94,17 +96,21 @@ impl From<DataFusionError> for Error {
 
 impl From<ArrowError> for Error {
     fn from(error: ArrowError) -> Self {
-        Self::Query(error.to_string())
+        Self::Query(one_line(&error.to_string()))
     }
 }
 
-/// What DataFusion says, in one line and without the kind of error in front.
+/// What DataFusion says, as a sentence of one line and without the kind of error in front.
 pub(crate) fn one_line(text: &str) -> String {
-    const KINDS: [&str; 7] = [
+    const KINDS: [&str; 11] = [
         "Error during planning: ",
         "Schema error: ",
+        "SQL error: ",
         "Execution error: ",
         "Arrow error: ",
+        "Parser error: ",
+        "Cast error: ",
+        "Compute error: ",
         "Resources exhausted: ",
         "External error: ",
         "This feature is not implemented: ",
@@ -113,10 +119,6 @@ pub(crate) fn one_line(text: &str) -> String {
     while let Some(rest) = KINDS.iter().find_map(|kind| text.strip_prefix(kind)) {
         text = rest;
     }
-    // Which signatures were tried one after another is not what somebody wants to know who took the wrong type.
-    if let Some(at) = text.find("No function matches the given name and argument types") {
-        text = &text[at..];
-    }
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.collect::<Vec<_>>().join(" ")
+    sentence(&lines.collect::<Vec<_>>().join(" "))
 }

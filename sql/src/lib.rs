@@ -28,6 +28,7 @@ mod render;
 mod rows;
 mod runtime;
 mod schema;
+mod sentences;
 mod small;
 mod spill;
 mod stats;
@@ -55,5 +56,5 @@ pub use whence::Whence;
 pub use wire::{Tally, counted, tally};
 
 /// What halves of different builds must agree on: partial states of one version of DataFusion mean nothing to another.
-/// The last part is the form in which they travel.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2+4");
+/// The last part is the form in which they travel, and of what is read of a line.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2+5");

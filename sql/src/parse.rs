@@ -21,7 +21,7 @@ pub(crate) trait Parser: Send {
     /// Puts the values of the columns into `row`, which comes empty; those that are not wanted may be left out.
     ///
     /// # Errors
-    /// What is wrong with the line. Values put before stay.
+    /// What is wrong with the line. Values put before count no more.
     fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String>;
 }
 

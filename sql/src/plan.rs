@@ -18,7 +18,9 @@ mod merging;
 mod patterns;
 mod scans;
 mod session;
+mod stars;
 mod statement;
+mod zones;
 
 use std::sync::Arc;
 
@@ -29,8 +31,8 @@ use datafusion::{
     error::Result as Fallible,
     execution::TaskContext,
     physical_plan::{
-        ExecutionPlan, execution_plan::reset_plan_states, recursive_query::RecursiveQueryExec,
-        scalar_subquery::ScalarSubqueryExec,
+        ExecutionPlan, empty::EmptyExec, execution_plan::reset_plan_states,
+        recursive_query::RecursiveQueryExec, scalar_subquery::ScalarSubqueryExec,
     },
 };
 use model::processor::{Query, QueryTable};
@@ -128,6 +130,12 @@ impl Halves {
         reset_plan_states(plan)
     }
 
+    /// Whether it gives no rows, whatever the lines are: for `LIMIT 0`.
+    pub(crate) fn is_empty(&self) -> bool {
+        let upper = self.upper.as_ref() as &dyn std::any::Any;
+        self.lower.is_empty() && upper.is::<EmptyExec>()
+    }
+
     /// Whether runs of the upper half would share what they learn, so that each needs a plan of its own.
     pub(crate) fn runs_once(&self) -> Fallible<bool> {
         self.upper.exists(|node| {
@@ -166,7 +174,8 @@ pub(crate) async fn plan(query: &Query, runtime: &Runtime) -> Result<Halves, Err
         let table = MemTable::try_new(rows.schema.clone(), vec![rows.batches.clone()])?;
         tables.register_table(small.name.clone(), Arc::new(table))?;
     }
-    let statement = statement::question(&query.sql)?;
+    let mut statement = statement::question(&query.sql)?;
+    stars::narrow(&mut statement, &query.tables);
     let logical = state.statement_to_plan(statement).await;
     let logical = logical.map_err(|error| statement::explained(error, query))?;
     // The optimizer puts the moment in the place of now().

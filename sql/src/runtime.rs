@@ -121,6 +121,17 @@ impl Runtime {
         Ok(self.halves(query).await?.repeatable)
     }
 
+    /// The answer of a query that gives no rows, whatever the lines are; none for any other.
+    ///
+    /// # Errors
+    /// Those of [`Runtime::check`].
+    pub async fn no_rows(&self, query: &Query) -> Result<Option<Vec<u8>>, Error> {
+        if !self.halves(query).await?.is_empty() {
+            return Ok(None);
+        }
+        crate::upper(self, query, &[]).await.map(Some)
+    }
+
     /// Tells which blocks of the dataset with the number `table` a query needs; none: all.
     ///
     /// # Errors

@@ -17,6 +17,8 @@ use crate::{block::begin_of_day, columns::slot};
 const TEXT_BYTES: usize = 32;
 /// Texts that are remembered, by their views; a power of two.
 const REMEMBERED: usize = 256;
+/// Changes when the values of columns are others for the same lines.
+const VALUES: u8 = 1;
 
 /// What is known of a column that was read.
 ///
@@ -126,6 +128,7 @@ fn above(text: &str) -> Option<String> {
 /// year.
 pub(crate) fn column_key(table: &Table, place: usize, now_us: i64) -> Option<String> {
     let mut hasher = blake3::Hasher::new();
+    hasher.update(&[VALUES]);
     hasher.update(format!("{:?}\0", (&table.format, table.least)).as_bytes());
     if matches!(table.format, Format::Separated { .. } | Format::Regex { .. }) {
         for column in table.columns.iter().take(place) {

@@ -183,7 +183,7 @@ fn over(names: &[&str], text: String) -> Query {
 
 /// What is known of each block once all columns were read.
 async fn learned(blocks: &[String]) -> BTreeMap<u32, BlockStats> {
-    let query = Arc::new(query("SELECT * FROM lines".into()));
+    let query = Arc::new(query("SELECT *, _block, _line, _error FROM lines".into()));
     let mut known = BTreeMap::new();
     for (number, block) in (0..).zip(blocks) {
         let at = BlockAt {
@@ -299,13 +299,13 @@ const SHAPES: [&str; 28] = [
     "SELECT CASE WHEN {} THEN i END FROM lines WHERE {}",
     "SELECT DISTINCT s FROM lines WHERE {}",
     "SELECT _block, _line FROM lines WHERE {} ORDER BY _block DESC, _line LIMIT 5",
-    "SELECT i FROM (SELECT * FROM lines ORDER BY _block, _line LIMIT 20) WHERE {}",
+    "SELECT i FROM (SELECT *, _block, _line, _error FROM lines ORDER BY _block, _line LIMIT 20) WHERE {}",
     "SELECT _block, _line FROM lines WHERE {} AND random() >= 0",
     "SELECT _block, _line FROM lines WHERE NOT ({} AND random() < 0)",
     "SELECT i FROM lines WHERE {} UNION ALL SELECT i FROM lines WHERE {}",
     "SELECT i FROM lines WHERE {} UNION SELECT i FROM others",
     "SELECT s, count(*) FROM (SELECT s FROM lines WHERE {} UNION ALL SELECT s FROM others WHERE {}) GROUP BY s",
-    "SELECT count(*) FROM (SELECT * FROM lines UNION ALL SELECT * FROM others) WHERE {}",
+    "SELECT count(*) FROM (SELECT *, _block, _line, _error FROM lines UNION ALL SELECT *, _block, _line, _error FROM others) WHERE {}",
     "SELECT i FROM lines WHERE {} EXCEPT SELECT i FROM others WHERE {}",
     "SELECT i FROM lines WHERE {} INTERSECT SELECT i FROM lines WHERE {}",
     "SELECT count(*) FROM lines WHERE {} AND i IN (SELECT i FROM others WHERE {})",
@@ -315,10 +315,10 @@ const SHAPES: [&str; 28] = [
     "SELECT count(*) FROM lines WHERE {} OR i > (SELECT avg(i) FROM lines WHERE {})",
     "SELECT x.b, x.n, y.n FROM (SELECT b, count(*) AS n FROM lines WHERE {} GROUP BY b) x \
      FULL JOIN (SELECT b, count(*) AS n FROM others WHERE {} GROUP BY b) y ON x.b = y.b",
-    "SELECT a.i, o.s FROM (SELECT * FROM lines WHERE {}) a LEFT JOIN (SELECT * FROM others WHERE {}) o ON a.i = o.i",
+    "SELECT a.i, o.s FROM (SELECT *, _block, _line, _error FROM lines WHERE {}) a LEFT JOIN (SELECT *, _block, _line, _error FROM others WHERE {}) o ON a.i = o.i",
     "SELECT a.i, o.i FROM lines a LEFT JOIN others o ON a.i = o.i AND o.i > 20 WHERE o.i IS NULL OR o.i < 35",
     "SELECT a.i, o.i FROM lines a FULL JOIN others o ON a.i = o.i AND a.i < 10 WHERE coalesce(o.i, 0) < 15",
-    "WITH w AS (SELECT * FROM lines WHERE {}) SELECT count(*) FROM w WHERE {} UNION ALL SELECT sum(i) FROM w",
+    "WITH w AS (SELECT *, _block, _line, _error FROM lines WHERE {}) SELECT count(*) FROM w WHERE {} UNION ALL SELECT sum(i) FROM w",
     "SELECT i, row_number() OVER (PARTITION BY b ORDER BY _block, _line) FROM lines WHERE {}",
 ];
 /// How often each of them is asked.

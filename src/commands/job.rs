@@ -385,13 +385,14 @@ async fn prune(args: PruneArgs, control: &Control, context: &Context) -> anyhow:
     Ok(Exit::Success)
 }
 
-/// Writes the result of a job to standard output as it is.
+/// Writes the result of a job to standard output.
 pub(super) async fn print_output(control: &Control, job: &Job) -> anyhow::Result<()> {
     let mut chunks = control.output(job).await?;
+    let mut out = output::Printed::to_stdout();
     while let Some(chunk) = chunks.next().await {
-        output::bytes(&chunk?)?;
+        out.write(&chunk?)?;
     }
-    Ok(())
+    out.end()
 }
 
 /// The result of a job as text; bytes that are no UTF-8 become `U+FFFD`.

@@ -21,7 +21,7 @@ use crate::{
     output,
 };
 use editor::{Lines, Typed};
-use meta::Meta;
+pub(super) use meta::Meta;
 use words::Words;
 
 /// Answers what is typed, or what stands in standard input where that is no terminal.
@@ -51,8 +51,9 @@ async fn script(args: &QueryArgs, context: &Context) -> anyhow::Result<Exit> {
     };
     let mut typed = String::new();
     for line in text.lines() {
-        if typed.trim().is_empty() && line.trim_start().starts_with('\\') {
-            let meta = Meta::parse(line).map_err(usage)?;
+        if typed.trim().is_empty()
+            && let Some(meta) = Meta::of(line).map_err(usage)?
+        {
             if !session.obey(meta).await? {
                 return Ok(Exit::Success);
             }
@@ -62,6 +63,12 @@ async fn script(args: &QueryArgs, context: &Context) -> anyhow::Result<Exit> {
         typed.push('\n');
         let found = statements::split(&typed);
         for statement in found.complete {
+            if let Some(meta) = Meta::in_words(statement) {
+                if !session.obey(meta).await? {
+                    return Ok(Exit::Success);
+                }
+                continue;
+            }
             let exit = session.ask(statement).await?;
             if exit != Exit::Success {
                 return Ok(exit);
@@ -103,7 +110,7 @@ impl<'a> Session<'a> {
     async fn last(mut self) -> anyhow::Result<Exit> {
         // Between two queries it means nothing: the terminal gives it as a key while it is read.
         let _ctrl_c = signal(SignalKind::interrupt()).context("can't take over Ctrl-C")?;
-        output::note("A query ends with a semicolon; \\? tells more, \\q leaves.");
+        output::note("A query ends with a semicolon; help tells more, exit leaves.");
         let mut lines = Lines::open(self.words.clone())?;
         loop {
             let typed;
@@ -126,12 +133,15 @@ impl<'a> Session<'a> {
 
     /// Does what was typed; whether to go on.
     async fn answer(&mut self, text: &str) -> anyhow::Result<bool> {
-        if text.trim_start().starts_with('\\') {
-            let meta = Meta::parse(text).map_err(anyhow::Error::msg)?;
+        if let Some(meta) = Meta::of(text).map_err(anyhow::Error::msg)? {
             return self.obey(meta).await;
         }
         for statement in statements::split(text).complete {
-            if self.ask(statement).await? != Exit::Success {
+            if let Some(meta) = Meta::in_words(statement) {
+                if !self.obey(meta).await? {
+                    return Ok(false);
+                }
+            } else if self.ask(statement).await? != Exit::Success {
                 break;
             }
         }
@@ -149,8 +159,7 @@ impl<'a> Session<'a> {
 
     async fn obey(&mut self, meta: Meta) -> anyhow::Result<bool> {
         match meta {
-            Meta::Datasets => drop(dataset::run(dataset::Command::List, &self.context).await?),
-            Meta::Columns(name) => drop(dataset::run(dataset::Command::schema(name), &self.context).await?),
+            Meta::Datasets | Meta::Columns(_) => list(meta, &self.context).await?,
             Meta::Timing => {
                 self.timing = !self.timing;
                 let state = if self.timing { "on" } else { "off" };
@@ -174,4 +183,13 @@ impl<'a> Session<'a> {
         self.words.lock().unwrap_or_else(PoisonError::into_inner).datasets = names.collect();
         Ok(())
     }
+}
+
+/// Prints the list that is asked for.
+pub(super) async fn list(meta: Meta, context: &Context) -> anyhow::Result<()> {
+    let command = match meta {
+        Meta::Columns(name) => dataset::Command::schema(name),
+        _ => dataset::Command::List,
+    };
+    dataset::run(command, context).await.map(drop)
 }

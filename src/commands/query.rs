@@ -22,14 +22,15 @@ use crate::{
 };
 
 const HELP: &str = "\
-The query names datasets as its tables. What columns a dataset has, `sawmill dataset show NAME` tells; every one has \
+The query names datasets as its tables. What columns a dataset has, `sawmill dataset schema NAME` tells; every one has \
 _raw (the line), _line and _block (where it stands), _file and _host (the file that it stood in, and the machine that it \
-was shipped from), and _error (why it did not parse; null where it did).
+was shipped from), and _error (why it did not parse; null where it did). These are selected by name: * leaves them out. \
+SHOW TABLES and DESCRIBE NAME list datasets and columns.
 
 Each block is answered where it is; what was computed for a block once is not computed again, and the very same query \
 over the very same blocks gets the answer that is recorded.
 
-Without a query it asks for them on the terminal: \\? tells what can be typed. Where standard input is no terminal, all \
+Without a query it asks for them on the terminal: help tells what can be typed. Where standard input is no terminal, all \
 queries in it are answered, each ended by a semicolon, up to the first that fails.
 
 The rows of an answer are documents in MongoDB too: those of up to 10,000 rows in the collection `rows`, by job and for as long \
@@ -77,8 +78,8 @@ pub struct QueryArgs {
     /// Write the answer to this file, in the form that its ending tells: json, csv, arrow, parquet
     #[arg(long, value_name = "FILE", conflicts_with = "no_wait")]
     to: Option<PathBuf>,
-    /// Keep the answer in this collection of MongoDB too, in the place of all that is in it; one that Sawmill did not make is
-    /// refused
+    /// Keep the answer in this collection of MongoDB too, however many rows it has, in the place of all that is in it; one
+    /// that Sawmill did not make is refused
     #[arg(long, value_name = "COLLECTION", value_parser = collection)]
     into: Option<String>,
     /// Print the id of the job and leave; `sawmill job output ID` prints the answer
@@ -109,6 +110,13 @@ pub async fn run(args: QueryArgs, context: &Context) -> anyhow::Result<Exit> {
 /// As [`run`].
 pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyhow::Result<Exit> {
     let wrong = |error: sql::Error| usage(error.to_string());
+    if let Some(list) = prompt::Meta::in_words(text).filter(prompt::Meta::is_list) {
+        if args.to.is_some() || args.into.is_some() || args.no_wait {
+            return Err(usage("a list is no answer: leave --to, --into and --no-wait out"));
+        }
+        prompt::list(list, context).await?;
+        return Ok(Exit::Success);
+    }
     if let Some(text) = sql::to_explain(text).map_err(wrong)? {
         if args.to.is_some() || args.into.is_some() || args.no_wait {
             return Err(usage(
@@ -134,8 +142,13 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
         question.no_recorded_answer = true;
         asked = control.ask(&question).await?;
     }
-    let Answer::Submitted { job: id, bytes } = asked.answer else {
-        anyhow::bail!("a recorded answer was given where none was wanted");
+    let (id, bytes) = match asked.answer {
+        Answer::Submitted { job, bytes } => (job, bytes),
+        Answer::NoRows(answer) => {
+            target.write(&answer)?;
+            return Ok(Exit::Success);
+        }
+        Answer::Recorded(_) => anyhow::bail!("a recorded answer was given where none was wanted"),
     };
     if args.no_wait {
         output::line(id)?;
@@ -158,8 +171,8 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
             "the answer is in the collection {collection} of the database {database}"
         ));
     } else if !small {
-        output::note(
-            "the answer is too large to be in the collection rows of MongoDB; --into COLLECTION keeps any number of rows",
+        tracing::info!(
+            "the answer has too many rows for the collection rows of MongoDB; --into keeps any number"
         );
     }
     Ok(Exit::Success)

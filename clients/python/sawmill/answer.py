@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Answer:
     """The rows that a query gave, which are in memory. Needs pyarrow: ``pip install 'sawmill-client[pandas]'``."""
 
-    def __init__(self, job: Job, stream: bytes, recorded: bool) -> None:
-        #: The job that gave it.
+    def __init__(self, job: Job | None, stream: bytes, recorded: bool) -> None:
+        #: The job that gave it; none for an answer that has no rows whatever the lines are.
         self.job = job
         #: Whether it was recorded, and nothing had to run.
         self.recorded = recorded

@@ -264,7 +264,10 @@ class Mill:
         )
         with errors.told():
             asked = self.catalog.Ask(question, timeout=timeout)
-        recorded = asked.WhichOneof("answer") == "recorded"
+        kind = asked.WhichOneof("answer")
+        if kind == "no_rows":
+            return Answer(None, asked.no_rows, False)
+        recorded = kind == "recorded"
         job = Job(self, asked.recorded.id if recorded else asked.submitted)
         if not recorded:
             job.wait(timeout)

@@ -55,6 +55,7 @@ pub fn question(message: v1::Question) -> Result<Question, Malformed> {
 pub fn asked_message(asked: &Asked) -> v1::Asked {
     let (answer, bytes) = match &asked.answer {
         Answer::Recorded(job) => (v1::asked::Answer::Recorded(job.as_ref().into()), 0),
+        Answer::NoRows(answer) => (v1::asked::Answer::NoRows(answer.clone().into()), 0),
         Answer::Submitted { job, bytes } => (v1::asked::Answer::Submitted(job.to_string()), *bytes),
     };
     v1::Asked {
@@ -73,6 +74,7 @@ pub fn asked(message: v1::Asked) -> Result<Asked, Malformed> {
     let answer = match message.answer {
         None => return Err(Malformed::new("answer", "it is missing")),
         Some(v1::asked::Answer::Recorded(job)) => Answer::Recorded(Box::new(Job::try_from(job)?)),
+        Some(v1::asked::Answer::NoRows(answer)) => Answer::NoRows(answer.into()),
         Some(v1::asked::Answer::Submitted(id)) => Answer::Submitted {
             job: JobId(id.parse().map_err(|error| Malformed::new("submitted", error))?),
             bytes: message.bytes,

@@ -11,7 +11,7 @@ use datafusion::{
 };
 use model::processor::Query;
 
-use super::joins::AloneFirst;
+use super::{joins::AloneFirst, zones::zoned};
 use crate::Error;
 
 /// With one partition the optimizer takes what is local for global.
@@ -27,13 +27,15 @@ pub(super) fn session(query: &Query, env: Arc<RuntimeEnv>) -> Result<SessionStat
             query.time_zone
         )));
     }
-    Ok(SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config(query))
         .with_runtime_env(env)
         .with_execution_props(ExecutionProps::new().with_query_execution_start_time(now))
         .with_default_features()
         .with_physical_optimizer_rules(rules())
-        .build())
+        .build();
+    zoned(&mut state)?;
+    Ok(state)
 }
 
 fn config(query: &Query) -> SessionConfig {

@@ -1,6 +1,6 @@
 //! What was typed: whether it is a question, which tables it names, and what is wrong with it.
 
-use std::{fmt::Write as _, ops::ControlFlow};
+use std::{borrow::Cow, fmt::Write as _, ops::ControlFlow};
 
 use datafusion::{
     common::{SchemaError, TableReference},
@@ -10,7 +10,10 @@ use datafusion::{
         resolve::resolve_table_references,
         sqlparser::{
             ast::{self, Statement as Sql, TableFactor, Visit, Visitor},
+            dialect::GenericDialect,
+            keywords::Keyword,
             parser::ParserError,
+            tokenizer::{Token, Tokenizer},
         },
     },
 };
@@ -29,7 +32,7 @@ pub(super) fn question(sql: &str) -> Result<Statement, Error> {
     // No session: making one takes longer than all else that is done for a query whose answer is recorded.
     let parsed = DFParserBuilder::new(sql).build();
     let parsed = parsed.and_then(|mut parser| parser.parse_statements());
-    let mut parsed = parsed.map_err(|error| Error::Query(words(&error)))?;
+    let mut parsed = parsed.map_err(|error| Error::Query(unread(sql, &error)))?;
     let statement = match (parsed.pop_front(), parsed.pop_front()) {
         (Some(statement), None) => statement,
         (None, _) => return Err(Error::Query("the query is empty".into())),
@@ -55,6 +58,34 @@ pub(super) fn question(sql: &str) -> Result<Statement, Error> {
         )),
         other => refused(&first_words(&other.to_string())),
     }
+}
+
+/// Why a text is no SQL.
+fn unread(sql: &str, error: &DataFusionError) -> String {
+    match hyphenated(sql) {
+        Some(name) => format!("a name with a hyphen is quoted: \"{name}\""),
+        None => words(error),
+    }
+}
+
+/// The first name behind FROM or JOIN that has a hyphen and no quotes.
+fn hyphenated(sql: &str) -> Option<String> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().ok()?;
+    let is_from = |token: &Token| matches!(token, Token::Word(word) if matches!(word.keyword, Keyword::FROM | Keyword::JOIN));
+    let starts = tokens.iter().enumerate().filter(|(_, token)| is_from(token));
+    starts
+        .map(|(at, _)| {
+            let behind = tokens[at + 1..].iter();
+            let name = behind.skip_while(|token| matches!(token, Token::Whitespace(_)));
+            let parts = name.map_while(|token| match token {
+                Token::Word(word) if word.quote_style.is_none() => Some(word.value.clone()),
+                Token::Number(digits, _) => Some(digits.clone()),
+                Token::Minus => Some("-".into()),
+                _ => None,
+            });
+            parts.collect::<String>()
+        })
+        .find(|name| name.contains('-') && !name.starts_with('-'))
 }
 
 /// The query behind `EXPLAIN`; none for what does not begin so.
@@ -124,6 +155,10 @@ fn first_words(statement: &str) -> String {
 pub fn tables(sql: &str) -> Result<Vec<String>, Error> {
     let statement = question(sql)?;
     let (references, _) = resolve_table_references(&statement, true)?;
+    let in_schema = |table: &&TableReference| table.schema().is_some_and(|schema| schema != "public");
+    if let Some(dotted) = references.iter().find(in_schema) {
+        return Err(Error::Query(format!("a name with a dot is quoted: \"{dotted}\"")));
+    }
     let mut called = Called(Vec::new());
     if let Statement::Statement(sql) = &statement {
         let _ = sql.visit(&mut called);
@@ -186,7 +221,10 @@ pub(super) fn explained(error: DataFusionError, query: &Query) -> Error {
         let mut known: Vec<&str> = valid_fields.iter().map(|column| column.name.as_str()).collect();
         known.dedup();
         let mut text = format!("there is no column named {}", field.flat_name());
-        with_nearest(&mut text, &field.name, &known, "the columns are");
+        if query.sql.contains(&format!("\"{}\"", field.name)) {
+            text += &format!("; a text is in single quotes: '{}'", field.name);
+        }
+        with_nearest(&mut text, &query.sql, &field.name, &known, "the columns are");
         return Error::Query(text);
     }
     let words = words(&error);
@@ -200,28 +238,41 @@ pub(super) fn explained(error: DataFusionError, query: &Query) -> Error {
             .chain(query.with.iter().map(|small| small.name.as_str()))
             .collect();
         let mut text = format!("there is no dataset or table named {name}");
-        with_nearest(&mut text, &name, &known, "there are");
+        with_nearest(&mut text, &query.sql, &name, &known, "there are");
         return Error::Query(text);
     }
     Error::Query(words)
 }
 
-fn with_nearest(text: &mut String, wanted: &str, known: &[&str], list: &str) {
-    let near = nearest(wanted, known.iter().copied());
+fn with_nearest(text: &mut String, sql: &str, wanted: &str, known: &[&str], list: &str) {
+    // What was typed without the quotes that it needs.
+    let unquoted = |name: &&&str| quoted(name) != **name && sql.contains(**name);
+    let near = known.iter().find(unquoted).copied();
+    let near = near
+        .or_else(|| nearest(wanted, known.iter().copied()))
+        .map(quoted);
     let told = match near {
         Some(near) => write!(text, "; did you mean {near}?"),
         None if known.is_empty() => Ok(()),
         None => {
             let more = if known.len() > LISTED { ", …" } else { "" };
-            write!(
-                text,
-                "; {list} {}{more}",
-                known[..known.len().min(LISTED)].join(", ")
-            )
+            let known: Vec<_> = known.iter().take(LISTED).map(|name| quoted(name)).collect();
+            write!(text, "; {list} {}{more}", known.join(", "))
         }
     };
     // Writing to a string cannot fail.
     debug_assert!(told.is_ok());
+}
+
+/// A name as a query has to write it.
+fn quoted(name: &str) -> Cow<'_, str> {
+    let is_plain = name
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if is_plain && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(format!("\"{}\"", name.replace('"', "\"\"")))
 }
 
 /// DataFusion's own words, in one line and without what it wraps them in.
@@ -238,6 +289,34 @@ fn words(error: &DataFusionError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_need_quotes_are_told() {
+        for (text, name) in [
+            ("SELECT * FROM my-logs", Some("my-logs")),
+            (
+                "SELECT a - b FROM t JOIN web-2024-01 USING (x)",
+                Some("web-2024-01"),
+            ),
+            ("SELECT * FROM \"my-logs\" WHERE", None),
+            ("SELECT 'FROM my-logs', FROM t", None),
+            ("SELECT 1 FROM", None),
+        ] {
+            assert_eq!(hyphenated(text).as_deref(), name, "{text}");
+        }
+        let told = tables("SELECT * FROM my-logs").unwrap_err().to_string();
+        assert_eq!(told, "a name with a hyphen is quoted: \"my-logs\"");
+        let told = tables("SELECT * FROM web.logs").unwrap_err().to_string();
+        assert_eq!(told, "a name with a dot is quoted: \"web.logs\"");
+        for (name, written) in [
+            ("user_id", "user_id"),
+            ("user-id", "\"user-id\""),
+            ("Id", "\"Id\""),
+            ("4xx", "\"4xx\""),
+        ] {
+            assert_eq!(quoted(name), written);
+        }
+    }
 
     #[test]
     fn explain_is_told_from_a_question() {

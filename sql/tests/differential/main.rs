@@ -5,8 +5,10 @@ mod aggregates;
 mod both;
 mod errors;
 mod fingerprints;
+mod functions;
 mod logs;
 mod queries;
+mod stars;
 mod views;
 
 use both::Both;

@@ -42,7 +42,7 @@ pub(crate) const WRITTEN: &[&str] = &[
     "SELECT first_value(path ORDER BY time, path, host, bytes) FROM access WHERE status = 500",
     "SELECT count(*) FROM access WHERE time > now() - INTERVAL '40 years' -- the rows are all younger",
     "SELECT coalesce(bytes, -1) AS b, count(*) FROM access GROUP BY b ORDER BY 2 DESC, 1 LIMIT 5",
-    "SELECT * FROM access ORDER BY _block DESC, _line DESC LIMIT 3",
+    "SELECT host, time, path, bytes, _line FROM access ORDER BY _block DESC, _line DESC LIMIT 3",
     "SELECT sum(request_time * bytes) / sum(bytes) FROM access",
     "SELECT length(_raw) AS l, count(*) FROM access GROUP BY l",
 ];

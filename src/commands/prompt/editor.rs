@@ -13,7 +13,7 @@ use rustyline::{
     validate::{ValidationContext, ValidationResult, Validator},
 };
 
-use super::{statements, words::Words};
+use super::{meta::Meta, statements, words::Words};
 use crate::output;
 
 /// Entries that the history keeps.
@@ -63,7 +63,8 @@ impl completion::Completer for Hints {
 impl Validator for Hints {
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
         let text = context.input();
-        let is_whole = text.trim_start().starts_with('\\') || statements::split(text).rest.is_empty();
+        let is_command = !matches!(Meta::of(text), Ok(None));
+        let is_whole = is_command || statements::split(text).rest.is_empty();
         Ok(if is_whole {
             ValidationResult::Valid(None)
         } else {

@@ -1,4 +1,4 @@
-//! What begins with a backslash.
+//! Commands of the prompt itself: what begins with a backslash, and the words that stand for some of them.
 
 use clap::ValueEnum as _;
 use model::Name;
@@ -7,7 +7,7 @@ use crate::output::Format;
 
 /// A command of the prompt itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Meta {
+pub(in crate::commands) enum Meta {
     /// List the datasets.
     Datasets,
     /// Show the columns of one.
@@ -26,12 +26,12 @@ pub(super) enum Meta {
 pub(super) const HELP: &str = "\
 A query ends with a semicolon and may take several lines. Tab completes the names of datasets, columns and functions.
 EXPLAIN before a query tells what it would do.
-  \\d            list the datasets, as \\l does
-  \\d NAME       show the columns of a dataset
+  \\d            list the datasets, as SHOW TABLES does
+  \\d NAME       show the columns of a dataset, as DESCRIBE NAME does
   \\timing       tell how long each answer took, or no longer
   \\o FORMAT     print answers as table, json or csv
-  \\?            this
-  \\q            leave, as Ctrl-D does
+  help, \\?      this
+  exit, \\q      leave, as Ctrl-D does
 Ctrl-C cancels the query that runs, or drops the line.";
 
 /// The forms in which a terminal can show answers.
@@ -41,11 +41,44 @@ pub(super) const FORMATS: [&str; 3] = ["table", "json", "csv"];
 pub(super) const NAMES: [&str; 6] = ["\\?", "\\d", "\\l", "\\o", "\\q", "\\timing"];
 
 impl Meta {
+    /// The command that a line is; none for a query.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn of(line: &str) -> Result<Option<Self>, String> {
+        if line.trim_start().starts_with('\\') {
+            return Self::parse(line).map(Some);
+        }
+        Ok(Self::in_words(line))
+    }
+
+    /// The command that words stand for; a semicolon behind them is not minded.
+    pub(in crate::commands) fn in_words(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.trim().trim_end_matches(';').split_whitespace().collect();
+        let small: Vec<String> = words.iter().map(|word| word.to_ascii_lowercase()).collect();
+        let small: Vec<&str> = small.iter().map(String::as_str).collect();
+        match small[..] {
+            ["exit" | "quit"] => Some(Self::Quit),
+            ["help"] => Some(Self::Help),
+            ["show", "tables" | "datasets"] => Some(Self::Datasets),
+            ["describe" | "desc", _] | ["show", "columns", "from", _] => {
+                let name = words.last()?.trim_matches('"');
+                Name::new(name).ok().map(Self::Columns)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it lists datasets or columns, which makes sense without a prompt too.
+    pub(in crate::commands) fn is_list(&self) -> bool {
+        matches!(self, Self::Datasets | Self::Columns(_))
+    }
+
     /// Reads a line that begins with a backslash. A semicolon behind it is not minded.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn parse(line: &str) -> Result<Self, String> {
+    fn parse(line: &str) -> Result<Self, String> {
         let mut words = line.trim().trim_end_matches(';').split_whitespace();
         let (name, given, more) = (words.next().unwrap_or_default(), words.next(), words.next());
         if more.is_some() {
@@ -89,6 +122,20 @@ mod tests {
             ("\\q;", Meta::Quit),
         ] {
             assert_eq!(Meta::parse(line), Ok(meta), "{line}");
+        }
+        let logs = Name::new("my-logs").unwrap();
+        for (text, meta) in [
+            ("exit", Some(Meta::Quit)),
+            (" QUIT; ", Some(Meta::Quit)),
+            ("help", Some(Meta::Help)),
+            ("SHOW TABLES;", Some(Meta::Datasets)),
+            ("describe \"my-logs\"", Some(Meta::Columns(logs.clone()))),
+            ("SHOW COLUMNS FROM my-logs", Some(Meta::Columns(logs))),
+            ("SELECT exit FROM t;", None),
+            ("exit now", None),
+            ("DESCRIBE SELECT 1", None),
+        ] {
+            assert_eq!(Meta::of(text), Ok(meta), "{text}");
         }
         for (line, told) in [
             ("\\x", "there is no command \\x"),

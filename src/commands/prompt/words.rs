@@ -3,7 +3,7 @@
 use super::meta;
 
 /// What SQL is made of, besides names.
-const KEYWORDS: [&str; 63] = [
+const KEYWORDS: [&str; 66] = [
     "ALL",
     "AND",
     "AS",
@@ -16,6 +16,7 @@ const KEYWORDS: [&str; 63] = [
     "CROSS",
     "DATE",
     "DESC",
+    "DESCRIBE",
     "DISTINCT",
     "ELSE",
     "END",
@@ -56,7 +57,9 @@ const KEYWORDS: [&str; 63] = [
     "RIGHT",
     "ROWS",
     "SELECT",
+    "SHOW",
     "SIMILAR",
+    "TABLES",
     "THEN",
     "TIMESTAMP",
     "TRUE",

@@ -1,12 +1,13 @@
 //! What tasks print, on our own standard output and error.
 
-use std::io::Write as _;
-
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use api::v1::{Task, TaskOutputRequest, TaskState, task_output_reply::Message};
 
 use super::{Client, refused, state};
-use crate::{exit::Exit, output};
+use crate::{
+    exit::Exit,
+    output::{self, Printed},
+};
 
 /// A line of one of several tasks is printed in pieces of at most so many bytes.
 const LINE_BYTES: usize = 64 * 1024;
@@ -22,13 +23,23 @@ pub(super) async fn print(client: &mut Client, task: String, follow: bool) -> an
     };
     let stream = client.task_output(asked).await;
     let mut stream = stream.map_err(refused)?.into_inner();
+    let (mut out, mut err) = (Printed::to_stdout(), Printed::to_stderr());
+    let mut end = None;
     while let Some(reply) = stream.message().await.map_err(refused)? {
         match reply.message {
-            Some(Message::Stdout(bytes)) => output::bytes(&bytes)?,
-            Some(Message::Stderr(bytes)) => to_stderr(&bytes)?,
-            Some(Message::Ended(task)) if follow => return Ok(ended(&task)),
+            Some(Message::Stdout(bytes)) => out.write(&bytes)?,
+            Some(Message::Stderr(bytes)) => err.write(&bytes)?,
+            Some(Message::Ended(task)) if follow => {
+                end = Some(task);
+                break;
+            }
             _ => {}
         }
+    }
+    out.end()?;
+    err.end()?;
+    if let Some(task) = end {
+        return Ok(ended(&task));
     }
     if follow {
         return Err(anyhow!("the output of {task} ended before the task did"));
@@ -52,11 +63,11 @@ pub(super) async fn beside_others(mut client: Client, task: String, prefix: &str
             }
             Some(Message::Stderr(bytes)) => {
                 err.extend_from_slice(&bytes);
-                to_stderr(&lines(&mut err, prefix, false))?;
+                Printed::to_stderr().write(&lines(&mut err, prefix, false))?;
             }
             Some(Message::Ended(task)) => {
                 output::bytes(&lines(&mut out, prefix, true))?;
-                to_stderr(&lines(&mut err, prefix, true))?;
+                Printed::to_stderr().write(&lines(&mut err, prefix, true))?;
                 return Ok(ended(&task));
             }
             None => {}
@@ -91,11 +102,6 @@ fn lines(pending: &mut Vec<u8>, prefix: &str, all: bool) -> Vec<u8> {
     }
     pending.drain(..begin);
     ready
-}
-
-fn to_stderr(bytes: &[u8]) -> anyhow::Result<()> {
-    let mut to = std::io::stderr().lock();
-    to.write_all(bytes).context("can't write to standard error")
 }
 
 /// What the end of a task means for ours.
