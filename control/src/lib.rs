@@ -28,6 +28,7 @@ mod question;
 mod remote;
 mod stalled;
 mod status;
+mod stderr;
 mod submit;
 mod tokens;
 mod view_report;
@@ -55,6 +56,7 @@ pub use question::{Answer, Asked, Question, WithTable};
 pub use status::{
     AgentCounts, BlockCounts, Candidate, OutOfStep, Places, Status, StorageUse, UnfinishedJob, Worker,
 };
+pub use stderr::StderrTail;
 pub use submit::new_job_id;
 pub use tokens::TOKEN_VALID_MAX;
 pub use view_report::{ViewDataset, ViewLeftOut, ViewReport};

@@ -91,7 +91,7 @@ fn command(map: &str, reduce: Option<&str>) -> Processor {
         map: map.into(),
         reduce,
         timeout_ms: Some(60_000),
-        output_limit_bytes: 1 << 30,
+        ..Command::default()
     })
 }
 
@@ -232,10 +232,12 @@ async fn a_merge_gets_all_partial_results_in_order() {
         1100 => Outcome::Ok {
             output: stored.clone(),
             fingerprint: None,
+            stderr_tail: String::new(),
         },
         _ => Outcome::Ok {
             output: Output::Inline(Payload(format!("{index}\n").into())),
             fingerprint: None,
+            stderr_tail: String::new(),
         },
     };
     let record = |first: u32, count: u32| {

@@ -253,6 +253,7 @@ async fn every_end_leaves_what_it_should() {
     let plain = |output: &Output| Outcome::Ok {
         output: output.clone(),
         fingerprint: None,
+        stderr_tail: String::new(),
     };
     let ends = vec![
         end(0, 1, ok("")),
