@@ -218,7 +218,7 @@ impl Control {
         Ok(self.store()?.list(filter).await?)
     }
 
-    /// Asks for the end of a job and gives it as it stands; the leader sees to it, usually within a second.
+    /// Asks for the end of a job and gives it as it stands; the leader sees to it, usually within two seconds.
     ///
     /// # Errors
     /// As [`Control::job`]; [`Error::AlreadyEnded`] for a job that is final.

@@ -71,6 +71,7 @@ impl Fresh {
         self.engine
             .run_block(subtask, processor, block, &self.store, &CancellationToken::new())
             .await
+            .map(|printed| printed.product)
     }
 
     async fn merge(&self, job: JobId, processor: &Processor, count: u32) -> Result<Product, Stop> {
@@ -78,6 +79,7 @@ impl Fresh {
         self.engine
             .run_merge(subtask, processor, &self.store, &CancellationToken::new())
             .await
+            .map(|printed| printed.product)
     }
 
     async fn split(&self, path: &Path, size: u64) -> Vec<Block> {

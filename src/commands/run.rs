@@ -318,19 +318,18 @@ pub(super) async fn watch_or_cancel(
     bar: &ProgressBar,
     beside: impl Future<Output = Infallible>,
 ) -> anyhow::Result<Option<Job>> {
-    let waited = tokio::select! {
-        waited = wait(control, id, bar) => waited.map(Ok),
-        cancels = leaving.asked() => Ok(Err(cancels)),
+    let cancels = tokio::select! {
+        waited = wait(control, id, bar) => {
+            bar.finish_and_clear();
+            return waited.map(Some);
+        }
+        cancels = leaving.asked() => cancels,
         never = beside => match never {},
     };
     bar.finish_and_clear();
-    match waited? {
-        Ok(job) => return Ok(Some(job)),
-        Err(true) => {}
-        Err(false) => {
-            output::note(format_args!("job {id} goes on: {}", follow_by(id)));
-            return Ok(None);
-        }
+    if !cancels {
+        output::note(format_args!("job {id} goes on: {}", follow_by(id)));
+        return Ok(None);
     }
     tokio::select! {
         cancelled = cancel(control, id) => cancelled?,
