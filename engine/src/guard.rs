@@ -98,11 +98,12 @@ impl Guard {
         }
     }
 
-    /// The same, for commands that also get these variables of the node.
+    /// Guards of the same program, for commands that also get these variables of the node.
     #[must_use]
     pub fn passing(self, names: impl IntoIterator<Item = String>) -> Self {
         Self {
             passed: names.into_iter().collect(),
+            idle: Arc::default(),
             ..self
         }
     }
