@@ -5,6 +5,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
@@ -12,18 +13,18 @@ use crate::{
     config::{self, Flag, Settings, Size, Sources},
     exit::Exit,
     output::{self, Format},
-    telemetry,
+    runtime, telemetry,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   sawmill dev                                     a whole mill on this machine, until Ctrl-C
   sawmill dataset add access /var/log/nginx/*.log
-  sawmill run --dataset access --map 'grep -c 404' --reduce 'paste -sd+ | bc'
+  sawmill run --dataset access --map 'grep -c 404' --ok-exit 0,1 --reduce 'paste -sd+ | bc'
   sawmill status
   sawmill doctor                                  what is wrong, and what to do about it
 
-Exit codes: 0 done, 1 something failed, 2 a mistake on the command line, 130 stopped by Ctrl-C.";
+Exit codes: 0 done, 1 something failed, 2 a mistake on the command line, 130 stopped by Ctrl-C or `kill`.";
 
 /// A ZooKeeper-coordinated queue for log batches
 ///
@@ -267,17 +268,10 @@ pub fn main() -> ExitCode {
         Err(error) => return refused(&error),
     };
     telemetry::start(cli.global.verbose, cli.is_role());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&anyhow::Error::new(error).context("can't start the runtime")),
-    };
-    let code = match runtime.block_on(dispatch(cli)) {
-        Ok(code) => code,
-        Err(error) => failed(&error),
-    };
-    // A blocked read of a file or a name service must not keep a command that is done.
-    runtime.shutdown_background();
-    code
+    let done = runtime::run(dispatch(cli))
+        .context("can't start the runtime")
+        .flatten();
+    done.unwrap_or_else(|error| failed(&error))
 }
 
 /// A command line that clap refuses, or `--help` and `--version`.
@@ -344,34 +338,40 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         .iter()
         .for_each(|warning| tracing::warn!("{warning}"));
     let context = Context::new(settings, format);
-    let exit = match cli.command {
+    let done = carry_out(cli.command, &context, format).await;
+    context.close().await;
+    done
+}
+
+async fn carry_out(command: Command, context: &Context, format: Format) -> anyhow::Result<ExitCode> {
+    let exit = match command {
         Command::Dev(args) => return commands::dev::run(args, &context.settings, format).await,
         Command::Bench(command) => {
             context.needs_stores()?;
             return commands::bench::run(command, &context.settings, format).await;
         }
-        Command::Dispatcher(_) => commands::dispatcher::run(&context).await?,
-        Command::Compute(_) => commands::compute::run(&context).await?,
-        Command::Watcher => commands::watcher::run(&context).await?,
-        Command::Agent(args) => commands::agent::run(*args, &context).await?,
-        Command::Ship(args) => commands::ship::run(*args, &context).await?,
-        Command::Init(args) => commands::init::run(args, &context).await?,
-        Command::Dataset(command) => commands::dataset::run(command, &context).await?,
-        Command::Run(args) => commands::run::run(args, &context).await?,
+        Command::Dispatcher(_) => commands::dispatcher::run(context).await?,
+        Command::Compute(_) => commands::compute::run(context).await?,
+        Command::Watcher => commands::watcher::run(context).await?,
+        Command::Agent(args) => commands::agent::run(*args, context).await?,
+        Command::Ship(args) => commands::ship::run(*args, context).await?,
+        Command::Init(args) => commands::init::run(args, context).await?,
+        Command::Dataset(command) => commands::dataset::run(command, context).await?,
+        Command::Run(args) => commands::run::run(args, context).await?,
         #[cfg(feature = "sql")]
-        Command::Query(args) => commands::query::run(args, &context).await?,
+        Command::Query(args) => commands::query::run(args, context).await?,
         #[cfg(feature = "sql")]
-        Command::Explain(args) => commands::query::explain::run(args, &context).await?,
+        Command::Explain(args) => commands::query::explain::run(args, context).await?,
         #[cfg(feature = "sql")]
-        Command::View(command) => commands::view::run(command, &context).await?,
-        Command::Job(command) => commands::job::run(command, &context).await?,
-        Command::Token(command) => commands::token::run(command, &context).await?,
-        Command::Audit(command) => commands::audit::run(command, &context).await?,
-        Command::Pki(command) => commands::pki::run(command, &context)?,
-        Command::Task(command) => commands::task::run(command, &context).await?,
-        Command::Status => commands::status::run(&context).await?,
-        Command::Doctor(args) => commands::doctor::run(args, &context).await?,
-        Command::Config(command) => commands::config::run(command, &context)?,
+        Command::View(command) => commands::view::run(command, context).await?,
+        Command::Job(command) => commands::job::run(command, context).await?,
+        Command::Token(command) => commands::token::run(command, context).await?,
+        Command::Audit(command) => commands::audit::run(command, context).await?,
+        Command::Pki(command) => commands::pki::run(command, context)?,
+        Command::Task(command) => commands::task::run(command, context).await?,
+        Command::Status => commands::status::run(context).await?,
+        Command::Doctor(args) => commands::doctor::run(args, context).await?,
+        Command::Config(command) => commands::config::run(command, context)?,
         Command::Completions(_) => Exit::Success,
     };
     Ok(exit.into())

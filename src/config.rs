@@ -127,6 +127,8 @@ pub struct Settings {
     pub slots: u32,
     /// Whether this node runs commands.
     pub allow_exec: bool,
+    /// Further variables of this node's environment that commands get.
+    pub pass_env: Vec<String>,
     /// How long an entry is left to the worker nearest to its data.
     pub locality_wait: Duration,
     /// What this node may keep in memory of the columns that queries have read.

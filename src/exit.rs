@@ -1,4 +1,4 @@
-//! Exit codes: 0 done, 1 it failed, 2 it was asked for in a wrong way, 130 stopped by Ctrl-C.
+//! Exit codes: 0 done, 1 it failed, 2 it was asked for in a wrong way, 130 stopped by Ctrl-C or another signal.
 
 use std::{fmt, process::ExitCode};
 
@@ -13,7 +13,7 @@ pub enum Exit {
     Failure,
     /// A mistake of the one who called: a bad name, an unknown flag, a bad URL. Nothing was done.
     Usage,
-    /// Stopped by Ctrl-C.
+    /// Stopped by Ctrl-C or another signal.
     Interrupted,
 }
 

@@ -25,6 +25,7 @@ use crate::{
     exit::{Exit, usage},
     output,
     roles::{self, Mill, Parts, Role},
+    runtime,
     signals::Signals,
 };
 
@@ -52,10 +53,7 @@ fn run_to_end(args: &ClientArgs) -> anyhow::Result<ExitCode> {
     let switches = args.switches().map_err(usage)?;
     let settings = Settings::load(&Sources::of_process(args.config.as_deref(), flags(args)))?;
     running_log::open(Path::new(running_log::FILE))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let code = runtime.block_on(run(args, switches, &settings));
-    runtime.shutdown_background();
-    code
+    runtime::run(run(args, switches, &settings))?
 }
 
 /// The settings that were given as flags.

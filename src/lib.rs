@@ -17,6 +17,7 @@ mod listening;
 mod machine;
 pub mod output;
 pub mod roles;
+mod runtime;
 pub mod signals;
 pub mod telemetry;
 pub mod view;

@@ -182,7 +182,7 @@ impl Role {
             node: settings.node.clone(),
             slots: settings.slots,
             allow_exec: settings.allow_exec,
-            guard: engine::Guard::default(),
+            guard: engine::Guard::default().passing(settings.pass_env.clone()),
             scratch: settings.scratch.clone(),
             locality_wait: settings.locality_wait,
             local_store: settings.local_store.clone(),

@@ -34,6 +34,15 @@ impl Signals {
     }
 }
 
+/// Whether the end of the terminal means nothing to this process, as under `nohup`.
+pub fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The first bit is that of the first signal, which SIGHUP is.
+    mask.is_some_and(|mask| mask & 1 == 1)
+}
+
 #[cfg(test)]
 mod tests {
     use nix::sys::signal::{Signal, raise};

@@ -1,6 +1,6 @@
 //! Jobs as `--output json` shows them; fields are only ever added.
 
-use control::FailedAttempt;
+use control::{FailedAttempt, StderrTail};
 use model::{Counts, Job, Processor};
 use serde::Serialize;
 
@@ -120,6 +120,32 @@ impl From<&FailedAttempt> for FailureView {
             stderr_tail: attempt.stderr_tail.clone(),
             at: attempt.at_ms.map(output::time),
         }
+    }
+}
+
+/// What a command that succeeded printed to standard error.
+#[derive(Clone, Debug, Serialize)]
+pub struct StderrView {
+    /// Index of the subtask; that of the merge is the number of blocks.
+    pub subtask: u32,
+    /// The end of what it wrote there.
+    pub stderr_tail: String,
+}
+
+impl From<StderrTail> for StderrView {
+    fn from(tail: StderrTail) -> Self {
+        Self {
+            subtask: tail.subtask,
+            stderr_tail: tail.tail,
+        }
+    }
+}
+
+impl StderrView {
+    /// The subtask, with its lines indented below it.
+    pub fn told(&self) -> String {
+        let lines = self.stderr_tail.replace('\n', "\n    ");
+        format!("subtask {}:\n    {lines}", self.subtask)
     }
 }
 

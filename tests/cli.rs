@@ -3,6 +3,7 @@
 
 use std::{path::Path, time::Duration};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use testkit::{
     Space,
@@ -57,7 +58,7 @@ fn assert_says(output: &Output, parts: &[&str]) {
 #[tokio::test]
 async fn mistakes_on_the_command_line_exit_2_and_say_the_rule() {
     let run = ["run", "--dataset", "d", "--map", "cat"];
-    let cases: [(&[&str], &[&str]); 14] = [
+    let cases: [(&[&str], &[&str]); 17] = [
         (&["--nonsense"], &["--nonsense"]),
         (&["jobs"], &["unrecognized subcommand", "job"]),
         (
@@ -87,6 +88,15 @@ async fn mistakes_on_the_command_line_exit_2_and_say_the_rule() {
         ),
         (&["--store", "/tmp/x", "status"], &["file:///tmp/x"]),
         (&["job", "list", "--state", "DONE"], &["SUCCESSFUL"]),
+        (&[&run[..], &["--ok-exit", "0,256"]].concat(), &["256", "0..=255"]),
+        (
+            &[&run[..], &["--env", "NO_SUCH_VARIABLE_HERE"]].concat(),
+            &["NO_SUCH_VARIABLE_HERE of this environment"],
+        ),
+        (
+            &[&run[..], &["--env", "SAWMILL_JOB=x"]].concat(),
+            &["\"SAWMILL_JOB\" can't be set"],
+        ),
     ];
     for (args, parts) in cases {
         let output = alone(args).await.code(2);
@@ -491,9 +501,9 @@ async fn ctrl_c_asks_to_cancel_and_a_second_one_leaves_at_once() {
     let log = write(directory.path(), "a.log", "one\n");
     let _ = on(&space, &["dataset", "add", "d", &log]).await.code(0);
     let mut run = Process::sawmill(&space)
-        .args(["-v", "run", "--dataset", "d", "--map", "cat"])
+        .args(["run", "--dataset", "d", "--map", "cat"])
         .start();
-    run.wait_for_line("submitted", SOON).await;
+    run.wait_for_line("` follows it", SOON).await;
     run.interrupt();
     // Nobody leads here, so that nobody cancels it.
     run.wait_for_line("cancelling job", SOON).await;
@@ -505,6 +515,42 @@ async fn ctrl_c_asks_to_cancel_and_a_second_one_leaves_at_once() {
         (job["cancel_requested"].as_bool(), job["state"].as_str()),
         (Some(true), Some("PENDING"))
     );
+}
+
+#[tokio::test]
+async fn a_killed_client_leaves_its_job_and_says_what_follows_it() {
+    let space = Space::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let log = write(directory.path(), "a.log", "one\n");
+    let _ = on(&space, &["dataset", "add", "d", &log]).await.code(0);
+    let run = ["run", "--dataset", "d", "--map", "cat"];
+    let mut left = Process::sawmill(&space).args(run).start();
+    left.wait_for_line("` follows it", SOON).await;
+    let shown = json(&space, &["job", "show", "last"]).await["job"].clone();
+    let id = shown["id"].as_str().unwrap();
+    let follow = format!("`sawmill job wait {id}` follows it, `sawmill job output {id}` prints its result");
+    left.wait_for_line(&format!("job {id}: {follow}"), SOON).await;
+    left.terminate();
+    assert_eq!(left.wait_exit(SOON).await.code(), Some(130), "{}", left.stderr());
+    assert!(
+        left.stderr().contains(&format!("job {id} goes on: {follow}")),
+        "{}",
+        left.stderr()
+    );
+    let asked = json(&space, &["job", "show", id]).await["job"]["cancel_requested"].clone();
+    assert_eq!(asked.as_bool(), Some(false));
+
+    // Nobody leads here, so that nobody cancels it.
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let mut cancelled = Process::sawmill(&space).args(run).arg("--cancel-on-exit").start();
+        cancelled.wait_for_line("` follows it", SOON).await;
+        cancelled.signal(signal);
+        cancelled.wait_for_line("cancelling job", SOON).await;
+        cancelled.signal(signal);
+        assert_eq!(cancelled.wait_exit(SOON).await.code(), Some(130), "{signal}");
+        let asked = json(&space, &["job", "show", "last"]).await["job"]["cancel_requested"].clone();
+        assert_eq!(asked.as_bool(), Some(true), "{signal}");
+    }
 }
 
 #[tokio::test]

@@ -440,13 +440,58 @@ async fn cancel_in_mid_run() {
     mill.is_clean().await;
 }
 
+/// The processes of a job that live, those of its commands: they carry it in their environment.
+fn alive(job: JobId) -> Vec<String> {
+    let mark = format!("SAWMILL_JOB={job}");
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let of_job = processes.filter(|process| {
+        std::fs::read(process.path().join("environ")).is_ok_and(|environ| {
+            environ
+                .split(|byte| *byte == 0)
+                .any(|part| part == mark.as_bytes())
+        })
+    });
+    of_job
+        .map(|process| process.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// The commands ignore every signal that can be ignored, and have left their group.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_cancelled_only_when_its_processes_are_gone() {
+    let mut mill = Mill::new().await;
+    let data = mill.dataset("d", 20).await;
+    mill.dispatcher("d1").await;
+    mill.watcher("w1").await;
+    mill.compute("a", 2).await;
+    let stubborn = "trap '' TERM INT HUP; setsid sh -c 'while :; do sleep 1; done' & \
+        if [ $SAWMILL_BLOCK = 0 ]; then echo 0; exit; fi; wait; sleep 1000";
+    let job = mill.submit(&data, command(stubborn)).await;
+    mill.until_in_the_middle(job, 1).await;
+    wait::until_true("commands to run", SOON, async || alive(job).len() >= 4).await;
+    mill.control.cancel(&job.to_string()).await.unwrap();
+    let ended = mill.until_final(job).await;
+    assert_eq!(alive(job), Vec::<String>::new(), "{} while they run", ended.state);
+    assert_eq!(
+        (
+            ended.state,
+            ended.counts.ok,
+            ended.counts.cancelled,
+            ended.counts.again
+        ),
+        (JobState::Cancelled, 1, 19, 0)
+    );
+    mill.is_clean().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_of_which_every_subtask_fails() {
     let mut mill = Mill::new().await;
     let data = mill.dataset("d", 8).await;
     mill.dispatcher("d1").await;
     mill.watcher("w1").await;
-    mill.compute_with("broken", 2, &[("BROKEN", "1")]).await;
+    let broken = [("BROKEN", "1"), ("SAWMILL_PASS_ENV", "BROKEN")];
+    mill.compute_with("broken", 2, &broken).await;
     mill.compute("good", 2).await;
     let map = command("[ -z \"$BROKEN\" ] || exit 3; sleep 0.05; cat");
     let mut jobs = Vec::new();

@@ -120,6 +120,115 @@ async fn without_a_reduce_the_result_is_every_byte_in_order_whatever_the_input()
     mill.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn partial_results_without_a_line_feed_stay_apart() {
+    let mill = Mill::start().await;
+    let (first, second) = (mill.file("1.log", b"a\nb"), mill.file("2.log", b"c\nd"));
+    mill.told(&["dataset", "add", "log", &first, &second]).await;
+    let run = ["run", "--dataset", "log", "--map", "sed s/b/B/"];
+    assert_eq!(mill.told(&run).await, "a\nB\nc\nd\n");
+    assert_eq!(mill.told(&["job", "output", "last"]).await, "a\nB\nc\nd\n");
+    let by_gateway = mill
+        .recipe_by_gateway(&["job", "output", "last"])
+        .output(DEADLINE);
+    assert_eq!(by_gateway.await.code(0).stdout, "a\nB\nc\nd\n");
+    let counted = mill
+        .told(&[&run[..], &["--reduce", "sort | uniq -c | awk '{print $1, $2}'"]].concat())
+        .await;
+    assert_eq!(counted, "1 B\n1 a\n1 c\n1 d\n");
+    // What the last command prints is the result as it is.
+    let last = mill.told(&[&run[..], &["--reduce", "printf end"]].concat()).await;
+    assert_eq!(last, "end");
+    mill.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_fails_with_any_part_and_codes_may_count_as_success() {
+    let mill = Mill::start().await;
+    let (first, second) = (mill.file("1.log", b"a\nb\n"), mill.file("2.log", b"c\nd\n"));
+    mill.told(&["dataset", "add", "log", &first, &second]).await;
+    let run = ["run", "--dataset", "log", "--retries", "0", "--reuse", "--map"];
+    let failed = mill
+        .command(&[&run[..], &["grep a | wc -l"]].concat())
+        .await
+        .code(1);
+    assert!(failed.stderr.contains("use --ok-exit 0,1"), "{}", failed.stderr);
+    let wanted: [(&[&str], &str); 3] = [
+        (&["grep a", "--ok-exit", "0,1"], "a\n"),
+        (&["grep a | wc -l", "--ok-exit", "1"], "1\n0\n"),
+        (&["grep a | wc -l", "--no-pipefail"], "1\n0\n"),
+    ];
+    for (options, result) in wanted {
+        assert_eq!(
+            mill.told(&[&run[..], options].concat()).await,
+            result,
+            "{options:?}"
+        );
+    }
+    let shown = mill.told(&["job", "show", "last"]).await;
+    assert!(shown.contains("--no-pipefail"), "{shown}");
+    let reduced = ["cat", "--reduce", "false | cat"];
+    let failed = mill.command(&[&run[..], &reduced].concat()).await.code(1);
+    assert!(
+        failed.stderr.contains("reduce command exited with code 1"),
+        "{}",
+        failed.stderr
+    );
+    mill.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_successful_command_says_is_shown_and_its_environment_is_chosen() {
+    let mill = Mill::start().await;
+    let (first, second) = (mill.file("1.log", b"a\n"), mill.file("2.log", b"b\n"));
+    mill.told(&["dataset", "add", "log", &first, &second]).await;
+    let run = [
+        "run",
+        "--dataset",
+        "log",
+        "--env",
+        "WHO=me",
+        "--env",
+        "TAKEN",
+        "--map",
+    ];
+    let map =
+        "echo same words >&2; echo block $SAWMILL_BLOCK >&2; echo $WHO $TAKEN $SAWMILL_MONGODB $NEXTEST";
+    let reduce = ["--reduce", "cat; echo the end >&2"];
+    let recipe = mill.recipe(&[&run[..], &[map], &reduce].concat());
+    let output = recipe.env("TAKEN", "from here").output(DEADLINE).await.code(0);
+    assert_eq!(output.stdout, "me from here\nme from here\n");
+    let said: Vec<&str> = output
+        .stderr
+        .lines()
+        .skip_while(|line| !line.starts_with("standard error"))
+        .collect();
+    let expected = [
+        "standard error of the commands:",
+        "  same words",
+        "  block 0",
+        "  block 1",
+        "  the end",
+    ];
+    assert_eq!(said, expected);
+    let shown = mill.json(&["job", "show", "last"]).await;
+    let tails = serde_json::json!([
+        { "subtask": 0, "stderr_tail": "same words\nblock 0" },
+        { "subtask": 1, "stderr_tail": "same words\nblock 1" },
+        { "subtask": 2, "stderr_tail": "the end" },
+    ]);
+    assert_eq!(shown["stderr"], tails);
+    let remote = mill.recipe_by_gateway(&["job", "show", "last", "--output", "json"]);
+    let remote = remote.output(DEADLINE).await.code(0).stdout;
+    assert_eq!(serde_json::from_str::<Value>(&remote).unwrap()["stderr"], tails);
+    let table = mill.told(&["job", "show", "last"]).await;
+    assert!(
+        table.contains("--env TAKEN --env WHO") && !table.contains("from here"),
+        "{table}"
+    );
+    mill.stop().await;
+}
+
 /// Adds up what it reads.
 const SUM: &str = "awk '{n += $1} END {print n + 0}'";
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use engine::{Product, Stop, Subtask};
+use engine::{Printed, Product, Stop, Subtask};
 use model::{
     End, EntryName, FORMAT, Failure, FailureKind, Fingerprint, Name, Outcome, Output, Payload,
     limits::{ENTRY_BYTES, INLINE_SUBTASK_BYTES},
@@ -10,6 +10,8 @@ use model::{
 };
 use storage::{Spill, Store};
 use tokio_util::sync::CancellationToken;
+
+use crate::said::Said;
 
 /// What is left of [`ENTRY_BYTES`] for outputs, the rest being the frame around each of them.
 const INLINE_ENTRY_BYTES: usize = ENTRY_BYTES / 4 * 3;
@@ -19,17 +21,33 @@ const TOGETHER_BYTES: usize = 8 << 20;
 
 /// The end of one subtask before it is decided where its output travels.
 enum Ended {
-    Product {
-        product: Product,
+    Printed {
+        printed: Printed,
         fingerprint: Option<String>,
     },
     Other(Outcome),
 }
 
+/// What is recorded with an output.
+struct Beside {
+    fingerprint: Option<String>,
+    stderr_tail: String,
+}
+
+impl Beside {
+    fn ok(self, output: Output) -> Outcome {
+        Outcome::Ok {
+            output,
+            fingerprint: self.fingerprint,
+            stderr_tail: self.stderr_tail,
+        }
+    }
+}
+
 /// Runs `entry`; what is not done when `stop` is cancelled is handed back as returned.
 pub(crate) async fn entry(
     engine: &engine::Engine,
-    store: &Store,
+    (store, said): (&Store, &Said),
     name: &EntryName,
     entry: EntryData,
     node: Name,
@@ -52,7 +70,7 @@ pub(crate) async fn entry(
             attempt: entry.run.attempt,
         };
         let block = entry.blocks.get(position);
-        let product = match block {
+        let printed = match block {
             Some(block) => {
                 engine
                     .run_block(subtask, &entry.processor, block, store, &stop)
@@ -60,12 +78,13 @@ pub(crate) async fn entry(
             }
             None => engine.run_merge(subtask, &entry.processor, store, &stop).await,
         };
-        match product {
-            Ok(product) => {
+        match printed {
+            Ok(mut printed) => {
+                printed.stderr_tail = said.kept(entry.job, printed.stderr_tail);
                 let fingerprint = block
                     .filter(|_| entry.reuse)
                     .map(|block| Fingerprint::of(&entry.processor, at.table as usize, block).to_string());
-                ended.push(Ended::Product { product, fingerprint });
+                ended.push(Ended::Printed { printed, fingerprint });
             }
             Err(Stop::Failed(failure)) => {
                 let skipped = block
@@ -73,8 +92,8 @@ pub(crate) async fn entry(
                     .and_then(|block| engine.left_out(subtask, &entry.processor, block));
                 ended.push(match skipped {
                     // Nobody else is answered from it: the file may come back.
-                    Some(product) => Ended::Product {
-                        product,
+                    Some(product) => Ended::Printed {
+                        printed: product.into(),
                         fingerprint: None,
                     },
                     None => Ended::Other(unsuccessful(&entry, failure)),
@@ -141,13 +160,21 @@ async fn pack(store: &Store, name: &EntryName, entry: &EntryData, ended: Vec<End
                 }
                 outcome
             }
-            Ended::Product { product, fingerprint } => match inline(product, &mut budget) {
-                Ok(output) => Outcome::Ok { output, fingerprint },
-                Err(product) => {
-                    large.push((ends.len(), product, fingerprint));
-                    UNTIL_STORED
+            Ended::Printed { printed, fingerprint } => {
+                let Printed { product, stderr_tail } = printed;
+                budget = budget.saturating_sub(Payload::from(&*stderr_tail).written_bytes());
+                let beside = Beside {
+                    fingerprint,
+                    stderr_tail,
+                };
+                match inline(product, &mut budget) {
+                    Ok(output) => beside.ok(output),
+                    Err(product) => {
+                        large.push((ends.len(), product, beside));
+                        UNTIL_STORED
+                    }
                 }
-            },
+            }
         };
         ends.push(End {
             first,
@@ -184,19 +211,19 @@ async fn store_large(
     store: &Store,
     name: &EntryName,
     entry: &EntryData,
-    large: Vec<(usize, Product, Option<String>)>,
+    large: Vec<(usize, Product, Beside)>,
     ends: &mut [End],
 ) {
     let object = format!("{}-{}-{}", name.sequence, entry.run.first, entry.run.attempt);
     let (places, products): (Vec<_>, Vec<_>) = large
         .into_iter()
-        .map(|(place, product, fingerprint)| ((place, fingerprint), product))
+        .map(|(place, product, beside)| ((place, beside), product))
         .unzip();
     let outputs = store_outputs(store, entry, &object, products).await;
     match outputs {
         Ok(outputs) => {
-            for ((place, fingerprint), output) in places.into_iter().zip(outputs) {
-                ends[place].outcome = Outcome::Ok { output, fingerprint };
+            for ((place, beside), output) in places.into_iter().zip(outputs) {
+                ends[place].outcome = beside.ok(output);
             }
         }
         Err(failure) => {

@@ -8,6 +8,7 @@
 mod execute;
 mod learned;
 mod report;
+mod said;
 mod shelf;
 mod shift;
 mod sweep;
@@ -207,6 +208,7 @@ async fn serve_term(
         protocol: api::PROTOCOL,
         local_store: store.local().is_some(),
         wake: 0,
+        stop: Vec::new(),
     };
     let worker = Worker::register(&term, data).await?;
     tracing::info!(node = %config.node, worker = worker.number().0, slots = config.slots, "compute started");

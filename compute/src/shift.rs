@@ -25,7 +25,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::finishing::FinishReply;
-use crate::{Config, Error, execute, learned::Notes, report::Reporter, shelf::Shelf};
+use crate::{Config, Error, execute, learned::Notes, report::Reporter, said::Said, shelf::Shelf};
 
 /// A slow full look stands behind every watch.
 const SLOW_LOOK: Duration = Duration::from_secs(1);
@@ -42,6 +42,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 struct Held {
+    job: JobId,
     stop: CancellationToken,
     alone: bool,
 }
@@ -55,6 +56,9 @@ pub(crate) struct Shift {
     capabilities: Vec<Requirement>,
     /// What runs or is being finished.
     held: HashMap<EntryName, Held>,
+    /// The jobs that the leader wants ended, as last told.
+    stopping: HashSet<JobId>,
+    said: Said,
     /// With those that wait for a slot.
     running: JoinSet<(EntryName, DoneData)>,
     slots: Arc<Semaphore>,
@@ -97,6 +101,8 @@ impl Shift {
             worker,
             shelf: Shelf::default(),
             held: HashMap::new(),
+            stopping: HashSet::new(),
+            said: Said::default(),
             running: JoinSet::new(),
             to_finish: Vec::new(),
             stuck: Vec::new(),
@@ -217,11 +223,15 @@ impl Shift {
         Ok(())
     }
 
-    /// Compares what it runs with what is in its folder: stops what was taken away, takes up what it did not know of.
+    /// Compares what it runs with what is in its folder: stops what was taken away or is to end, takes up what it did not know
+    /// of.
     async fn check_folder(&mut self) -> Result<(), coordination::Error> {
         let folder: HashSet<EntryName> = self.worker.held().await?.into_iter().collect();
+        if !self.held.is_empty() {
+            self.stopping = self.worker.stopping().await?.into_iter().collect();
+        }
         for (name, held) in &self.held {
-            if !folder.contains(name) && !held.stop.is_cancelled() {
+            if !folder.contains(name) || self.stopping.contains(&held.job) {
                 held.stop.cancel();
             }
         }
@@ -414,12 +424,13 @@ impl Shift {
         self.held.insert(
             name.clone(),
             Held {
+                job: data.job,
                 stop: stop.clone(),
                 alone: data.past.alone(),
             },
         );
         let (engine, store, node) = (self.engine.clone(), self.store.clone(), self.config.node.clone());
-        let slots = self.slots.clone();
+        let (slots, said) = (self.slots.clone(), self.said.clone());
         self.running.spawn(async move {
             // What is to stop needs none: it is handed back.
             let _slot = tokio::select! {
@@ -431,7 +442,7 @@ impl Shift {
                 }
             };
             let failed = execute::panicked(&data, &node);
-            let run = AssertUnwindSafe(execute::entry(&engine, &store, &name, data, node, stop));
+            let run = AssertUnwindSafe(execute::entry(&engine, (&store, &said), &name, data, node, stop));
             let done = run.catch_unwind().await.unwrap_or(failed);
             (name, done)
         });

@@ -28,6 +28,7 @@ mod question;
 mod remote;
 mod stalled;
 mod status;
+mod stderr;
 mod submit;
 mod tokens;
 mod view_report;
@@ -55,6 +56,7 @@ pub use question::{Answer, Asked, Question, WithTable};
 pub use status::{
     AgentCounts, BlockCounts, Candidate, OutOfStep, Places, Status, StorageUse, UnfinishedJob, Worker,
 };
+pub use stderr::StderrTail;
 pub use submit::new_job_id;
 pub use tokens::TOKEN_VALID_MAX;
 pub use view_report::{ViewDataset, ViewLeftOut, ViewReport};
@@ -216,7 +218,7 @@ impl Control {
         Ok(self.store()?.list(filter).await?)
     }
 
-    /// Asks for the end of a job and gives it as it stands; the leader sees to it, usually within a second.
+    /// Asks for the end of a job and gives it as it stands; the leader sees to it, usually within two seconds.
     ///
     /// # Errors
     /// As [`Control::job`]; [`Error::AlreadyEnded`] for a job that is final.

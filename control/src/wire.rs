@@ -20,7 +20,9 @@ pub use dataset::{
     types,
 };
 pub use errors::{malformed, refused, status};
-pub use job::{attempt, attempt_message, filter, filter_message, progress, progress_message};
+pub use job::{
+    attempt, attempt_message, filter, filter_message, progress, progress_message, stderr_message, stderr_tail,
+};
 pub use question::{asked, asked_message, question, question_message};
 pub use registry::{agent_message, status_message, worker_message};
 pub use view::{view, view_message, view_state, view_state_message};

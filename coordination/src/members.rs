@@ -12,6 +12,7 @@ use std::{
 };
 
 use model::{
+    JobId,
     entry::EntryName,
     znode::{self, WorkerData},
 };
@@ -164,6 +165,22 @@ impl Worker {
         match listing::children(&self.inner.term, &self.inner.folder).await? {
             Some((names, _)) => Ok(listing::sort(&self.inner.folder, names, &mut Vec::new())),
             None => Err(self.deposed()),
+        }
+    }
+
+    /// The jobs of which the leader wants it to end what it has. What is in its folder after that it has to hand over itself.
+    ///
+    /// # Errors
+    /// [`Error::Deposed`] when the folder is gone; [`Error::TermOver`], [`Error::Disconnected`].
+    pub async fn stopping(&self) -> Result<Vec<JobId>, Error> {
+        let path = &self.inner.folder;
+        let read = |client: Arc<zk::Client>| async move { client.get_data(path).await };
+        match self.inner.term.ask(path, read).await? {
+            Ok((data, _)) => {
+                Ok(znode::decode::<WorkerData>(&data).map_or_else(|_| Vec::new(), |data| data.stop))
+            }
+            Err(zk::Error::NoNode) => Err(self.deposed()),
+            Err(failure) => Err(Error::refused(path, failure)),
         }
     }
 

@@ -31,6 +31,18 @@ pub(crate) type Turn = (Reverse<Priority>, JobId);
 pub(crate) struct Ending {
     pub(crate) state: JobState,
     pub(crate) error: Option<String>,
+    pub(crate) since: Instant,
+}
+
+impl Ending {
+    /// From now on.
+    pub(crate) fn new(state: JobState, error: Option<String>) -> Self {
+        Self {
+            state,
+            error,
+            since: Instant::now(),
+        }
+    }
 }
 
 /// An admitted job: its book and its blocks.

@@ -89,19 +89,13 @@ impl Leading {
         }
         if active.ending.is_none() {
             if progress.cancel_requested {
-                active.ending = Some(Ending {
-                    state: JobState::Cancelled,
-                    error: None,
-                });
+                active.ending = Some(Ending::new(JobState::Cancelled, None));
             } else if progress.counts.failed > u64::from(active.job.spec.max_failed) {
                 let error = format!(
                     "more than {} subtasks failed for good, the rest was not run",
                     active.job.spec.max_failed
                 );
-                active.ending = Some(Ending {
-                    state: JobState::Failed,
-                    error: Some(error),
-                });
+                active.ending = Some(Ending::new(JobState::Failed, Some(error)));
             }
         }
         if active.ledger.unnoted() > 0 {

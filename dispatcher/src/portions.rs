@@ -91,10 +91,7 @@ impl Active {
         }
         let last = first + run.count - 1;
         let error = format!("blocks {first} to {last} of dataset {dataset} are gone from MongoDB");
-        self.ending = Some(Ending {
-            state: JobState::Failed,
-            error: Some(error),
-        });
+        self.ending = Some(Ending::new(JobState::Failed, Some(error)));
         false
     }
 

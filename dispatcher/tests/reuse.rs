@@ -59,6 +59,7 @@ impl Mill {
             protocol: 0,
             local_store: false,
             wake: 0,
+            stop: Vec::new(),
         };
         Self {
             control: Control::open(zookeeper(&space), store.clone()),
@@ -205,6 +206,7 @@ fn succeeded(job: JobId, indexes: std::ops::Range<u32>) -> DoneData {
         outcome: Outcome::Ok {
             output: Output::Inline(Payload::from("result")),
             fingerprint: Some(Fingerprint::of(&Processor::Noop, 0, &block(index)).to_string()),
+            stderr_tail: String::new(),
         },
     };
     DoneData {

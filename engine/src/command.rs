@@ -10,6 +10,7 @@ mod collect;
 mod feed;
 
 use std::{
+    collections::BTreeMap,
     io,
     os::fd::OwnedFd,
     path::PathBuf,
@@ -18,7 +19,7 @@ use std::{
 };
 
 use futures::future::{Either, select};
-use model::{Failure, FailureKind, Name, Spot, job::JobId};
+use model::{Failure, FailureKind, Name, Spot, job::JobId, limits::STDERR_OK_BYTES, outcome::tail};
 use nix::sys::signal::Signal;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,8 @@ use crate::{
     guard::{Ended, Request, Running, Status},
 };
 
+/// The exit code of a shell for a part of a pipeline that SIGPIPE ended.
+const BROKEN_PIPE: i32 = 128 + Signal::SIGPIPE as i32;
 /// How long the streams of an ended command may stay open because something of it could not be killed.
 const STREAMS_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -35,8 +38,15 @@ const STREAMS_DEADLINE: Duration = Duration::from_secs(2);
 pub struct Task<'a> {
     /// `map` or `reduce`, for messages.
     pub role: &'static str,
-    /// The command line for `/bin/sh -c`.
+    /// The command line for the shell.
     pub line: &'a str,
+    /// Whether a pipeline fails with any of its parts. Not with one that is ended since the next one stopped reading, as `head`
+    /// does.
+    pub pipefail: bool,
+    /// Exit codes that count as success, beside 0.
+    pub ok_exit: &'a [u8],
+    /// Variables that the user gave.
+    pub env: &'a BTreeMap<String, String>,
     /// Longest run; none: no limit.
     pub timeout: Option<Duration>,
     /// Most bytes it may print.
@@ -49,6 +59,24 @@ pub struct Task<'a> {
     pub spot: Spot,
     /// `SAWMILL_ATTEMPT`, from 1.
     pub attempt: u32,
+}
+
+/// What a command printed.
+#[derive(Debug)]
+pub struct Printed {
+    /// To standard output.
+    pub product: Product,
+    /// The end of what it printed to standard error; empty for what is no command.
+    pub stderr_tail: String,
+}
+
+impl From<Product> for Printed {
+    fn from(product: Product) -> Self {
+        Self {
+            product,
+            stderr_tail: String::new(),
+        }
+    }
 }
 
 /// Runs commands. Cheap to clone.
@@ -93,7 +121,7 @@ impl Runner {
         task: &Task<'_>,
         source: Source,
         cancel: &CancellationToken,
-    ) -> Result<Product, Stop> {
+    ) -> Result<Printed, Stop> {
         if cancel.is_cancelled() {
             return Err(Stop::Cancelled);
         }
@@ -111,20 +139,24 @@ impl Runner {
             .map_err(start_failure)?;
         let stderr = Mutex::new(Vec::new());
         let work = self.drive(task, source, running, ours.stdin, ours.stdout, cancel);
-        let tail = collect::tail(ours.stderr, &stderr);
+        let keeping = collect::tail(ours.stderr, &stderr);
         // Standard error may close before, with or after the rest.
-        let result = match select(std::pin::pin!(work), std::pin::pin!(tail)).await {
-            Either::Left((result, tail)) => {
-                let _ = tokio::time::timeout(STREAMS_DEADLINE, tail).await;
+        let result = match select(std::pin::pin!(work), std::pin::pin!(keeping)).await {
+            Either::Left((result, keeping)) => {
+                let _ = tokio::time::timeout(STREAMS_DEADLINE, keeping).await;
                 result
             }
             Either::Right(((), work)) => work.await,
         };
         let stderr = stderr.into_inner().unwrap_or_else(PoisonError::into_inner);
-        result.map_err(|stop| match stop {
-            Break::Cancelled => Stop::Cancelled,
-            Break::Failed(failure) => Stop::Failed(failure.with_stderr(&stderr)),
-        })
+        match result {
+            Ok(product) => Ok(Printed {
+                product,
+                stderr_tail: tail(&stderr, STDERR_OK_BYTES),
+            }),
+            Err(Break::Cancelled) => Err(Stop::Cancelled),
+            Err(Break::Failed(failure)) => Err(Stop::Failed(hinted(failure.with_stderr(&stderr)))),
+        }
     }
 
     async fn drive(
@@ -164,7 +196,7 @@ impl Runner {
                 } else {
                     running.kill().await;
                 }
-                task.judge(ended.status)?;
+                task.judge(ended.status, &product)?;
                 Ok(product)
             }
             Err(stop) => {
@@ -214,23 +246,32 @@ async fn finish(
 
 impl Task<'_> {
     fn request(&self) -> Request {
-        let variables = vec![
+        let own = [
             ("SAWMILL_JOB", self.job.to_string()),
             ("SAWMILL_DATASET", self.dataset.to_string()),
             ("SAWMILL_BLOCK", self.spot.to_string()),
             ("SAWMILL_ATTEMPT", self.attempt.to_string()),
         ];
+        let own = own.map(|(name, value)| (name.to_owned(), value));
         Request {
             line: self.line.to_owned(),
-            variables,
+            pipefail: self.pipefail,
+            variables: self.env.clone().into_iter().chain(own).collect(),
         }
     }
 
-    fn judge(&self, status: Status) -> Result<(), Failure> {
+    fn is_success(&self, code: i32) -> bool {
+        code == 0
+            || self.pipefail && code == BROKEN_PIPE
+            || self.ok_exit.iter().any(|ok| i32::from(*ok) == code)
+    }
+
+    fn judge(&self, status: Status, product: &Product) -> Result<(), Failure> {
         match status {
-            Status::Code(0) => Ok(()),
+            Status::Code(code) if self.is_success(code) => Ok(()),
             Status::Code(code) => {
-                let text = format!("{} command exited with code {code}", self.role);
+                let without = if product.is_empty() { " without output" } else { "" };
+                let text = format!("{} command exited with code {code}{without}", self.role);
                 Err(Failure {
                     exit_code: Some(code),
                     ..Failure::new(FailureKind::Exit, text)
@@ -250,6 +291,16 @@ impl Task<'_> {
         let text = format!("{} command ran longer than its limit of {limit} s", self.role);
         Failure::new(FailureKind::Timeout, text)
     }
+}
+
+/// Exit code 1 of a command that complains of nothing is often no failure.
+fn hinted(mut failure: Failure) -> Failure {
+    if failure.exit_code == Some(1) && failure.stderr_tail.is_empty() {
+        failure
+            .message
+            .push_str(": if that is no failure (grep finds nothing), use --ok-exit 0,1");
+    }
+    failure
 }
 
 /// This side's ends of the standard streams.

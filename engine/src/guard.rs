@@ -22,6 +22,7 @@ pub(crate) mod message;
 mod process;
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io,
     net::Shutdown,
@@ -51,8 +52,10 @@ pub(crate) use message::{Request, Status};
 const ARGUMENT: &str = "--sawmill-guard";
 /// How long a guard may take to end after its lifeline closed: its own deadline and some.
 const END_DEADLINE: Duration = descendants::DEADLINE.saturating_add(Duration::from_secs(2));
-/// Variables of this prefix configure the node, some are secrets: commands don't get them.
-const OWN_VARIABLES: &str = "SAWMILL_";
+/// The variables of the node that commands get, beside those that begin with [`LOCALE`]. Others may be secrets.
+const PASSED: [&str; 8] = ["PATH", "HOME", "LANG", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR"];
+/// What variables for parts of the locale begin with.
+const LOCALE: &str = "LC_";
 
 /// Becomes a guard and never returns, when the program was started as one; else does nothing.
 ///
@@ -72,6 +75,8 @@ pub fn run_if_asked() {
 #[derive(Clone, Debug)]
 pub struct Guard {
     program: Arc<PathBuf>,
+    /// Further variables of the node that commands get.
+    passed: Arc<[String]>,
     idle: Arc<Mutex<Vec<Lifeline>>>,
 }
 
@@ -88,8 +93,27 @@ impl Guard {
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
             program: Arc::new(program.into()),
+            passed: Arc::default(),
             idle: Arc::default(),
         }
+    }
+
+    /// Guards of the same program, for commands that also get these variables of the node.
+    #[must_use]
+    pub fn passing(self, names: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            passed: names.into_iter().collect(),
+            idle: Arc::default(),
+            ..self
+        }
+    }
+
+    fn passes(&self, name: &OsStr) -> bool {
+        name.to_str().is_some_and(|name| {
+            PASSED.contains(&name)
+                || name.starts_with(LOCALE)
+                || self.passed.iter().any(|other| other == name)
+        })
     }
 
     /// Process ids of the guards that wait for a command.
@@ -147,12 +171,9 @@ impl Guard {
             .stdin(File::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .process_group(0);
-        for (name, _) in std::env::vars_os() {
-            if name.as_encoded_bytes().starts_with(OWN_VARIABLES.as_bytes()) {
-                command.env_remove(name);
-            }
-        }
+            .process_group(0)
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| self.passes(name)));
         let guard = command.spawn().map_err(|error| {
             io::Error::new(
                 error.kind(),

@@ -33,6 +33,7 @@ pub const SQL_VERSION: Option<&str> = Some(sql::VERSION);
 #[cfg(not(feature = "sql"))]
 pub const SQL_VERSION: Option<&str> = None;
 
+pub use command::Printed;
 pub use guard::Guard;
 pub use processor::{Engine, Memory, Subtask};
 pub use product::Product;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     Answers, Blocks, Guard, Partials, Product, Source, Stop,
-    command::{Runner, Task},
+    command::{Printed, Runner, Task},
     noop,
 };
 
@@ -114,9 +114,9 @@ impl Engine {
         block: &Block,
         blocks: &impl Blocks,
         cancel: &CancellationToken,
-    ) -> Result<Product, Stop> {
+    ) -> Result<Printed, Stop> {
         let command = match processor {
-            Processor::Noop => return Ok(noop::run(block)),
+            Processor::Noop => return Ok(noop::run(block).into()),
             Processor::Command(command) => command,
             #[cfg(feature = "sql")]
             Processor::Query(query) => {
@@ -126,7 +126,8 @@ impl Engine {
                     table: subtask.table as usize,
                     dataset: subtask.incarnation,
                 };
-                return crate::query::run_block(query, block, blocks, &self.queries, cancel).await;
+                let product = crate::query::run_block(query, block, blocks, &self.queries, cancel).await;
+                return product.map(Printed::from);
             }
             #[cfg(not(feature = "sql"))]
             Processor::Query(_) => return Err(without_sql()),
@@ -172,10 +173,11 @@ impl Engine {
         processor: &Processor,
         store: &(impl Partials + Answers + Blocks + Clone + Send + Sync + 'static),
         cancel: &CancellationToken,
-    ) -> Result<Product, Stop> {
+    ) -> Result<Printed, Stop> {
         #[cfg(feature = "sql")]
         if let Processor::Query(query) = processor {
-            return crate::query::run_merge(query, subtask, store, &self.queries, cancel).await;
+            let product = crate::query::run_merge(query, subtask, store, &self.queries, cancel).await;
+            return product.map(Printed::from);
         }
         #[cfg(not(feature = "sql"))]
         if let Processor::Query(_) = processor {
@@ -200,12 +202,15 @@ fn task<'a>(
     subtask: Subtask<'a>,
     role: &'static str,
     line: &'a str,
-    command: &Command,
+    command: &'a Command,
     spot: Spot,
 ) -> Task<'a> {
     Task {
         role,
         line,
+        pipefail: command.pipefail,
+        ok_exit: &command.ok_exit,
+        env: &command.env,
         timeout: command.timeout_ms.map(Duration::from_millis),
         output_limit_bytes: command.output_limit_bytes,
         job: subtask.job,

@@ -37,7 +37,7 @@ pub struct ProgramEnd {
 }
 
 impl Program {
-    /// Starts `/bin/sh -c line` with these variables on top of the node's and these standard input, output and error.
+    /// Starts `/bin/sh -c line` with these variables on top of what the guard passes on, and these standard input, output and error.
     ///
     /// Dropping the future ends what it has started.
     ///
@@ -47,10 +47,14 @@ impl Program {
     pub async fn start(
         guard: &Guard,
         line: String,
-        variables: Vec<(&'static str, String)>,
+        variables: Vec<(String, String)>,
         streams: [OwnedFd; 3],
     ) -> io::Result<Self> {
-        let request = Request { line, variables };
+        let request = Request {
+            line,
+            pipefail: false,
+            variables,
+        };
         let running = guard.start(&request, streams).await?;
         Ok(Self { running })
     }

@@ -83,11 +83,7 @@ async fn the_output_limit_ends_the_command() {
     assert_eq!(failure.stderr_tail, "much");
     assert_eq!(alive(bench.job), [0; 0]);
     task.line = "head -c 100000 /dev/zero";
-    let product = bench
-        .runner
-        .run(&task, bytes(b""), &CancellationToken::new())
-        .await
-        .unwrap();
+    let product = bench.run_task(&task, bytes(b"")).await.unwrap();
     assert_eq!(product.len(), 100_000);
 }
 
@@ -111,7 +107,7 @@ async fn exit_codes_and_signals_are_told() {
     let bench = Bench::new();
     let failure = bench.failure("echo wrong column >&2; exit 3").await;
     assert_eq!((failure.kind, failure.exit_code), (FailureKind::Exit, Some(3)));
-    assert_eq!(failure.message, "map command exited with code 3");
+    assert_eq!(failure.message, "map command exited with code 3 without output");
     assert_eq!(failure.stderr_tail, "wrong column");
     let failure = bench.failure("no-such-tool-at-all").await;
     assert_eq!(failure.exit_code, Some(127));
@@ -157,7 +153,7 @@ async fn a_command_may_stop_reading_early() {
             .unwrap()
             .into_bytes()
             .unwrap(),
-        b"xxx"
+        b"xxx\n"
     );
 }
 
@@ -267,11 +263,7 @@ async fn the_environment_tells_the_subtask_and_no_secrets() {
     );
     let mut task = bench.task("echo $SAWMILL_BLOCK; test \"$HOME\" = \"$WANTED\" || echo \"$HOME\"");
     task.spot = Spot::Merge;
-    let product = bench
-        .runner
-        .run(&task, bytes(b""), &CancellationToken::new())
-        .await
-        .unwrap();
+    let product = bench.run_task(&task, bytes(b"")).await.unwrap();
     let expected = format!("merge\n{}\n", std::env::var("HOME").unwrap());
     assert_eq!(
         String::from_utf8(product.into_bytes().unwrap()).unwrap(),
@@ -279,25 +271,127 @@ async fn the_environment_tells_the_subtask_and_no_secrets() {
     );
 }
 
-/// Runs itself again with a secret in its environment, which the command must not see.
+/// Runs itself again with secrets in its environment, which the command must not see.
 #[test]
 fn variables_of_the_node_stay_with_the_node() {
-    const SECRET: &str = "SAWMILL_MONGODB";
-    if std::env::var_os(SECRET).is_some() {
+    const SECRETS: [&str; 3] = ["SAWMILL_MONGODB", "AWS_SECRET_ACCESS_KEY", "BASH_ENV"];
+    if std::env::var_os(SECRETS[0]).is_some() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let seen = runtime.block_on(Bench::new().text("env; cat /proc/$PPID/environ", b""));
+        let bench = Bench::new();
+        let seen = runtime.block_on(bench.text("env; tr '\\0' '\\n' </proc/$PPID/environ", b""));
         assert!(
             seen.contains("SAWMILL_JOB") && !seen.contains("password"),
             "{seen}"
         );
+        for passed in ["LC_TIME=de_DE", "TZ=Asia/Tokyo", "USER=me"] {
+            assert_eq!(
+                seen.lines().filter(|line| *line == passed).count(),
+                2,
+                "{passed} in {seen}"
+            );
+        }
+        let guard = bench.guard.clone().passing(["AWS_SECRET_ACCESS_KEY".to_string()]);
+        let runner = engine::command::Runner::new(guard, bench.folder.path());
+        let task = bench.task("echo $AWS_SECRET_ACCESS_KEY");
+        let printed = runtime.block_on(runner.run(&task, bytes(b""), &CancellationToken::new()));
+        assert_eq!(printed.unwrap().product.into_bytes().unwrap(), b"a password\n");
         return;
     }
     let status = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["variables_of_the_node_stay_with_the_node", "--exact"])
-        .env(SECRET, "mongodb://me:password@host")
+        .envs(SECRETS.map(|name| (name, "a password")))
+        .envs([("LC_TIME", "de_DE"), ("TZ", "Asia/Tokyo"), ("USER", "me")])
         .status()
         .unwrap();
     assert!(status.success());
+}
+
+#[tokio::test]
+async fn a_pipeline_fails_with_any_of_its_parts() {
+    let bench = Bench::new();
+    let failure = bench.failure("sh -c 'exit 3' | wc -l").await;
+    assert_eq!(
+        (failure.exit_code, failure.message.as_str()),
+        (Some(3), "map command exited with code 3")
+    );
+    let mut task = bench.task("sh -c 'exit 3' | wc -l");
+    task.pipefail = false;
+    let product = bench.run_task(&task, bytes(b"")).await.unwrap();
+    assert_eq!(product.into_bytes().unwrap(), b"0\n");
+    // The first part is ended by SIGPIPE.
+    assert_eq!(bench.text("yes | head -n 1", b"").await, "y\n");
+}
+
+#[tokio::test]
+async fn codes_that_count_as_success_are_said_and_proposed() {
+    let bench = Bench::new();
+    let mut task = bench.task("grep x");
+    let stop = bench.run_task(&task, bytes(b"a\n")).await.unwrap_err();
+    assert_eq!(
+        stop.failure().unwrap().message,
+        "map command exited with code 1 without output: if that is no failure (grep finds nothing), use --ok-exit 0,1"
+    );
+    let failure = bench.failure("echo broken >&2; exit 1").await;
+    assert_eq!(failure.message, "map command exited with code 1 without output");
+    task.ok_exit = &[1];
+    assert!(bench.run_task(&task, bytes(b"a\n")).await.unwrap().is_empty());
+    task.line = "grep x | wc -l";
+    let product = bench.run_task(&task, bytes(b"a\n")).await.unwrap();
+    assert_eq!(product.into_bytes().unwrap(), b"0\n");
+    task.line = "exit 2";
+    assert!(bench.run_task(&task, bytes(b"")).await.is_err());
+}
+
+#[tokio::test]
+async fn text_of_a_partial_result_ends_with_a_line_feed() {
+    let bench = Bench::new();
+    assert_eq!(bench.text("printf end", b"").await, "end\n");
+    assert_eq!(bench.text("printf 'end\\n'", b"").await, "end\n");
+    assert_eq!(bench.text("true", b"").await, "");
+    let large = bench
+        .run("head -c 3000000 /dev/zero | tr '\\0' x", b"")
+        .await
+        .unwrap();
+    assert_eq!(large.len(), 3_000_001);
+    assert!(large.into_bytes().unwrap().ends_with(b"x\n"));
+    let zipped = b"\x1f\x8b\x08zipped";
+    assert_eq!(
+        bench.run("cat", zipped).await.unwrap().into_bytes().unwrap(),
+        zipped
+    );
+    let binary = bench.run("head -c 3000000 /dev/zero", b"").await.unwrap();
+    assert_eq!(binary.len(), 3_000_000);
+    // The result of a merge is as it was printed.
+    let mut task = bench.task("printf end");
+    task.spot = Spot::Merge;
+    let product = bench.run_task(&task, bytes(b"")).await.unwrap();
+    assert_eq!(product.into_bytes().unwrap(), b"end");
+}
+
+#[tokio::test]
+async fn variables_of_the_user_are_given_and_the_end_of_standard_error_is_kept() {
+    let bench = Bench::new();
+    let env = [("GREETING".to_string(), "a = 'b'".to_string())].into();
+    let mut task = bench.task("echo \"$GREETING\" >&2; seq 1 1000 >&2; echo the end >&2");
+    task.env = &env;
+    let printed = bench
+        .runner
+        .run(&task, bytes(b""), &CancellationToken::new())
+        .await
+        .unwrap();
+    let tail = &printed.stderr_tail;
+    assert!(tail.starts_with('…') && tail.ends_with("1000\nthe end"), "{tail}");
+    assert!(tail.len() <= model::limits::STDERR_OK_BYTES + 3);
+    task.line = "echo \"$GREETING\" >&2";
+    let printed = bench
+        .runner
+        .run(&task, bytes(b""), &CancellationToken::new())
+        .await
+        .unwrap();
+    assert_eq!(
+        (printed.stderr_tail.as_str(), printed.product.len()),
+        ("a = 'b'", 0)
+    );
 }
 
 #[tokio::test]

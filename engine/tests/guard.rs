@@ -182,7 +182,7 @@ async fn many_commands_leak_nothing() {
                 };
                 assert_eq!(tokio::join!(run, cancelled).0.unwrap_err(), Stop::Cancelled);
             }
-            _ => assert_eq!(bench.text("cat", b"x").await, "x"),
+            _ => assert_eq!(bench.text("cat", b"x\n").await, "x\n"),
         }
     }
     until_async("descriptors are as before", || open_fds() <= before + 4).await;

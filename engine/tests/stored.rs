@@ -71,6 +71,7 @@ impl Fresh {
         self.engine
             .run_block(subtask, processor, block, &self.store, &CancellationToken::new())
             .await
+            .map(|printed| printed.product)
     }
 
     async fn merge(&self, job: JobId, processor: &Processor, count: u32) -> Result<Product, Stop> {
@@ -78,6 +79,7 @@ impl Fresh {
         self.engine
             .run_merge(subtask, processor, &self.store, &CancellationToken::new())
             .await
+            .map(|printed| printed.product)
     }
 
     async fn split(&self, path: &Path, size: u64) -> Vec<Block> {
@@ -91,7 +93,7 @@ fn command(map: &str, reduce: Option<&str>) -> Processor {
         map: map.into(),
         reduce,
         timeout_ms: Some(60_000),
-        output_limit_bytes: 1 << 30,
+        ..Command::default()
     })
 }
 
@@ -232,10 +234,12 @@ async fn a_merge_gets_all_partial_results_in_order() {
         1100 => Outcome::Ok {
             output: stored.clone(),
             fingerprint: None,
+            stderr_tail: String::new(),
         },
         _ => Outcome::Ok {
             output: Output::Inline(Payload(format!("{index}\n").into())),
             fingerprint: None,
+            stderr_tail: String::new(),
         },
     };
     let record = |first: u32, count: u32| {

@@ -195,8 +195,10 @@ impl Queue for Service {
         let job = self.control.job(&request.reference).await.map_err(told)?;
         let limit = request.limit.min(MOST_FAILURES);
         let failures = self.control.failed_attempts(&job, limit).await.map_err(told)?;
+        let stderr = self.control.stderr_tails(&job, limit).await.map_err(told)?;
         Ok(Response::new(v1::ListFailuresReply {
             failures: failures.iter().map(wire::attempt_message).collect(),
+            stderr: stderr.into_iter().map(wire::stderr_message).collect(),
         }))
     }
 

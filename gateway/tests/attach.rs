@@ -190,6 +190,7 @@ async fn worker(term: &Term) -> Worker {
         protocol: api::PROTOCOL,
         local_store: false,
         wake: 0,
+        stop: Vec::new(),
     };
     Worker::register(term, data).await.unwrap()
 }

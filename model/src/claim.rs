@@ -159,9 +159,7 @@ mod tests {
         let me = Name::new("me").unwrap();
         let exec = Processor::Command(crate::processor::Command {
             map: "x".into(),
-            reduce: None,
-            timeout_ms: None,
-            output_limit_bytes: 0,
+            ..crate::processor::Command::default()
         });
         let suspect = Past {
             deaths: vec![Death {

@@ -16,8 +16,12 @@ pub const RECORD_DOCUMENTS: usize = 2000;
 pub const RECORD_BYTES: usize = 4 * 1024 * 1024;
 /// Longest command line of a processor, in bytes: it travels in every entry of its job.
 pub const COMMAND_BYTES: usize = 32 * 1024;
+/// Most bytes of variables given to the commands of a job: they travel in every entry of it, too.
+pub const VARIABLES_BYTES: usize = 8 * 1024;
 /// Longest tail of standard error kept with a failure, in bytes.
 pub const STDERR_TAIL_BYTES: usize = 2 * 1024;
+/// Longest tail of standard error kept with a result, in bytes.
+pub const STDERR_OK_BYTES: usize = 1024;
 /// Deaths of a worker while a subtask ran alone on it that make the subtask a final failure.
 pub const DEATHS_ALONE: usize = 3;
 

@@ -208,17 +208,7 @@ impl Failure {
     /// Keeps the end of `stderr`, cut at a character and marked where it was cut.
     #[must_use]
     pub fn with_stderr(mut self, stderr: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(stderr);
-        let text = text.trim_end();
-        let mut from = text.len().saturating_sub(STDERR_TAIL_BYTES);
-        while !text.is_char_boundary(from) {
-            from += 1;
-        }
-        self.stderr_tail = if from == 0 {
-            text.to_string()
-        } else {
-            format!("…{}", &text[from..])
-        };
+        self.stderr_tail = tail(stderr, STDERR_TAIL_BYTES);
         self
     }
 
@@ -228,6 +218,21 @@ impl Failure {
             self.kind,
             FailureKind::Start | FailureKind::Read | FailureKind::Missing | FailureKind::Store
         ) || matches!(self.exit_code, Some(126 | 127))
+    }
+}
+
+/// The last `most` bytes of what a command wrote to standard error, cut at a character and marked where it was cut.
+pub fn tail(stderr: &[u8], most: usize) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let text = text.trim_end();
+    let mut from = text.len().saturating_sub(most);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    if from == 0 {
+        text.to_string()
+    } else {
+        format!("…{}", &text[from..])
     }
 }
 
@@ -242,6 +247,9 @@ pub enum Outcome {
         /// Hex fingerprint, where the job offers its results for reuse.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fingerprint: Option<String>,
+        /// The end of what the command wrote to standard error, where that is kept.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        stderr_tail: String,
     },
     /// A partial result that is already recorded elsewhere.
     Reused {

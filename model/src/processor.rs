@@ -1,8 +1,15 @@
 //! What a subtask does to a block.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{job::JobId, limits::COMMAND_BYTES, payload::Output, table::Table};
+use crate::{
+    job::JobId,
+    limits::{COMMAND_BYTES, VARIABLES_BYTES},
+    payload::Output,
+    table::Table,
+};
 
 /// Default limit on what one subtask may print: 1 GiB.
 pub const DEFAULT_OUTPUT_LIMIT_BYTES: u64 = 1 << 30;
@@ -118,6 +125,82 @@ pub struct Command {
     pub timeout_ms: Option<u64>,
     /// Most bytes one command may print.
     pub output_limit_bytes: u64,
+    /// Whether a pipeline fails when any part of it does. Jobs that were recorded before this existed ran without.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pipefail: bool,
+    /// Exit codes that count as success, beside 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ok_exit: Vec<u8>,
+    /// Variables of the environment of both commands.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self {
+            map: String::new(),
+            reduce: None,
+            timeout_ms: None,
+            output_limit_bytes: DEFAULT_OUTPUT_LIMIT_BYTES,
+            pipefail: true,
+            ok_exit: Vec::new(),
+            env: BTreeMap::new(),
+        }
+    }
+}
+
+impl Command {
+    /// Adds all that shapes a partial result. A command with none of what was added later has the digest that it had before.
+    fn digest(&self, hasher: &mut blake3::Hasher) {
+        hasher.update(b"command\0").update(self.map.as_bytes());
+        if self.pipefail {
+            hasher.update(b"\0pipefail");
+        }
+        for code in &self.ok_exit {
+            hasher.update(b"\0ok\0").update(&[*code]);
+        }
+        for (name, value) in &self.env {
+            hasher.update(b"\0env\0").update(name.as_bytes());
+            hasher.update(b"=").update(value.as_bytes());
+        }
+    }
+
+    fn check(&self) -> Result<(), BadProcessor> {
+        let reduce = self.reduce.iter().map(|text| ("reduce", text));
+        for (which, text) in std::iter::once(("map", &self.map)).chain(reduce) {
+            if text.trim().is_empty() {
+                return Err(BadProcessor::Empty(which));
+            }
+            if text.len() > COMMAND_BYTES {
+                return Err(BadProcessor::TooLong(which, text.len()));
+            }
+            if text.contains('\0') {
+                return Err(BadProcessor::Nul(which));
+            }
+        }
+        let bad = |(name, value): &(&String, &String)| !is_variable(name) || value.contains('\0');
+        if let Some((name, _)) = self.env.iter().find(bad) {
+            return Err(BadProcessor::BadVariable(name.clone()));
+        }
+        let bytes = self
+            .env
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        if bytes > VARIABLES_BYTES {
+            return Err(BadProcessor::LongVariables(bytes));
+        }
+        Ok(())
+    }
+}
+
+/// Whether users may set a variable of this name.
+fn is_variable(name: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    name.bytes().all(is_part)
+        && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
+        && !name.starts_with("SAWMILL_")
 }
 
 /// What a worker must offer to run a processor.
@@ -153,6 +236,17 @@ pub enum BadProcessor {
     /// A NUL byte, which no command line may contain.
     #[error("the {0} command contains a NUL byte")]
     Nul(&'static str),
+    /// A variable with a name that none may have, or with a NUL byte in its value.
+    #[error(
+        "the variable {0:?} can't be set: names have letters, digits and _, begin with no digit and not with SAWMILL_, \
+         and values have no NUL byte"
+    )]
+    BadVariable(String),
+    /// Variables that are too long to travel in an entry.
+    #[error(
+        "the variables have {0} bytes, more than {VARIABLES_BYTES}: put them into a file that every node has"
+    )]
+    LongVariables(usize),
     /// A query that is too long to travel in an entry, with the columns of its tables.
     #[error("the query and its tables take {0} bytes, more than {COMMAND_BYTES}")]
     LongQuery(usize),
@@ -202,15 +296,17 @@ impl Processor {
     pub fn digest(&self, table: usize) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         match self {
-            Self::Noop => hasher.update(b"noop\0"),
-            Self::Command(command) => hasher.update(b"command\0").update(command.map.as_bytes()),
+            Self::Noop => {
+                hasher.update(b"noop\0");
+            }
+            Self::Command(command) => command.digest(&mut hasher),
             Self::Query(query) => {
                 let table = query.tables.get(table);
                 let half = table.and_then(|table| table.lower_half.as_deref());
                 let half = half.unwrap_or(&query.sql);
-                hasher.update(b"query\0").update(half.as_bytes())
+                hasher.update(b"query\0").update(half.as_bytes());
             }
-        };
+        }
         *hasher.finalize().as_bytes()
     }
 
@@ -227,32 +323,18 @@ impl Processor {
     /// # Errors
     /// [`BadProcessor`] that names the command at fault.
     pub fn check(&self) -> Result<(), BadProcessor> {
-        let command = match self {
-            Self::Noop => return Ok(()),
+        match self {
+            Self::Noop => Ok(()),
             Self::Query(query) => {
                 let bytes = serde_json::to_vec(query).map_or(0, |bytes| bytes.len());
-                let fits = bytes <= COMMAND_BYTES;
-                return if fits {
+                if bytes <= COMMAND_BYTES {
                     Ok(())
                 } else {
                     Err(BadProcessor::LongQuery(bytes))
-                };
+                }
             }
-            Self::Command(command) => command,
-        };
-        let reduce = command.reduce.iter().map(|text| ("reduce", text));
-        for (which, text) in std::iter::once(("map", &command.map)).chain(reduce) {
-            if text.trim().is_empty() {
-                return Err(BadProcessor::Empty(which));
-            }
-            if text.len() > COMMAND_BYTES {
-                return Err(BadProcessor::TooLong(which, text.len()));
-            }
-            if text.contains('\0') {
-                return Err(BadProcessor::Nul(which));
-            }
+            Self::Command(command) => command.check(),
         }
-        Ok(())
     }
 }
 
@@ -264,9 +346,17 @@ mod tests {
         Processor::Command(Command {
             map: map.into(),
             reduce: reduce.map(Into::into),
-            timeout_ms: None,
-            output_limit_bytes: 1,
+            ..Command::default()
         })
+    }
+
+    fn with(change: impl FnOnce(&mut Command)) -> Processor {
+        let mut command = Command {
+            map: "wc -l".into(),
+            ..Command::default()
+        };
+        change(&mut command);
+        Processor::Command(command)
     }
 
     #[test]
@@ -277,6 +367,46 @@ mod tests {
         );
         assert_ne!(command("wc -l", None).digest(0), command("wc -c", None).digest(0));
         assert_ne!(Processor::Noop.digest(0), command("", None).digest(0));
+    }
+
+    #[test]
+    fn what_shapes_a_partial_result_is_in_the_digest() {
+        let before: Command = serde_json::from_str(r#"{"map":"wc -l","output_limit_bytes":1}"#).unwrap();
+        assert!(!before.pipefail, "it was run without");
+        let mut old = blake3::Hasher::new();
+        old.update(b"command\0wc -l");
+        assert_eq!(Processor::Command(before).digest(0), *old.finalize().as_bytes());
+        let variants = [
+            with(|_| ()),
+            with(|command| command.pipefail = false),
+            with(|command| command.ok_exit = vec![1]),
+            with(|command| command.ok_exit = vec![2]),
+            with(|command| command.env = [("A".into(), "b".into())].into()),
+            with(|command| command.env = [("A".into(), "c".into())].into()),
+        ];
+        let digests: std::collections::HashSet<_> =
+            variants.iter().map(|processor| processor.digest(0)).collect();
+        assert_eq!(digests.len(), variants.len());
+        let limited = with(|command| command.output_limit_bytes = 7);
+        assert_eq!(limited.digest(0), variants[0].digest(0));
+    }
+
+    #[test]
+    fn variables_that_no_command_may_get_are_refused() {
+        let of = |name: &str, value: &str| {
+            let env = [(name.to_string(), value.to_string())];
+            with(|command| command.env = env.into()).check()
+        };
+        assert_eq!(of("_LANG2", "a=b"), Ok(()));
+        for name in ["", "2A", "A B", "A=B", "SAWMILL_JOB", "Ä"] {
+            assert_eq!(of(name, "x"), Err(BadProcessor::BadVariable(name.into())));
+        }
+        assert_eq!(of("A", "\0"), Err(BadProcessor::BadVariable("A".into())));
+        let long = "x".repeat(VARIABLES_BYTES);
+        assert_eq!(
+            of("A", &long),
+            Err(BadProcessor::LongVariables(VARIABLES_BYTES + 1))
+        );
     }
 
     #[test]

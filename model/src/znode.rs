@@ -194,6 +194,15 @@ impl DoneData {
         }
     }
 
+    /// What would run again is cancelled: its job is being ended.
+    pub fn cancel_returned(&mut self) {
+        for end in &mut self.ends {
+            if end.outcome == Outcome::Returned {
+                end.outcome = Outcome::Cancelled;
+            }
+        }
+    }
+
     /// Whether the ends cover the run exactly, in order.
     pub fn is_whole(&self) -> bool {
         let mut next = self.run.first;
@@ -245,6 +254,9 @@ pub struct WorkerData {
     /// Counts the leader's wake-ups.
     #[serde(default)]
     pub wake: u64,
+    /// The jobs of which the leader wants the worker to end what it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<JobId>,
 }
 
 /// Data of `/unowned/client-…` and `/owned/worker-…/client-…`: an agent.

@@ -16,7 +16,7 @@ use crate::{
     cli,
     exit::Exit,
     output,
-    view::{FailureView, JobView},
+    view::{FailureView, JobView, StderrView},
 };
 
 const REFERENCE: &str = "A JOB is an id, a unique beginning of one, or `last` for the newest job.";
@@ -87,7 +87,7 @@ pub struct Jobs {
 pub struct ShowArgs {
     /// Which
     job: String,
-    /// How many failures to show
+    /// How many failures to show, and of how many subtasks what they printed to standard error
     #[arg(long, value_name = "N", default_value_t = 5)]
     failures: u32,
 }
@@ -198,10 +198,15 @@ fn took(job: &Job) -> Option<Duration> {
 async fn show(args: ShowArgs, control: &Control, context: &Context) -> anyhow::Result<Exit> {
     let job = control.job(&args.job).await?;
     let failures = failures_of(control, &job, args.failures).await?;
+    let stderr = stderr_of(control, &job, args.failures).await?;
     let left_out = left_out(control, &job).await;
     if context.json() {
-        let shown =
-            serde_json::json!({ "job": JobView::from(&job), "failures": failures, "left_out": left_out.1 });
+        let shown = serde_json::json!({
+            "job": JobView::from(&job),
+            "failures": failures,
+            "stderr": stderr,
+            "left_out": left_out.1,
+        });
         output::json(&shown)?;
         return Ok(Exit::Success);
     }
@@ -217,6 +222,7 @@ async fn show(args: ShowArgs, control: &Control, context: &Context) -> anyhow::R
         Processor::Command(command) => {
             pairs.push(("map", command.map.clone()));
             pairs.extend(command.reduce.clone().map(|reduce| ("reduce", reduce)));
+            pairs.extend(options_of(command).map(|options| ("options", options)));
         }
         Processor::Query(query) => {
             pairs.push(("query", query.sql.clone()));
@@ -266,7 +272,27 @@ async fn show(args: ShowArgs, control: &Control, context: &Context) -> anyhow::R
             output::line(format_args!("  {}", failure.told().replace('\n', "\n  ")))?;
         }
     }
+    if !stderr.is_empty() {
+        output::line("\nstandard error of what succeeded:")?;
+        for tail in &stderr {
+            output::line(format_args!("  {}", tail.told().replace('\n', "\n  ")))?;
+        }
+    }
     Ok(Exit::Success)
+}
+
+/// How the commands of a job run, where that is not as usual. Of variables the names alone.
+fn options_of(command: &model::processor::Command) -> Option<String> {
+    let mut options = Vec::new();
+    if !command.pipefail {
+        options.push("--no-pipefail".to_string());
+    }
+    if !command.ok_exit.is_empty() {
+        let codes: Vec<_> = command.ok_exit.iter().map(ToString::to_string).collect();
+        options.push(format!("--ok-exit 0,{}", codes.join(",")));
+    }
+    options.extend(command.env.keys().map(|name| format!("--env {name}")));
+    (!options.is_empty()).then(|| options.join(" "))
 }
 
 /// The blocks that are not in the answer of a job, for people and as JSON.
@@ -287,6 +313,12 @@ async fn left_out(control: &Control, job: &Job) -> (Vec<String>, serde_json::Val
 async fn failures_of(control: &Control, job: &Job, limit: u32) -> anyhow::Result<Vec<FailureView>> {
     let attempts = control.failed_attempts(job, limit).await?;
     Ok(attempts.iter().map(FailureView::from).collect())
+}
+
+/// What commands that succeeded printed to standard error, of at most so many subtasks.
+pub(super) async fn stderr_of(control: &Control, job: &Job, limit: u32) -> anyhow::Result<Vec<StderrView>> {
+    let tails = control.stderr_tails(job, limit).await?;
+    Ok(tails.into_iter().map(StderrView::from).collect())
 }
 
 async fn wait(args: WaitArgs, control: &Control, context: &Context) -> anyhow::Result<Exit> {

@@ -90,6 +90,13 @@ impl Context {
         self.control.get_or_try_init(open).await.cloned()
     }
 
+    /// Ends the connections of [`Context::control`], where there are any.
+    pub async fn close(&self) {
+        if let Some(Ok(store)) = self.control.get().map(Control::store) {
+            store.close().await;
+        }
+    }
+
     /// Writes a change that was made on the stores themselves into the audit log; a gateway writes down what it is asked.
     ///
     /// # Errors

@@ -12,7 +12,6 @@ use anyhow::Context as _;
 use clap::Args;
 use control::{Answer, Control, Question, reason};
 use model::{Job, JobState, Priority};
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::{answer::Target, progress::Watch, with::With};
 use super::{Context, job, prompt, run};
@@ -130,7 +129,7 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
     question.check()?;
     let control = context.control().await?;
     // Before the job exists: from then on Ctrl-C means the job.
-    let mut ctrl_c = signal(SignalKind::interrupt()).context("can't take over Ctrl-C")?;
+    let mut leaving = run::Leaving::install(true).context("can't take over signals")?;
     let mut asked = control.ask(&question).await?;
     if let Some(why) = &asked.changed {
         output::note(format_args!("what is recorded is not used: {why}"));
@@ -156,7 +155,7 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
     }
     tracing::info!(job = %id, "submitted");
     let watch = Watch::new(&control, id, bytes, args.live).await?;
-    let waited = run::watch_or_cancel(&control, id, &mut ctrl_c, watch.bar(), watch.run()).await?;
+    let waited = run::watch_or_cancel(&control, id, &mut leaving, watch.bar(), watch.run()).await?;
     let Some(job) = waited else {
         return Ok(Exit::Interrupted);
     };

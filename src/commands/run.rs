@@ -1,6 +1,7 @@
 //! `sawmill run`: one job from its submission to its result.
 
 use std::{
+    collections::{BTreeSet, HashSet},
     convert::Infallible,
     io::{IsTerminal as _, stderr},
     time::Duration,
@@ -9,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use control::{Control, reason};
+use futures::{FutureExt as _, future::select_all};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use model::{
     Job, JobId, JobSpec, JobState, Name, Priority, Processor,
@@ -25,26 +27,38 @@ use super::{Context, job};
 use crate::{
     cli,
     exit::{Exit, usage},
-    output,
-    view::JobView,
+    output, signals,
+    view::{JobView, StderrView},
 };
 
 const HELP: &str = "\
-CMD is given to `sh -c`. The map command gets the raw lines of one block on standard input; what it prints is the \
-partial result. The reduce command gets all partial results in the order of the blocks; what it prints is the result. \
-Without one, the result is all partial results in that order.
+CMD is given to `bash -o pipefail -c`, or to `sh -c` with --no-pipefail. The map command gets the raw lines of one block \
+on standard input; what it prints is the partial result. The reduce command gets all partial results in the order of the \
+blocks; what it prints is the result. Without one, the result is all partial results in that order. A partial result of \
+text that does not end with a line feed gets one.
 
-Commands find the job, the dataset, the number of the block and of the attempt in SAWMILL_JOB, SAWMILL_DATASET, \
-SAWMILL_BLOCK and SAWMILL_ATTEMPT.
+A command succeeds when it exits with 0, or with a code of --ok-exit. A pipeline exits with the code of the last of its \
+parts that fails, except for one that is ended because the next one stopped reading, as `head` does.
+
+Commands get PATH, HOME, LANG, LC_*, TZ, USER, LOGNAME, SHELL and TMPDIR of their node, what its setting pass_env names, \
+and what --env says. They find the job, the dataset, the number of the block and of the attempt in SAWMILL_JOB, \
+SAWMILL_DATASET, SAWMILL_BLOCK and SAWMILL_ATTEMPT. Values of --env are kept with the job, as readable as the commands: \
+no place for secrets.
+
+Ctrl-C cancels the job. A client that ends in another way leaves it running, unless --cancel-on-exit is given; \
+`sawmill job wait JOB` follows it.
 
 Examples:
   sawmill run --dataset access --map 'wc -l' --reduce \"awk '{n += \\$1} END {print n}'\"
   sawmill run --dataset access --map \"awk '{print \\$9}' | sort | uniq -c\" \\
       --reduce \"awk '{n[\\$2] += \\$1} END {for (s in n) print n[s], s}' | sort -rn\"
-  sawmill run --dataset access --map 'grep -F 10.0.0.7 || true' --no-wait";
+  sawmill run --dataset access --map 'grep -F 10.0.0.7' --ok-exit 0,1 --no-wait";
 
 /// How long a job may stand still before the command looks for the reason.
 const STANDSTILL: Duration = Duration::from_secs(5);
+
+/// How many lines of what the commands printed to standard error are told at the end.
+const STDERR_LINES: usize = 10;
 
 /// `sawmill run`.
 #[derive(Clone, Debug, Args)]
@@ -68,6 +82,18 @@ pub struct RunArgs {
     /// Print the id of the job and leave
     #[arg(long)]
     no_wait: bool,
+    /// Cancel the job, too, when this command is ended by SIGTERM or by the end of its terminal
+    #[arg(long, conflicts_with = "no_wait")]
+    cancel_on_exit: bool,
+    /// Let a pipeline succeed when its last part does, whatever the others do
+    #[arg(long)]
+    no_pipefail: bool,
+    /// Exit codes of the commands that count as success, such as 0,1; 0 always does
+    #[arg(long, value_name = "CODES", value_delimiter = ',')]
+    ok_exit: Vec<u8>,
+    /// Give the commands this variable; without a value that of this environment. May be repeated
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = variable)]
+    env: Vec<(String, String)>,
     /// Longest run of the command over one block, such as 30s or 5m
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     timeout: Option<Duration>,
@@ -111,6 +137,16 @@ fn output_limit(text: &str) -> Result<u64, String> {
     })
 }
 
+fn variable(text: &str) -> Result<(String, String), String> {
+    if let Some((name, value)) = text.split_once('=') {
+        return Ok((name.to_string(), value.to_string()));
+    }
+    match std::env::var(text) {
+        Ok(value) => Ok((text.to_string(), value)),
+        Err(error) => Err(format!("{text} of this environment can't be used: {error}")),
+    }
+}
+
 impl RunArgs {
     fn spec(&self) -> JobSpec {
         debug_assert_eq!(
@@ -118,6 +154,7 @@ impl RunArgs {
             1 << 30,
             "the default of --output-limit says 1GiB"
         );
+        let ok_exit: BTreeSet<u8> = self.ok_exit.iter().copied().filter(|code| *code != 0).collect();
         let processor = Processor::Command(Command {
             map: self.map.clone(),
             reduce: self.reduce.clone(),
@@ -125,6 +162,9 @@ impl RunArgs {
                 .timeout
                 .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             output_limit_bytes: self.output_limit,
+            pipefail: !self.no_pipefail,
+            ok_exit: ok_exit.into_iter().collect(),
+            env: self.env.iter().cloned().collect(),
         });
         JobSpec {
             priority: self.priority,
@@ -147,8 +187,7 @@ pub async fn run(args: RunArgs, context: &Context) -> anyhow::Result<Exit> {
     let spec = args.spec();
     spec.processor.check().map_err(|error| usage(error.to_string()))?;
     let control = context.control().await?;
-    // Before the job exists: from then on Ctrl-C means the job.
-    let mut ctrl_c = signal(SignalKind::interrupt()).context("can't take over Ctrl-C")?;
+    let mut leaving = Leaving::install(args.cancel_on_exit).context("can't take over signals")?;
     let details = format!("over {}: {}", spec.dataset, args.map);
     let id = control.submit(spec).await?;
     context.log("job.submit", &id.to_string(), details).await?;
@@ -160,8 +199,8 @@ pub async fn run(args: RunArgs, context: &Context) -> anyhow::Result<Exit> {
         }
         return Ok(Exit::Success);
     }
-    tracing::info!(job = %id, "submitted");
-    let Some(job) = wait_or_cancel(&control, id, &mut ctrl_c).await? else {
+    output::note(format_args!("job {id}: {}", follow_by(id)));
+    let Some(job) = wait_or_cancel(&control, id, &mut leaving).await? else {
         return Ok(Exit::Interrupted);
     };
     finish(&control, &job, context).await
@@ -170,6 +209,7 @@ pub async fn run(args: RunArgs, context: &Context) -> anyhow::Result<Exit> {
 /// Prints the result, or why there is none.
 async fn finish(control: &Control, job: &Job, context: &Context) -> anyhow::Result<Exit> {
     let successful = job.state == JobState::Successful;
+    let tails = job::stderr_of(control, job, if successful { STDERR_SUBTASKS } else { 0 }).await?;
     if context.json() {
         let text = if successful {
             Some(job::text_of(control, job).await?)
@@ -181,10 +221,12 @@ async fn finish(control: &Control, job: &Job, context: &Context) -> anyhow::Resu
             "state": job.state,
             "output": text,
             "error": job.error,
+            "stderr": tails,
             "details": JobView::from(job),
         }))?;
     } else if successful {
         job::print_output(control, job).await?;
+        tell_stderr(&tails, job.id);
     }
     if !successful {
         job::tell_failure(control, job).await?;
@@ -193,37 +235,105 @@ async fn finish(control: &Control, job: &Job, context: &Context) -> anyhow::Resu
     Ok(Exit::Success)
 }
 
-/// Waits with a bar; on Ctrl-C asks to cancel the job and gives none. A second Ctrl-C leaves at once.
+/// Subtasks of which standard error is looked at.
+const STDERR_SUBTASKS: u32 = 100;
+
+/// Says what commands that succeeded printed to standard error: each line once, and not too many.
+fn tell_stderr(tails: &[StderrView], id: JobId) {
+    let mut seen = HashSet::new();
+    let lines = tails.iter().flat_map(|tail| tail.stderr_tail.lines());
+    let lines: Vec<&str> = lines.filter(|line| seen.insert(*line)).collect();
+    if lines.is_empty() {
+        return;
+    }
+    output::note("standard error of the commands:");
+    for line in lines.iter().take(STDERR_LINES) {
+        output::note(format_args!("  {line}"));
+    }
+    if lines.len() > STDERR_LINES {
+        let more = lines.len() - STDERR_LINES;
+        output::note(format_args!(
+            "  and {more} other lines: `sawmill job show {id}` tells more"
+        ));
+    }
+}
+
+/// What follows a job whose client is gone.
+fn follow_by(id: JobId) -> String {
+    format!("`sawmill job wait {id}` follows it, `sawmill job output {id}` prints its result")
+}
+
+/// The signals that end a command which waits for a job. To be installed before the job exists: from then on they mean the job.
+pub(super) struct Leaving {
+    interrupt: Signal,
+    others: Vec<Signal>,
+    /// Whether the others cancel the job, too.
+    cancels: bool,
+}
+
+impl Leaving {
+    /// Takes Ctrl-C and SIGTERM over, and with `cancels` the end of the terminal, unless that is ignored as under `nohup`.
+    ///
+    /// # Errors
+    /// What the system says when it refuses a signal handler.
+    pub(super) fn install(cancels: bool) -> std::io::Result<Self> {
+        let mut others = vec![signal(SignalKind::terminate())?];
+        if cancels && !signals::ignores_hangup() {
+            others.push(signal(SignalKind::hangup())?);
+        }
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            others,
+            cancels,
+        })
+    }
+
+    /// Waits for the next signal; whether the job is to be cancelled for it.
+    async fn asked(&mut self) -> bool {
+        let others = self.others.iter_mut().map(|signal| signal.recv().boxed());
+        tokio::select! {
+            _ = self.interrupt.recv() => true,
+            _ = select_all(others) => self.cancels,
+        }
+    }
+}
+
+/// Waits with a bar. A signal that means the job asks to cancel it, another one leaves it running; either gives none. A second one
+/// leaves at once.
 pub(super) async fn wait_or_cancel(
     control: &Control,
     id: JobId,
-    ctrl_c: &mut Signal,
+    leaving: &mut Leaving,
 ) -> anyhow::Result<Option<Job>> {
     let job = control.job(&id.to_string()).await?;
     let bar = bar(job.subtasks());
-    watch_or_cancel(control, id, ctrl_c, &bar, std::future::pending()).await
+    watch_or_cancel(control, id, leaving, &bar, std::future::pending()).await
 }
 
 /// As [`wait_or_cancel`] with a bar of the caller's, and with something that goes on beside until the job has ended.
 pub(super) async fn watch_or_cancel(
     control: &Control,
     id: JobId,
-    ctrl_c: &mut Signal,
+    leaving: &mut Leaving,
     bar: &ProgressBar,
     beside: impl Future<Output = Infallible>,
 ) -> anyhow::Result<Option<Job>> {
-    let waited = tokio::select! {
-        waited = wait(control, id, bar) => waited.map(Some),
-        _ = ctrl_c.recv() => Ok(None),
+    let cancels = tokio::select! {
+        waited = wait(control, id, bar) => {
+            bar.finish_and_clear();
+            return waited.map(Some);
+        }
+        cancels = leaving.asked() => cancels,
         never = beside => match never {},
     };
     bar.finish_and_clear();
-    if let Some(job) = waited? {
-        return Ok(Some(job));
+    if !cancels {
+        output::note(format_args!("job {id} goes on: {}", follow_by(id)));
+        return Ok(None);
     }
     tokio::select! {
         cancelled = cancel(control, id) => cancelled?,
-        _ = ctrl_c.recv() => output::note(format_args!("left; `sawmill job show {id}` tells what becomes of it")),
+        _ = leaving.asked() => output::note(format_args!("left; `sawmill job show {id}` tells what becomes of it")),
     }
     Ok(None)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Settings};
+use super::{ENV_PREFIX, Error, Settings};
 
 /// Shortest session: below it a garbage collection of ZooKeeper ends sessions.
 const SHORTEST_SESSION: Duration = Duration::from_millis(500);
@@ -39,6 +39,7 @@ impl Settings {
                 within(self.block_size, *BLOCK_BYTES.start(), *BLOCK_BYTES.end()),
             ),
             ("zookeeper_tls_key", self.tls_pair()),
+            ("pass_env", passed(&self.pass_env)),
         ];
         for (key, verdict) in verdicts {
             verdict.map_err(|message| Error::BadValue {
@@ -63,6 +64,19 @@ impl Settings {
             return Err("a certificate needs zookeeper_tls_ca, the authority of the server".to_string());
         }
         Ok(())
+    }
+}
+
+/// Names of variables that commands may get.
+fn passed(names: &[String]) -> Result<(), String> {
+    match names
+        .iter()
+        .find(|name| name.starts_with(ENV_PREFIX) || name.contains(['=', '\0']))
+    {
+        Some(name) => Err(format!(
+            "{name:?} can't be passed to commands: expected names of variables, none that begins with {ENV_PREFIX}"
+        )),
+        None => Ok(()),
     }
 }
 

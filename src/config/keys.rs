@@ -81,6 +81,7 @@ pub const KEYS: &[Key] = &[
     of_machine("node", Kind::Text, || Some(host_as_name())),
     of_machine("slots", Kind::Count, || Some(machine::cores().to_string())),
     key("allow_exec", Kind::Flag, || some("false")),
+    key("pass_env", Kind::Text, || some("")),
     key("locality_wait", Kind::Duration, || some("50ms")),
     key("cache", Kind::Share, || some("25%")),
     key("block_copies", Kind::Bytes, || some("10GiB")),

@@ -77,6 +77,13 @@ fn mistakes_name_the_place_and_the_key() {
         syntax.contains("sawmill.toml is not valid TOML") && syntax.contains("line 1"),
         "{syntax}"
     );
+    let passed = said("", &[("SAWMILL_PASS_ENV", "JAVA_HOME, SAWMILL_MONGODB")]);
+    assert!(
+        passed.contains("SAWMILL_PASS_ENV") && passed.contains("\"SAWMILL_MONGODB\" can't be passed"),
+        "{passed}"
+    );
+    let passed = load("", &[("SAWMILL_PASS_ENV", " JAVA_HOME,PYTHONPATH ")], &[]).unwrap();
+    assert_eq!(passed.pass_env, ["JAVA_HOME", "PYTHONPATH"]);
     let kind = said("slots = \"many\"", &[]);
     assert!(
         kind.contains("bad slots (from ") && kind.contains("sawmill.toml)"),

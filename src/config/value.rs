@@ -160,6 +160,7 @@ pub(super) struct Raw {
     node: String,
     slots: u32,
     allow_exec: bool,
+    pass_env: String,
     locality_wait: Span,
     cache: Share,
     block_copies: Size,
@@ -221,6 +222,7 @@ impl Raw {
             node,
             slots: self.slots,
             allow_exec: self.allow_exec,
+            pass_env: words(&self.pass_env),
             locality_wait: self.locality_wait.0,
             cache: self.cache,
             block_copies: self.block_copies.0,
@@ -252,6 +254,12 @@ fn strength(origins: &BTreeMap<&'static str, String>, key: &str) -> u8 {
         file if file == super::FILES[0] => 1,
         _ => 2,
     }
+}
+
+/// The words of a list with commas.
+fn words(list: &str) -> Vec<String> {
+    let words = list.split(',').map(str::trim).filter(|word| !word.is_empty());
+    words.map(str::to_string).collect()
 }
 
 fn read_secret(path: &std::path::Path) -> Result<String, String> {
@@ -289,6 +297,7 @@ impl Settings {
             "node" => Some(self.node.to_string()),
             "slots" => Some(self.slots.to_string()),
             "allow_exec" => Some(self.allow_exec.to_string()),
+            "pass_env" => Some(self.pass_env.join(",")),
             "locality_wait" => span(self.locality_wait),
             "cache" => Some(self.cache.to_string()),
             "block_copies" => Some(Size(self.block_copies).to_string()),

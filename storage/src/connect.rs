@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    future::IntoFuture as _,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -20,6 +21,9 @@ use crate::{
     Config, Error, LocalStore, Neighbours, clock::Told, config::DEFAULT_DATABASE, copies::Copies,
     objects::Root, sessions::Sessions, shipped::Turns,
 };
+
+/// How long a program that is done waits for the end of its connections.
+const CLOSING: Duration = Duration::from_millis(100);
 
 /// MongoDB and the block store. Cloning is cheap; all clones share their connections.
 #[derive(Clone)]
@@ -63,6 +67,13 @@ pub struct ServerInfo {
 }
 
 impl Store {
+    /// Ends the connections to MongoDB, within [`CLOSING`]; whatever is asked after that fails. For programs that are done.
+    pub async fn close(&self) {
+        let closing = self.inner.client.clone().shutdown().immediate(true);
+        // A server that does not answer ends its side by itself.
+        let _ = tokio::time::timeout(CLOSING, closing.into_future()).await;
+    }
+
     /// Connects, and checks that it can be used: MongoDB answers, is a replica set, and was not written by a newer
     /// release. Changes nothing in MongoDB; makes the folder of a local block store.
     ///

@@ -136,14 +136,17 @@ fn of_entry(tag: usize, data: &DoneData, sources: &Sources, pieces: &mut Vec<Pie
             Outcome::Failed(_) | Outcome::Lost | Outcome::Returned | Outcome::Moved => {
                 push(all, Effect::Again(end.count), again());
             }
-            Outcome::Ok { output, fingerprint } => {
+            Outcome::Ok {
+                output,
+                fingerprint,
+                stderr_tail,
+            } => {
                 for index in all.indexes() {
-                    let document = ok_document(
-                        data.job,
-                        run(index, 1),
-                        output,
-                        fingerprint.as_deref().and_then(hex),
-                    );
+                    let fingerprint = fingerprint.as_deref().and_then(hex);
+                    let mut document = ok_document(data.job, run(index, 1), output, fingerprint);
+                    if !stderr_tail.is_empty() {
+                        document.append(cstr!("stderr_tail"), stderr_tail.as_str());
+                    }
                     push(run(index, 1), Effect::Ok, document);
                 }
             }

@@ -95,6 +95,30 @@ impl Store {
         Ok(failed)
     }
 
+    /// What commands that succeeded printed to standard error, of the subtasks with an index in `range`, in order, at most
+    /// `limit`; where nothing is kept of a subtask it is left out.
+    ///
+    /// # Errors
+    /// [`Error::Mongo`].
+    pub async fn stderr_tails(
+        &self,
+        job: JobId,
+        range: Range<u32>,
+        limit: u32,
+    ) -> Result<Vec<(u32, String)>, Error> {
+        let mut filter = results_in(job, range);
+        filter.insert("stderr_tail", doc! { "$exists": true });
+        let doing = format!("reading what the commands of job {job} printed");
+        let query = Query::new(RESULTS, doing, filter).fields(&["_id", "stderr_tail"]);
+        let mut rows = self.find(query.sort("_id", 1).limit(limit as usize)).await?;
+        let mut tails = Vec::new();
+        while let Some(document) = rows.next().await? {
+            let tail = document.get_str("stderr_tail").unwrap_or_default();
+            tails.extend(schema::index_of(document).map(|index| (index, tail.to_string())));
+        }
+        Ok(tails)
+    }
+
     /// The recorded end of one subtask.
     ///
     /// # Errors

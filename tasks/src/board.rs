@@ -97,7 +97,7 @@ impl Tasks {
         };
         let begun = async {
             let (theirs, ours) = run::streams().map_err(io_failed)?;
-            let variables = vec![("SAWMILL_TASK", record.name())];
+            let variables = vec![("SAWMILL_TASK".to_owned(), record.name())];
             let program = Program::start(&config.guard, order.command.clone(), variables, theirs).await;
             let program = program.map_err(|why| Error::BadCommand { why: why.to_string() })?;
             Ok((program, ours))

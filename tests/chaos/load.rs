@@ -100,8 +100,8 @@ impl Work {
                 let command = Command {
                     map: format!("{before}sleep {seconds}; cat"),
                     reduce: Some("cat".into()),
-                    timeout_ms: None,
                     output_limit_bytes: 1 << 20,
+                    ..Command::default()
                 };
                 ("lines", Processor::Command(command))
             }

@@ -317,8 +317,7 @@ pub(crate) fn spec(dataset: &Name, processor: Processor) -> JobSpec {
 pub(crate) fn command(map: &str) -> Processor {
     Processor::Command(Command {
         map: map.into(),
-        reduce: None,
-        timeout_ms: None,
         output_limit_bytes: 1 << 20,
+        ..Command::default()
     })
 }

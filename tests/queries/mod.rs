@@ -122,6 +122,7 @@ async fn of_another_version(mill: &Mill) -> (Term, Worker, Candidacy) {
         protocol: 0,
         local_store: false,
         wake: 0,
+        stop: Vec::new(),
     };
     let candidate = CandidateData {
         v: FORMAT,

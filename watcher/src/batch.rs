@@ -119,6 +119,7 @@ mod tests {
         let ok = Outcome::Ok {
             output: Output::Inline(Payload::default()),
             fingerprint: None,
+            stderr_tail: String::new(),
         };
         let run = Run {
             first: 0,

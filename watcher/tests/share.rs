@@ -103,6 +103,7 @@ async fn finish(space: &Space, jobs: &[JobId]) {
             outcome: Outcome::Ok {
                 output: Output::Inline(Payload::from("result")),
                 fingerprint: None,
+                stderr_tail: String::new(),
             },
         }];
         let data = DoneData {

@@ -104,6 +104,9 @@ impl From<&Processor> for job_spec::Processor {
                 reduce: command.reduce.clone(),
                 timeout_ms: command.timeout_ms,
                 output_limit_bytes: Some(command.output_limit_bytes),
+                no_pipefail: !command.pipefail,
+                ok_exit: command.ok_exit.iter().map(|code| u32::from(*code)).collect(),
+                env: command.env.clone().into_iter().collect(),
             }),
             Processor::Query(query) => Self::Query(v1::Query {
                 sql: query.sql.clone(),
@@ -127,6 +130,13 @@ impl TryFrom<job_spec::Processor> for Processor {
                 reduce: command.reduce,
                 timeout_ms: command.timeout_ms,
                 output_limit_bytes: command.output_limit_bytes.unwrap_or(DEFAULT_OUTPUT_LIMIT_BYTES),
+                pipefail: !command.no_pipefail,
+                ok_exit: command
+                    .ok_exit
+                    .into_iter()
+                    .map(exit_code)
+                    .collect::<Result<_, _>>()?,
+                env: command.env.into_iter().collect(),
             }),
             job_spec::Processor::Query(query) => {
                 let query = serde_json::from_str(&query.document_json);
@@ -134,6 +144,10 @@ impl TryFrom<job_spec::Processor> for Processor {
             }
         })
     }
+}
+
+fn exit_code(number: u32) -> Result<u8, Malformed> {
+    u8::try_from(number).map_err(|_| Malformed::new("ok_exit", format!("{number} is not within 0 to 255")))
 }
 
 impl From<&JobSpec> for v1::JobSpec {
@@ -279,18 +293,23 @@ impl TryFrom<v1::Job> for Job {
 #[cfg(test)]
 mod tests {
     use model::processor::Query;
-    use proptest::{option, prelude::*};
+    use proptest::{collection::btree_map, option, prelude::*};
 
     use super::*;
 
     fn processor() -> impl Strategy<Value = Processor> {
-        let command = (".*", option::of(".*"), option::of(any::<u64>()), any::<u64>());
-        let command = command.prop_map(|(map, reduce, timeout_ms, output_limit_bytes)| {
+        let limits = (option::of(any::<u64>()), any::<u64>());
+        let added = (any::<bool>(), any::<Vec<u8>>(), btree_map(".*", ".*", 0..3));
+        let command = (".*", option::of(".*"), limits, added);
+        let command = command.prop_map(|(map, reduce, limits, (pipefail, ok_exit, env))| {
             Processor::Command(Command {
                 map,
                 reduce,
-                timeout_ms,
-                output_limit_bytes,
+                timeout_ms: limits.0,
+                output_limit_bytes: limits.1,
+                pipefail,
+                ok_exit,
+                env,
             })
         });
         let query = (".*", any::<i64>(), option::of(any::<u64>())).prop_map(|(sql, now_us, gather_rows)| {

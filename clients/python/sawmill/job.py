@@ -77,6 +77,12 @@ class Job:
         """Its whole result."""
         return b"".join(self.stream())
 
+    def stderr(self, limit: int = 10) -> list[queue_pb2.StderrTail]:
+        """What commands that succeeded printed to standard error, of at most so many subtasks."""
+        request = queue_pb2.ListFailuresRequest(reference=self.id, limit=limit)
+        with errors.told():
+            return list(self._mill.queue.ListFailures(request).stderr)
+
     def failures(self, limit: int = 10) -> list[queue_pb2.FailedAttempt]:
         """Attempts that gave no result."""
         request = queue_pb2.ListFailuresRequest(reference=self.id, limit=limit)

@@ -199,12 +199,17 @@ class Mill:
         priority: int | None = None,
         timeout: float | None = None,
         reuse: bool = False,
+        pipefail: bool = True,
+        ok_exit: Iterable[int] = (),
+        env: Mapping[str, str] | None = None,
     ) -> Job:
         """Submits a job that runs the command `map` over each block of a dataset, and `reduce` over what they printed.
 
-        `timeout` is the longest run over one block, in seconds.
+        `timeout` is the longest run over one block, in seconds. With `pipefail` a pipeline fails with any of its parts.
+        `ok_exit` are the exit codes that count as success, beside 0. `env` are variables for the commands; they are kept
+        with the job, as readable as the commands: no place for secrets.
         """
-        spec = _spec(dataset, map, reduce, priority, timeout, reuse)
+        spec = _spec(dataset, map, reduce, priority, timeout, reuse, pipefail, ok_exit, env)
         with errors.told():
             reply = self.queue.Submit(queue_pb2.SubmitRequest(spec=spec))
         return Job(self, reply.job)
@@ -303,8 +308,16 @@ def _spec(
     priority: int | None = None,
     timeout: float | None = None,
     reuse: bool = False,
+    pipefail: bool = True,
+    ok_exit: Iterable[int] = (),
+    env: Mapping[str, str] | None = None,
 ) -> queue_pb2.JobSpec:
     command = queue_pb2.Command(
-        map=map, reduce=reduce, timeout_ms=None if timeout is None else round(timeout * 1000)
+        map=map,
+        reduce=reduce,
+        timeout_ms=None if timeout is None else round(timeout * 1000),
+        no_pipefail=not pipefail,
+        ok_exit=ok_exit,
+        env=env,
     )
     return queue_pb2.JobSpec(dataset=dataset, command=command, priority=priority, reuse=reuse)

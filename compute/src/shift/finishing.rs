@@ -51,7 +51,10 @@ impl Shift {
 
     pub(super) fn ended(&mut self, ended: Result<(EntryName, DoneData), JoinError>) {
         match ended {
-            Ok((name, done)) => {
+            Ok((name, mut done)) => {
+                if self.stopping.contains(&done.job) {
+                    done.cancel_returned();
+                }
                 for end in &done.ends {
                     match &end.outcome {
                         // Other nodes are away: that is no fault of this one.

@@ -12,7 +12,7 @@ use storage::{JobFilter, Progress};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Remote;
-use crate::{Error, FailedAttempt, wait::not_ended, wire};
+use crate::{Error, FailedAttempt, StderrTail, wait::not_ended, wire};
 
 /// Pause before a lost watch is begun anew.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -81,16 +81,28 @@ impl Remote {
         Ok(ids)
     }
 
-    pub(crate) async fn failed_attempts(&self, job: JobId, limit: u32) -> Result<Vec<FailedAttempt>, Error> {
+    async fn list_failures(&self, job: JobId, limit: u32) -> Result<v1::ListFailuresReply, Error> {
         let request = v1::ListFailuresRequest {
             reference: job.to_string(),
             limit,
         };
-        let asked = self.look(request, async |channel, request| {
+        self.look(request, async |channel, request| {
             QueueClient::new(channel).list_failures(request).await
-        });
-        let failures = asked.await?.failures.into_iter().map(wire::attempt);
-        Ok(failures.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    pub(crate) async fn failed_attempts(&self, job: JobId, limit: u32) -> Result<Vec<FailedAttempt>, Error> {
+        let failures = self.list_failures(job, limit).await?.failures;
+        Ok(failures
+            .into_iter()
+            .map(wire::attempt)
+            .collect::<Result<_, _>>()?)
+    }
+
+    pub(crate) async fn stderr_tails(&self, job: JobId, limit: u32) -> Result<Vec<StderrTail>, Error> {
+        let tails = self.list_failures(job, limit).await?.stderr;
+        Ok(tails.into_iter().map(wire::stderr_tail).collect())
     }
 
     pub(crate) async fn obstacles(&self, job: JobId) -> Result<Vec<String>, Error> {

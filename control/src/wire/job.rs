@@ -4,7 +4,7 @@ use api::{Malformed, v1};
 use model::{Job, JobId, outcome::Run};
 use storage::{JobFilter, Progress};
 
-use crate::FailedAttempt;
+use crate::{FailedAttempt, StderrTail};
 
 /// Jobs that are listed where nobody says how many.
 const DEFAULT_LISTED: u32 = 20;
@@ -102,6 +102,22 @@ pub fn attempt(message: v1::FailedAttempt) -> Result<FailedAttempt, Malformed> {
         stderr_tail: message.stderr_tail,
         at_ms: message.at_ms,
     })
+}
+
+/// What a command that succeeded printed to standard error.
+pub fn stderr_message(tail: StderrTail) -> v1::StderrTail {
+    v1::StderrTail {
+        subtask: tail.subtask,
+        tail: tail.tail,
+    }
+}
+
+/// What a command that succeeded printed to standard error.
+pub fn stderr_tail(message: v1::StderrTail) -> StderrTail {
+    StderrTail {
+        subtask: message.subtask,
+        tail: message.tail,
+    }
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ fn worker_data(node: &str) -> WorkerData {
         protocol: 0,
         local_store: false,
         wake: 0,
+        stop: Vec::new(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! The steps as they go when nothing goes wrong, and when somebody was faster.
 
+use std::collections::BTreeMap;
+
 use coordination::{Candidacy, Census, Error, Office, Place, Recorder, Snapshot, Worker};
-use model::{outcome::Outcome, znode::DoneData};
+use model::{JobId, outcome::Outcome, znode::DoneData};
 use testkit::{
     Space,
     proxy::{Fault, Proxy, ZkOp},
@@ -158,6 +160,27 @@ async fn the_leader_takes_entries_back() {
         (finished.done, finished.gone),
         (vec![fed[1].clone()], vec![fed[0].clone()])
     );
+}
+
+#[tokio::test]
+async fn workers_are_told_what_to_end() {
+    let space = Space::new().await;
+    let (term, mortal) = (begin(&space).await, begin(&space).await);
+    let mut leader = leader(&term).await;
+    let (worker, dead) = (worker(&term).await, worker(&mortal).await);
+    assert_eq!(worker.stopping().await.unwrap(), []);
+    let jobs = [1, 2].map(|number| JobId(uuid::Uuid::from_u128(number)));
+    let workers = [dead.number(), worker.number()];
+    let on = |which: &[JobId]| BTreeMap::from(workers.map(|number| (number, which.to_vec())));
+    leader.stop_jobs(on(&jobs[..1])).await.unwrap();
+    worker.woken().await.unwrap();
+    assert_eq!(worker.stopping().await.unwrap(), jobs[..1]);
+    assert_eq!(dead.stopping().await.unwrap(), jobs[..1]);
+    // A worker that is gone is skipped, and a wake-up takes nothing back.
+    dead.resign().await.unwrap();
+    leader.stop_jobs(on(&jobs)).await.unwrap();
+    leader.feed(new_entries(1), &workers[1..]).await.unwrap();
+    assert_eq!(worker.stopping().await.unwrap(), jobs);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use model::{Failure, FailureKind, limits::STDERR_TAIL_BYTES};
+use model::{Codec, Failure, FailureKind, Spot, limits::STDERR_TAIL_BYTES};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::unix::pipe,
@@ -19,8 +19,11 @@ use crate::product::{MEMORY_BYTES, Product};
 
 /// Room made for each read, in bytes: what a pipe holds.
 const PIECE_BYTES: usize = 64 * 1024;
+/// A NUL byte among so many first bytes makes an output binary.
+const LOOKED_AT_BYTES: usize = 8 * 1024;
 
-/// All of standard output, in memory while it is small.
+/// All of standard output, in memory while it is small. Text of a partial result that does not end with a line feed gets one:
+/// what follows in the job would go on in its last line.
 ///
 /// # Errors
 /// A failure of kind `OutputLimit`, or `Store` for the folder `spool`.
@@ -44,8 +47,11 @@ pub(super) async fn output(stdout: OwnedFd, task: &Task<'_>, spool: &Path) -> Re
     let mut bytes = Vec::new();
     let mut length = 0_u64;
     let mut file: Option<tokio::fs::File> = None;
+    let mut is_text = None;
+    let mut last = None;
     loop {
         if bytes.len() >= MEMORY_BYTES {
+            is_text.get_or_insert_with(|| looks_like_text(&bytes));
             let file = match &mut file {
                 Some(file) => file,
                 None => file.insert(tokio::fs::File::from_std(unnamed(spool).await.map_err(store)?)),
@@ -64,6 +70,7 @@ pub(super) async fn output(stdout: OwnedFd, task: &Task<'_>, spool: &Path) -> Re
             break;
         }
         length += read as u64;
+        last = bytes.last().copied();
         if length > limit {
             let text = format!(
                 "{} command printed more than its limit of {limit} bytes",
@@ -71,6 +78,12 @@ pub(super) async fn output(stdout: OwnedFd, task: &Task<'_>, spool: &Path) -> Re
             );
             return Err(Failure::new(FailureKind::OutputLimit, text));
         }
+    }
+    let is_partial = matches!(task.spot, Spot::Block(_));
+    let is_open = last.is_some_and(|last| last != b'\n');
+    if is_partial && is_open && is_text.unwrap_or_else(|| looks_like_text(&bytes)) {
+        bytes.push(b'\n');
+        length += 1;
     }
     let Some(mut file) = file else {
         return Ok(Product::Memory(bytes));
@@ -80,6 +93,12 @@ pub(super) async fn output(stdout: OwnedFd, task: &Task<'_>, spool: &Path) -> Re
     let mut file = file.into_std().await;
     file.seek(SeekFrom::Start(0)).map_err(store)?;
     Ok(Product::File { file, length })
+}
+
+/// By its beginning.
+fn looks_like_text(begin: &[u8]) -> bool {
+    let looked_at = &begin[..begin.len().min(LOOKED_AT_BYTES)];
+    !looked_at.contains(&0) && Codec::detect(looked_at) == Codec::None
 }
 
 async fn unnamed(folder: &Path) -> io::Result<File> {

@@ -2,17 +2,22 @@
 
 use std::io;
 
-/// Longest request, in bytes: a command line of the longest length and its four variables, with room to spare.
+/// Longest request, in bytes: a command line of the longest length and its variables, with room to spare.
 pub(super) const REQUEST_BYTES: usize = 64 * 1024;
 /// Length of every reply, in bytes.
 pub(super) const REPLY_BYTES: usize = 6;
 
-/// A command line and the variables it gets on top of the node's environment. No part may contain a NUL byte.
+/// A command line, how its pipelines fail, and the variables it gets on top of the guard's environment. No part may contain a
+/// NUL byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) line: String,
-    pub(crate) variables: Vec<(&'static str, String)>,
+    pub(crate) pipefail: bool,
+    pub(crate) variables: Vec<(String, String)>,
 }
+
+/// Stands before the command line where a pipeline fails with any of its parts.
+pub(super) const PIPEFAIL: &[u8] = b"pipefail";
 
 impl Request {
     /// The parts, each ended by a NUL byte.
@@ -22,6 +27,10 @@ impl Request {
             .iter()
             .map(|(name, value)| format!("{name}={value}"));
         let mut bytes = Vec::with_capacity(self.line.len() + 256);
+        if self.pipefail {
+            bytes.extend_from_slice(PIPEFAIL);
+        }
+        bytes.push(0);
         for part in std::iter::once(self.line.clone()).chain(variables) {
             if part.contains('\0') {
                 return Err(io::Error::new(
@@ -40,7 +49,7 @@ impl Request {
     }
 }
 
-/// The parts of an encoded request: the command line and then the variables.
+/// The parts of an encoded request: [`PIPEFAIL`] or nothing, the command line and then the variables.
 pub(super) fn parts(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.strip_suffix(&[0]).unwrap_or(bytes).split(|byte| *byte == 0)
 }
@@ -116,7 +125,10 @@ pub fn decode_any(bytes: &[u8]) -> bool {
 
 /// A reply and a request.
 pub fn seeds() -> Vec<Vec<u8>> {
-    vec![Reply::Started(7).encode().to_vec(), b"wc -l\0A=b\0".to_vec()]
+    vec![
+        Reply::Started(7).encode().to_vec(),
+        b"pipefail\0wc -l\0A=b\0".to_vec(),
+    ]
 }
 
 #[cfg(test)]
@@ -148,13 +160,17 @@ mod tests {
     fn requests_keep_their_parts_and_refuse_what_cannot_travel() {
         let mut request = Request {
             line: "wc -l\n".into(),
-            variables: vec![("A", String::new()), ("B", "c d".into())],
+            pipefail: false,
+            variables: vec![("A".into(), String::new()), ("B".into(), "c d".into())],
         };
         let bytes = request.encode().unwrap();
         assert_eq!(
             parts(&bytes).collect::<Vec<_>>(),
-            [b"wc -l\n".as_slice(), b"A=", b"B=c d"]
+            [b"".as_slice(), b"wc -l\n", b"A=", b"B=c d"]
         );
+        request.pipefail = true;
+        let bytes = request.encode().unwrap();
+        assert_eq!(parts(&bytes).next(), Some(PIPEFAIL));
         request.line = "a\0b".into();
         assert!(request.encode().is_err());
         request.line = "x".repeat(REQUEST_BYTES);

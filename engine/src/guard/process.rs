@@ -8,6 +8,7 @@ use std::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::{ffi::OsStrExt, process::CommandExt},
     },
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -27,7 +28,7 @@ use nix::{
 
 use super::{
     descendants,
-    message::{REQUEST_BYTES, Reply, Status, parts},
+    message::{PIPEFAIL, REQUEST_BYTES, Reply, Status, parts},
 };
 
 /// Serves one command after another until the lifeline closes; gives the exit code of the guard.
@@ -166,11 +167,25 @@ fn receive(lifeline: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<(us
     Ok(Some((length, streams)))
 }
 
+/// Where bash is.
+const BASH: [&str; 3] = ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
+
+/// The shell for a command line. The `sh` of many systems knows no pipefail, and refuses the option rather than to run without.
+fn shell(pipefail: bool) -> Command {
+    if !pipefail {
+        return Command::new("/bin/sh");
+    }
+    let bash = BASH.into_iter().find(|path| Path::new(path).exists());
+    let mut command = Command::new(bash.unwrap_or("/bin/sh"));
+    command.args(["-o", "pipefail"]);
+    command
+}
+
 /// Starts the shell in a session of its own, wired to the streams; this process keeps none of them.
 #[allow(unsafe_code)]
 fn start(request: &[u8], [stdin, stdout, stderr]: [OwnedFd; 3]) -> io::Result<Pid> {
     let mut parts = parts(request).map(OsStr::from_bytes);
-    let mut command = Command::new("/bin/sh");
+    let mut command = shell(parts.next().is_some_and(|part| part.as_bytes() == PIPEFAIL));
     command.arg("-c").arg(parts.next().unwrap_or_default());
     for variable in parts {
         let bytes = variable.as_bytes();

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::PathBuf,
     time::{Duration, Instant},
@@ -15,6 +16,9 @@ use engine::{
 use model::{Failure, Name, Spot, job::JobId};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+/// What no user gave.
+static NO_VARIABLES: BTreeMap<String, String> = BTreeMap::new();
 
 /// One job whose commands can be told from all other processes by their environment.
 pub struct Bench {
@@ -47,6 +51,9 @@ impl Bench {
         Task {
             role: "map",
             line,
+            pipefail: true,
+            ok_exit: &[],
+            env: &NO_VARIABLES,
             timeout: None,
             output_limit_bytes: 1 << 30,
             job: self.job,
@@ -61,9 +68,12 @@ impl Bench {
     }
 
     pub async fn run_source(&self, line: &str, source: Source) -> Result<Product, Stop> {
-        self.runner
-            .run(&self.task(line), source, &CancellationToken::new())
-            .await
+        self.run_task(&self.task(line), source).await
+    }
+
+    pub async fn run_task(&self, task: &Task<'_>, source: Source) -> Result<Product, Stop> {
+        let printed = self.runner.run(task, source, &CancellationToken::new()).await;
+        printed.map(|printed| printed.product)
     }
 
     pub async fn text(&self, line: &str, input: &[u8]) -> String {

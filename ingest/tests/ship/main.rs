@@ -105,6 +105,7 @@ impl Yard {
             protocol: api::PROTOCOL,
             local_store: false,
             wake: 0,
+            stop: Vec::new(),
         };
         let own = Term::begin(&config).await.unwrap();
         let worker = Worker::register(&own, data).await.unwrap();

@@ -81,6 +81,7 @@ impl Hands {
             protocol: 0,
             local_store: false,
             wake: 0,
+            stop: Vec::new(),
         };
         let worker = Worker::register(&term, data).await?;
         let recorder = Recorder::new(&term);
@@ -177,6 +178,7 @@ pub(super) fn done(job: JobId, indexes: Vec<u32>, payload: usize) -> DoneData {
         let outcome = Outcome::Ok {
             output: Output::Inline(payload),
             fingerprint: None,
+            stderr_tail: String::new(),
         };
         End {
             first: index,

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use control::Source;
 use futures::TryStreamExt as _;
-use model::{Name, Processor, processor::Command, processor::DEFAULT_OUTPUT_LIMIT_BYTES};
+use model::{Name, Processor, processor::Command};
 use serde::Serialize;
 
 use super::{
@@ -180,9 +180,7 @@ async fn compare(
 async fn run_mill(rig: &Rig, dataset: &Name, map: &str) -> anyhow::Result<(Duration, Option<u64>)> {
     let command = Command {
         map: map.to_owned(),
-        reduce: None,
-        timeout_ms: None,
-        output_limit_bytes: DEFAULT_OUTPUT_LIMIT_BYTES,
+        ..Command::default()
     };
     let spec = workload::spec(dataset, Processor::Command(command));
     let (timed, job) = workload::time_job(&rig.control, spec).await?;

@@ -205,6 +205,7 @@ async fn what_was_recorded_goes_when_nobody_works_on_it() {
             let offered = Outcome::Ok {
                 output: inline("part"),
                 fingerprint: Some(prints[(index + 4 - job.blocks) as usize].to_string()),
+                stderr_tail: String::new(),
             };
             end(index, 1, offered)
         });

@@ -134,6 +134,9 @@ fn job(blocks: u32, merges: bool) -> Job {
         reduce,
         timeout_ms: Some(5),
         output_limit_bytes: 1 << 40,
+        ok_exit: vec![1],
+        env: [("A".to_string(), "b".to_string())].into(),
+        ..Command::default()
     };
     Job {
         id: JobId(Uuid::now_v7()),
@@ -171,6 +174,7 @@ fn ok(text: &str) -> Outcome {
     Outcome::Ok {
         output: inline(text),
         fingerprint: None,
+        stderr_tail: String::new(),
     }
 }
 

@@ -21,6 +21,7 @@ async fn lived(fresh: &Fresh, runs: bool) -> JobId {
     let stored = Outcome::Ok {
         output,
         fingerprint: None,
+        stderr_tail: String::new(),
     };
     fresh
         .store

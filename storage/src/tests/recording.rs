@@ -302,6 +302,7 @@ async fn every_end_leaves_what_it_should() {
     let plain = |output: &Output| Outcome::Ok {
         output: output.clone(),
         fingerprint: None,
+        stderr_tail: String::new(),
     };
     let ends = vec![
         end(0, 1, ok("")),
@@ -338,6 +339,39 @@ async fn every_end_leaves_what_it_should() {
     );
     assert_eq!(job.error.as_deref(), Some("block 3: exit code 2"));
     assert_eq!(job.state, JobState::Running);
+}
+
+#[tokio::test]
+async fn what_successful_commands_said_is_kept_with_their_results() {
+    let fresh = Fresh::new().await;
+    let job = fresh.admitted(4, true).await;
+    let said = |text: &str| Outcome::Ok {
+        output: inline("x"),
+        fingerprint: None,
+        stderr_tail: text.to_string(),
+    };
+    let ends = vec![
+        end(0, 1, said("first")),
+        end(1, 1, ok("y")),
+        end(2, 2, said("both")),
+        end(4, 1, said("the merge")),
+    ];
+    fresh.record(vec![done(job, 1, ends)]).await;
+    let tails = async |range, limit| fresh.store.stderr_tails(job, range, limit).await.unwrap();
+    let both = |index| (index, "both".to_string());
+    let first = (0, "first".to_string());
+    assert_eq!(tails(0..4, 10).await, [first.clone(), both(2), both(3)]);
+    assert_eq!(tails(0..4, 2).await, [first, both(2)]);
+    assert_eq!(tails(4..5, 1).await, [(4, "the merge".to_string())]);
+}
+
+#[tokio::test]
+async fn a_closed_store_asks_nothing_more() {
+    let fresh = Fresh::new().await;
+    let other = fresh.store.clone();
+    let job = fresh.admitted(1, false).await;
+    fresh.store.close().await;
+    assert!(other.job(job).await.is_err());
 }
 
 #[tokio::test]

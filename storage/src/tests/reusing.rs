@@ -13,6 +13,7 @@ fn offered(output: Output, print: Fingerprint) -> Outcome {
     Outcome::Ok {
         output,
         fingerprint: Some(print.to_string()),
+        stderr_tail: String::new(),
     }
 }
 

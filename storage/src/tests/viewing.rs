@@ -129,6 +129,7 @@ async fn retention_spares_what_views_need() {
         let merge = Outcome::Ok {
             output,
             fingerprint: None,
+            stderr_tail: String::new(),
         };
         fresh.record(vec![done(id, 1, vec![end(1, 1, merge)])]).await;
         assert_eq!(fresh.job(id).await.state, JobState::Successful);
