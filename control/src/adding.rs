@@ -129,12 +129,12 @@ impl FileReport {
 }
 
 /// A file that is to be added, with its blocks.
+#[cfg_attr(not(feature = "sql"), expect(dead_code, reason = "tables are of SQL"))]
 pub(crate) struct File {
     /// Its absolute path, or its URL.
     pub(crate) place: String,
     pub(crate) blocks: Vec<Block>,
     /// What it says of its columns; none of a file of lines.
-    #[cfg_attr(not(feature = "sql"), expect(dead_code, reason = "tables are of SQL"))]
     pub(crate) table: Option<Table>,
 }
 
@@ -153,6 +153,7 @@ pub(crate) struct Taking {
 pub(crate) struct Plan {
     /// The dataset as it was; none where it is yet to be made.
     before: Option<Dataset>,
+    /// Whole files, then what came behind the ends of others.
     pub(crate) takings: Vec<Taking>,
     /// What nothing is taken of.
     others: Vec<FileReport>,
@@ -299,6 +300,7 @@ impl Control {
                 }
             }
         }
+        plan.takings.sort_by_key(|taking| taking.tail.is_some());
         match (&plan.takings[..], &plan.others[..]) {
             ([], [first, rest @ ..]) => {
                 let more = match rest.len() {
@@ -425,6 +427,17 @@ impl Control {
 }
 
 impl Plan {
+    /// How many of the takings, the first ones, are looked at for columns. What came behind the end of a file has no header:
+    /// only columns that are found by name can come with it.
+    #[cfg(feature = "sql")]
+    pub(crate) fn looked_at(&self) -> usize {
+        let table = self.before.as_ref().and_then(|before| before.table.as_ref());
+        match table.is_some_and(|table| table.format.finds_by_name()) {
+            true => self.takings.len(),
+            false => self.takings.partition_point(|taking| taking.tail.is_none()),
+        }
+    }
+
     /// Row groups can't come behind others.
     fn is_of_parquet(&self) -> bool {
         let table = self.before.as_ref().and_then(|before| before.table.as_ref());

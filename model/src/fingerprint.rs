@@ -174,7 +174,7 @@ mod tests {
             assert_ne!(base, other);
         }
         // What earlier releases recorded is still found.
-        assert_eq!(of_before.to_string(), "OLDPRINT");
+        assert_eq!(of_before.to_string(), "d0c9cc4975cb98af349bc6d2fbb7f9f6");
     }
 
     #[test]

@@ -154,9 +154,9 @@ pub(crate) async fn head(store: &dyn ObjectStore, key: &Key, url: &str) -> Resul
     })
 }
 
-/// Whether a server sent all of an object where a range was asked for. The crate tells it in words alone.
+/// Whether a server sends all of an object or nothing.
 pub(crate) fn knows_no_ranges(error: &object_store::Error) -> bool {
-    error.to_string().contains("non-partial response")
+    matches!(error, object_store::Error::NotSupported { .. })
 }
 
 pub(crate) fn unreadable(url: &str, source: object_store::Error) -> Error {

@@ -113,7 +113,7 @@ pub(crate) async fn add_planned(
     block_size: u64,
 ) -> Result<AddReport, Error> {
     let files = split(control, &plan.takings, block_size, said.format.as_deref()).await?;
-    let learned = learn(control, name, &files, said).await?;
+    let learned = learn(control, name, &files[..plan.looked_at()], said).await?;
     Ok(AddReport {
         learned,
         ..control.append(name, plan, files).await?
