@@ -301,20 +301,26 @@ async fn completions_and_help_need_no_mill() {
 async fn datasets_are_added_shown_and_removed() {
     let space = Space::new().await;
     let directory = tempfile::tempdir().unwrap();
-    let log = write(directory.path(), "a.log", &"a line of ten\n".repeat(100));
+    let log = write(directory.path(), "a.log", &"a line of ten\n".repeat(350));
     let more = write(directory.path(), "b.log", "no newline at the end");
-    let added = json(&space, &["dataset", "add", "access", "--block-size", "280", &log]).await;
+    let added = json(
+        &space,
+        &["dataset", "add", "access", "--block-size", "1KiB", &log],
+    )
+    .await;
     assert_eq!(
         added["added"],
-        serde_json::json!({ "files": 1, "blocks": 5, "bytes": 1400 })
+        serde_json::json!({ "files": 1, "blocks": 5, "bytes": 4900 })
     );
+    let without_unit = on(&space, &["dataset", "add", "access", "--block-size", "5", &log]).await;
+    assert_says(&without_unit.code(2), &["block size 5 B", "5MiB"]);
     let again = on(&space, &["dataset", "add", "access", &more]).await.code(0);
     assert_eq!(again.stdout, "dataset access: added 1 file, 1 block, 21 B\n");
 
     let shown = json(&space, &["dataset", "show", "access"]).await;
     assert_eq!(
         (&shown["dataset"]["blocks"], &shown["dataset"]["bytes"]),
-        (&6.into(), &1421.into())
+        (&6.into(), &4921.into())
     );
     assert_eq!(shown["blocks"].as_array().unwrap().len(), 6);
     let table = on(&space, &["dataset", "show", "access", "--limit", "2"])

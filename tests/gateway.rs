@@ -97,7 +97,8 @@ impl Story {
             .await;
         self.tell(&["dataset", "add", "app", &more, "--output", "json"])
             .await;
-        self.tell(&["dataset", "add", "app", &more, "--types", "x=text"])
+        self.tell(&["dataset", "add", "app", &more]).await;
+        self.tell(&["dataset", "add", "app", &more, "--types", "x=text", "--again"])
             .await;
         self.tell(&["dataset", "add", "access", &missing]).await;
         self.tell(&["dataset", "add", "other", &log, "--format", "nonsense"])
@@ -115,6 +116,35 @@ impl Story {
         self.tell(&["dataset", "set", "app", "--types", "nothing=text"])
             .await;
         self.tell(&["dataset", "set", "app"]).await;
+        self.growing().await;
+    }
+
+    /// A file that grows, what is taken back of it, and what is taken out.
+    async fn growing(&mut self) {
+        let log = self.mill.file("growing.log", b"level=info\nlevel=wa");
+        self.tell(&["dataset", "add", "growing", &log]).await;
+        let _ = self
+            .mill
+            .file("growing.log", b"level=info\nlevel=warn\nlevel=info\n");
+        self.tell(&["dataset", "show", "growing"]).await;
+        let count = [
+            "query",
+            "SELECT level, count(*) AS n FROM growing GROUP BY 1 ORDER BY 1",
+        ];
+        self.tell(&count).await;
+        self.tell(&["dataset", "refresh", "growing"]).await;
+        self.tell(&count).await;
+        self.tell(&["dataset", "undo", "growing"]).await;
+        self.tell(&["dataset", "undo", "growing"]).await;
+        self.tell(&["dataset", "refresh", "growing", "--output", "json"])
+            .await;
+        self.tell(&["dataset", "remove", "growing", "--file", &log]).await;
+        self.tell(&["dataset", "remove", "growing", "--file", &log]).await;
+        self.tell(&["dataset", "show", "growing", "--output", "json"])
+            .await;
+        self.tell(&["dataset", "remove", "growing"]).await;
+        self.tell(&["dataset", "add", "growing", &log, "--block-size", "5"])
+            .await;
     }
 
     async fn jobs(&mut self) {
@@ -276,7 +306,7 @@ fn word(word: &str) -> String {
 
 /// What is measured, or counts what runs by itself: not the same in two mills.
 fn comparable(told: &str) -> String {
-    const MEASURED: [&str; 10] = [
+    const MEASURED: [&str; 11] = [
         "\"submitted_by\"",
         "\"busy_us\"",
         "busy ",
@@ -284,6 +314,7 @@ fn comparable(told: &str) -> String {
         "leader ",
         "watchers ",
         "\"mtime_ms\"",
+        "\"version\"",
         "took ",
         "\"finished_ms\"",
         "worker-",
@@ -326,6 +357,9 @@ async fn everything_is_told_alike_over_a_gateway() {
         "did you mean access?",
         "no room",
         "is in it already",
+        "lines count once more",
+        "has grown by",
+        "can't be taken back",
         "every subtask is accounted for exactly once",
     ] {
         assert!(all.contains(told), "{told:?} was told nowhere in\n{all}");

@@ -88,18 +88,25 @@ async fn a_file_that_is_gone_fails_the_query_or_is_left_out() {
     assert!(again.stderr.contains("answered by job"), "{}", again.stderr);
     fs::rename(&more, &away).unwrap();
     let other = "SELECT max(text) FROM app";
-    for why in ["can't read", "has changed since it was added"] {
-        // The node has the columns in memory, so this time it is computed.
-        let computed = mill.command(&["query", sql]).await.code(0).stderr;
+    // The node has the columns in memory, so this time it is computed.
+    let computed = mill.command(&["query", sql]).await.code(0).stderr;
+    assert!(
+        computed.contains("what is recorded is not used") && computed.contains("can't read"),
+        "{computed}"
+    );
+    assert!(!computed.contains("answered by job"), "{computed}");
+    assert_eq!(mill.newest().await["counts"]["already"], 0);
+    let failed = mill.command(&["query", other]).await.code(1);
+    assert!(failed.stderr.contains("can't read"), "{}", failed.stderr);
+    // What is there now is not what is in memory.
+    fs::write(&more, lines(700, 900)).unwrap();
+    for sql in [sql, other] {
+        let failed = mill.command(&["query", sql]).await.code(1).stderr;
+        let way_out = format!("dataset remove app --file {more}");
         assert!(
-            computed.contains("what is recorded is not used") && computed.contains(why),
-            "{computed}"
+            failed.contains("has changed since it was added") && failed.contains(&way_out),
+            "{failed}"
         );
-        assert!(!computed.contains("answered by job"), "{computed}");
-        assert_eq!(mill.newest().await["counts"]["already"], 0);
-        let failed = mill.command(&["query", other]).await.code(1);
-        assert!(failed.stderr.contains(why), "{}", failed.stderr);
-        fs::write(&more, lines(700, 900)).unwrap();
     }
     mill.stop().await;
 }

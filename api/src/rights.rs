@@ -124,6 +124,13 @@ pub const GATEWAY: &[Rule] = &[
         Needs::Manage(Managed::Datasets),
     ),
     (
+        "sawmill.v1.Catalog/RefreshDataset",
+        Needs::Manage(Managed::Datasets),
+    ),
+    ("sawmill.v1.Catalog/LookAtFiles", Needs::Look),
+    ("sawmill.v1.Catalog/RemoveFile", Needs::Manage(Managed::Datasets)),
+    ("sawmill.v1.Catalog/UndoAdd", Needs::Manage(Managed::Datasets)),
+    (
         "sawmill.v1.Catalog/RemoveDataset",
         Needs::Manage(Managed::Datasets),
     ),
@@ -320,6 +327,9 @@ mod tests {
             "Catalog/AddFiles",
             "Catalog/SetDataset",
             "Catalog/CompactDataset",
+            "Catalog/RefreshDataset",
+            "Catalog/RemoveFile",
+            "Catalog/UndoAdd",
             "Catalog/RemoveDataset",
         ];
         let cases: [(&str, &[&str]); 11] = [

@@ -1,11 +1,9 @@
 //! Datasets: named lists of blocks.
 
-use std::collections::HashSet;
-
-use model::{Block, Content, Name, name::nearest, table::ColumnType};
+use model::{Block, Name, name::nearest, table::ColumnType};
 use storage::{Dataset, Limits};
 
-use crate::{Control, Error, Lesson};
+use crate::{Control, Error, FileReport, Lesson};
 
 /// A file or an object to add to a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +42,14 @@ pub struct Adding {
     pub dataset: Name,
     /// The files, in this order.
     pub sources: Vec<Source>,
-    /// Bytes of a block; at least 1.
+    /// Bytes of a block; at least 1 KiB.
     pub block_size: u64,
     /// What the lines are; none: what the first of them look like.
     pub format: Option<String>,
     /// Types of columns, where they are not to be told by the first lines.
     pub types: Vec<(String, ColumnType)>,
+    /// Whether files that the dataset has already are added once more, all of them.
+    pub again: bool,
 }
 
 /// What is to change of a dataset.
@@ -68,21 +68,18 @@ pub struct Changes {
 pub struct AddReport {
     /// The dataset as it is now.
     pub dataset: Dataset,
-    /// Files that were split.
+    /// Files of which something was added.
     pub files: usize,
     /// Blocks that they gave.
     pub blocks: u32,
     /// Bytes of these blocks, as stored.
     pub bytes: u64,
-    /// Files that the dataset had blocks of already: their lines count once more. Not told of datasets so large that looking
-    /// would take long.
-    pub repeated: Vec<String>,
+    /// What became of each file.
+    pub reports: Vec<FileReport>,
     /// What was learned of their columns.
     pub learned: Lesson,
 }
 
-/// Of datasets with more blocks it is not looked which files they have.
-const LOOKED_THROUGH: u32 = 50_000;
 /// Numbers of blocks that are looked up together at least, where some are void.
 const LISTED_TOGETHER: u32 = 256;
 
@@ -169,32 +166,6 @@ impl Control {
         Ok(dataset)
     }
 
-    /// Adds files that this process can read, or the gateway can, to a dataset: splits them into blocks, and learns what their
-    /// first lines have.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for a format or a type that can't be; [`Error::Storage`] that names the file that is missing, no file or
-    /// not readable; then nothing was changed.
-    pub async fn add_files(&self, adding: &Adding) -> Result<AddReport, Error> {
-        if let Some(remote) = self.remote() {
-            return remote.add_files(adding).await;
-        }
-        if adding.block_size == 0 {
-            return Err(Error::Usage("a block must have at least 1 byte".into()));
-        }
-        self.store()?.init().await?;
-        #[cfg(feature = "sql")]
-        return crate::query::add(self, adding).await;
-        #[cfg(not(feature = "sql"))]
-        {
-            if adding.format.is_some() || !adding.types.is_empty() {
-                return Err(Error::NoSql);
-            }
-            self.add_dataset(&adding.dataset, &adding.sources, adding.block_size)
-                .await
-        }
-    }
-
     /// Changes what holds for a dataset, and gives it as it is then.
     ///
     /// # Errors
@@ -220,18 +191,6 @@ impl Control {
         self.dataset(name).await
     }
 
-    /// Splits files into blocks of about `block_size` bytes: those of each file by themselves.
-    ///
-    /// # Errors
-    /// [`Error::Storage`] that names the file that is missing, no file or not readable.
-    pub async fn split(&self, sources: &[Source], block_size: u64) -> Result<Vec<Vec<Block>>, Error> {
-        let mut files = Vec::with_capacity(sources.len());
-        for source in sources {
-            files.push(self.store()?.split(source.as_str(), block_size).await?);
-        }
-        Ok(files)
-    }
-
     /// Makes sure that there is a dataset of this name, and gives it.
     ///
     /// # Errors
@@ -241,63 +200,6 @@ impl Control {
             Ok(_) | Err(storage::Error::Exists { .. }) => self.dataset(name).await,
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Appends the blocks of files to the dataset, a new one where there is none of this name.
-    ///
-    /// # Errors
-    /// [`Error::Storage`].
-    pub async fn append(&self, name: &Name, files: Vec<Vec<Block>>) -> Result<AddReport, Error> {
-        let count = files.len();
-        let repeated = self.repeated(name, &files).await?;
-        let blocks: Vec<Block> = files.into_iter().flatten().collect();
-        let added = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
-        let bytes = blocks.iter().map(Block::stored_bytes).sum();
-        self.dataset_or_new(name).await?;
-        if !blocks.is_empty() {
-            self.store()?.append_blocks(name, blocks).await?;
-        }
-        let dataset = self.dataset(name).await?;
-        Ok(AddReport {
-            dataset,
-            files: count,
-            blocks: added,
-            bytes,
-            repeated,
-            learned: Lesson::default(),
-        })
-    }
-
-    /// Splits files into blocks of about `block_size` bytes and appends them to the dataset, a new one where there is
-    /// none of this name. All files are split before anything is written.
-    ///
-    /// # Errors
-    /// [`Error::Storage`] that names the file that is missing, no file or not readable; then nothing was changed.
-    pub async fn add_dataset(
-        &self,
-        name: &Name,
-        sources: &[Source],
-        block_size: u64,
-    ) -> Result<AddReport, Error> {
-        let files = self.split(sources, block_size).await?;
-        self.append(name, files).await
-    }
-
-    /// Those of the files that the dataset has blocks of.
-    async fn repeated(&self, name: &Name, files: &[Vec<Block>]) -> Result<Vec<String>, Error> {
-        let Some(dataset) = self.store()?.get(name).await? else {
-            return Ok(Vec::new());
-        };
-        if dataset.count() > LOOKED_THROUGH {
-            return Ok(Vec::new());
-        }
-        let blocks = self.first_blocks(&dataset, LOOKED_THROUGH).await?;
-        let held: HashSet<&str> = blocks.iter().filter_map(|(_, block)| url(block)).collect();
-        let urls = files.iter().filter_map(|blocks| blocks.first().and_then(url));
-        Ok(urls
-            .filter(|url| held.contains(url))
-            .map(str::to_string)
-            .collect())
     }
 
     /// Forgets a dataset and gives it as it was; the files stay.
@@ -311,13 +213,6 @@ impl Control {
         let dataset = self.dataset(name).await?;
         self.store()?.remove(name).await?;
         Ok(dataset)
-    }
-}
-
-fn url(block: &Block) -> Option<&str> {
-    match &block.content {
-        Content::Object { url, .. } => Some(url),
-        Content::Inline(_) => None,
     }
 }
 

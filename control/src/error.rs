@@ -298,6 +298,7 @@ fn of_storage(error: &storage::Error) -> &'static str {
         E::Ambiguous { .. } => "AMBIGUOUS",
         E::Exists { .. } | E::Taken { .. } => "EXISTS",
         E::InUse { .. } => "IN_USE",
+        E::Irrevocable { .. } => "IRREVOCABLE",
         E::Concurrent { .. } => "CONCURRENT",
         E::BadCollection { .. } => "BAD_COLLECTION",
         E::ClocksApart { .. } => "CLOCKS_APART",

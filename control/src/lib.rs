@@ -8,6 +8,7 @@
 //!
 //! Called by the command line, the harness, the bench and, for others, by the gateway; it talks to no role but that.
 
+mod adding;
 mod agents;
 mod audit;
 mod changes;
@@ -30,6 +31,7 @@ mod stalled;
 mod status;
 mod stderr;
 mod submit;
+mod taking_out;
 mod tokens;
 mod view_report;
 mod views;
@@ -43,6 +45,7 @@ use model::{Job, JobId};
 use remote::Remote;
 use storage::{FailureRecord, JobFilter, Pruned, Retention, Store};
 
+pub use adding::{FileReport, What, check_block_size};
 pub use agents::{Agent, AgentDataset, AgentLoad, AgentState, Amount};
 pub use audit::{AuditReport, JobTally};
 pub use datasets::{AddReport, Adding, Changes, Source};
@@ -52,12 +55,13 @@ pub use explanation::{Answered, ExplainedDataset, Explanation, Half};
 pub use failed::FailedAttempt;
 pub use foresee::{Foreseen, ForeseenDataset};
 pub use lesson::{Lesson, Misfit, NewColumn, Unfit};
-pub use question::{Answer, Asked, Question, WithTable};
+pub use question::{Answer, Asked, GrownFile, Question, WithTable};
 pub use status::{
     AgentCounts, BlockCounts, Candidate, OutOfStep, Places, Status, StorageUse, UnfinishedJob, Worker,
 };
 pub use stderr::StderrTail;
 pub use submit::new_job_id;
+pub use taking_out::TakenOut;
 pub use tokens::TOKEN_VALID_MAX;
 pub use view_report::{ViewDataset, ViewLeftOut, ViewReport};
 

@@ -19,7 +19,7 @@ use crate::{Answer, Asked, Control, Error, Question};
 use planned::{Planned, Typed};
 
 pub(crate) use explain::explain;
-pub(crate) use files::add;
+pub(crate) use files::{add, add_planned};
 pub(crate) use head::head;
 pub(crate) use refreshed::{answer, create_view, lines_of, view_answer};
 pub(crate) use so_far::answers;
@@ -48,13 +48,15 @@ pub(crate) async fn ask(control: &Control, question: &Question) -> Result<Asked,
             false => Ok(None),
         }
     };
-    let look = !question.no_reuse && !question.skip_missing;
-    let (recorded, changed) = tokio::try_join!(recorded, pruning::changed(control, &planned.datasets, look))?;
+    let (recorded, looked) = tokio::try_join!(recorded, pruning::look(control, &planned.datasets))?;
+    let pruning::Looked { changed, grown } = looked;
+    let changed = changed.filter(|_| !question.no_reuse && !question.skip_missing);
     match recorded {
         Some(job) if changed.is_none() => {
             return Ok(Asked {
                 answer: Answer::Recorded(Box::new(job)),
                 changed,
+                grown,
                 database: control.store()?.database().to_string(),
             });
         }
@@ -84,6 +86,7 @@ pub(crate) async fn ask(control: &Control, question: &Question) -> Result<Asked,
     Ok(Asked {
         answer: Answer::Submitted { job, bytes },
         changed: told,
+        grown,
         database: control.store()?.database().to_string(),
     })
 }

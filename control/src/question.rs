@@ -1,6 +1,6 @@
 //! What is asked of a mill in SQL, and what comes back at once.
 
-use model::{Job, JobId, Priority};
+use model::{Job, JobId, Name, Priority};
 
 /// A query with all that shapes its answer.
 #[derive(Clone, Debug)]
@@ -60,8 +60,21 @@ pub struct Asked {
     pub answer: Answer,
     /// Why what is recorded is not used, where a file has changed since.
     pub changed: Option<String>,
+    /// Files that have grown since they were added, as far as can be told: what came behind their ends is not in the answer.
+    pub grown: Vec<GrownFile>,
     /// The database with the collection that the answer replaces.
     pub database: String,
+}
+
+/// A file that has grown since it was added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrownFile {
+    /// The dataset with its blocks.
+    pub dataset: Name,
+    /// Its path.
+    pub file: String,
+    /// Bytes that came behind its end.
+    pub bytes: u64,
 }
 
 /// Who answers a question.

@@ -113,7 +113,7 @@ impl ViewReport {
 
 /// Columns that came to a dataset after the view was made.
 fn unknown_columns(pinned: &Table, seen: &Seen) -> Vec<String> {
-    let Some((_, Some(now), _)) = seen else {
+    let Some(now) = seen.as_ref().and_then(|seen| seen.table.as_ref()) else {
         return Vec::new();
     };
     let is_known = |name: &str| pinned.columns.iter().any(|column| column.name == name);

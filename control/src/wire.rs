@@ -16,8 +16,8 @@ use model::Name;
 
 pub use admin::{change, change_message, token, token_message};
 pub use dataset::{
-    added_message, adding, adding_message, changes, changes_message, dataset, dataset_message, read_added,
-    types,
+    added_message, adding, adding_message, block_size, changes, changes_message, dataset, dataset_message,
+    read_added, report, report_message, source, types,
 };
 pub use errors::{malformed, refused, status};
 pub use job::{

@@ -250,6 +250,7 @@ mod tests {
                 codec: Codec::Zstd,
                 size: 1,
                 mtime_ms: 0,
+                mark: None,
             },
             checksum: None,
             raw_bytes: None,

@@ -27,6 +27,7 @@ mod tests {
                 codec: model::Codec::None,
                 size: 9,
                 mtime_ms: 0,
+                mark: None,
             },
             checksum: None,
             raw_bytes: None,

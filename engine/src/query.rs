@@ -97,8 +97,9 @@ pub(crate) async fn run_block(
 ) -> Result<Product, Stop> {
     let (number, table, at) = (block.number, block.table, at(&block));
     let dataset = query.tables.get(table).map(|table| table.name.clone());
-    let place = format!("block {number} of {}: ", dataset.unwrap_or_default());
-    let begin = place.clone();
+    let dataset = dataset.unwrap_or_default();
+    let place = Place::new(&dataset, &block);
+    let begin = place.name.clone();
     let failed = move |error: sql::Error| failed(&begin, &error);
     let failed_at_once = failed.clone();
     let (learned_of, learned) = (block.dataset, shared.learned.clone());
@@ -108,8 +109,9 @@ pub(crate) async fn run_block(
         () = cancel.cancelled() => return Err(Stop::Cancelled),
     }
     let (query, shared) = (Arc::new(query.clone()), shared.clone());
-    let spool = shared.spool.clone();
+    let (spool, as_added) = (shared.spool.clone(), block.block.clone());
     let half = on_busy_thread(cancel, async move {
+        let at = now(at, &as_added);
         let half = LowerHalf::new(&shared.runtime, query, table, at, shared.cache).await;
         let half = half.map_err(&failed_at_once)?;
         if half.needs_bytes() {
@@ -158,7 +160,7 @@ pub(crate) async fn run_block(
 }
 
 /// Where the lines of a block come from: what the object of a shipped block begins with, else the object itself.
-async fn whence(block: &model::Block, blocks: &impl Blocks, place: &str) -> Result<Whence, Failure> {
+async fn whence(block: &model::Block, blocks: &impl Blocks, place: &Place) -> Result<Whence, Failure> {
     let Content::Object { url, codec, .. } = &block.content else {
         return Ok(Whence::default());
     };
@@ -177,7 +179,7 @@ async fn whence(block: &model::Block, blocks: &impl Blocks, place: &str) -> Resu
         origins(lines).map_err(|error| Lines::failure(&name, &error))
     });
     let origins = origins.await;
-    let origins = origins.map_err(|error| failure(format!("{place}{error}")))??;
+    let origins = origins.map_err(|error| failure(format!("{}{error}", place.name)))??;
     Ok(Whence { object, origins })
 }
 
@@ -205,7 +207,7 @@ async fn open(
     block: &model::Block,
     blocks: &impl Blocks,
     failed: &impl Fn(sql::Error) -> Failure,
-    place: &str,
+    place: &Place,
 ) -> Result<Input, Failure> {
     if !half.is_of_row_groups() {
         let source = blocks.open(block).await;
@@ -249,6 +251,15 @@ fn at(block: &Block<'_>) -> BlockAt {
         begins_file,
         contents: is_kept.then(|| Fingerprint::of_contents(block.block).0),
     }
+}
+
+/// The same where the file of the block is not what told it when it was added: columns of then and of now must not meet in
+/// one row, and those of now are kept apart.
+fn now(mut at: BlockAt, block: &model::Block) -> BlockAt {
+    if let (Some(contents), Some(version)) = (&mut at.contents, storage::version_now(block)) {
+        *contents = Fingerprint(*contents).of_version(&version).0;
+    }
+    at
 }
 
 /// The upper half over all partial results; of a view over its merged state, which is what it then gives. Its answer is kept as rows too, where it is small or a collection is named.
@@ -296,13 +307,39 @@ pub(crate) async fn run_merge(
     .await
 }
 
-fn not_open(place: &str, failure: Failure) -> Failure {
-    let hint = match failure.kind {
-        FailureKind::Missing | FailureKind::Away => "; --skip-missing leaves out blocks that are gone",
-        _ => "",
+/// A block, and how to do without its file.
+struct Place {
+    /// With a colon behind.
+    name: String,
+    /// None where no file was added.
+    way_out: Option<String>,
+}
+
+impl Place {
+    fn new(dataset: &str, block: &Block<'_>) -> Self {
+        let url = block.block.url().filter(|_| block.block.checksum.is_none());
+        Self {
+            name: format!("block {} of {dataset}: ", block.number),
+            way_out: url.map(|url| {
+                let file = storage::shown(url);
+                format!("`sawmill dataset remove {dataset} --file {file}` takes its blocks out")
+            }),
+        }
+    }
+}
+
+fn not_open(place: &Place, failure: Failure) -> Failure {
+    let mut hint = match failure.kind {
+        FailureKind::Missing | FailureKind::Away => {
+            "; --skip-missing leaves out blocks that are gone".to_string()
+        }
+        _ => String::new(),
     };
+    if let (FailureKind::Missing | FailureKind::Changed, Some(way_out)) = (failure.kind, &place.way_out) {
+        hint = format!("{hint}; {way_out}");
+    }
     Failure {
-        message: format!("{place}{}{hint}", failure.message),
+        message: format!("{}{}{hint}", place.name, failure.message),
         ..failure
     }
 }

@@ -147,6 +147,76 @@ impl Catalog for Service {
         Ok(Response::new(wire::added_message(&added)))
     }
 
+    async fn refresh_dataset(
+        &self,
+        request: Request<v1::RefreshDatasetRequest>,
+    ) -> Result<Response<v1::AddFilesReply>, Status> {
+        let peer = refuse::asker(&request);
+        let who = holder(&request);
+        let request = request.get_ref();
+        let name = named(&request.name)?;
+        let _taken = self.room.plan(&who).await?;
+        let block_size = wire::block_size(request.block_size);
+        let added = self
+            .control
+            .refresh_dataset(&name, block_size)
+            .await
+            .map_err(told)?;
+        self.log(&peer, "dataset.refresh", &name, format!("{} bytes", added.bytes))
+            .await;
+        Ok(Response::new(wire::added_message(&added)))
+    }
+
+    async fn look_at_files(
+        &self,
+        request: Request<v1::DatasetReference>,
+    ) -> Result<Response<v1::LookAtFilesReply>, Status> {
+        let who = holder(&request);
+        let name = named(&request.get_ref().name)?;
+        let _taken = self.room.plan(&who).await?;
+        let reports = self.control.look_at_files(&name).await.map_err(told)?;
+        Ok(Response::new(v1::LookAtFilesReply {
+            reports: reports.iter().map(wire::report_message).collect(),
+        }))
+    }
+
+    async fn remove_file(
+        &self,
+        request: Request<v1::RemoveFileRequest>,
+    ) -> Result<Response<v1::RemoveFileReply>, Status> {
+        let peer = refuse::asker(&request);
+        let who = holder(&request);
+        let request = request.get_ref();
+        let name = named(&request.dataset)?;
+        let file = understood(wire::source("place", &request.place))?;
+        let _taken = self.room.plan(&who).await?;
+        let taken_out = self.control.remove_file(&name, &file).await.map_err(told)?;
+        self.log(&peer, "dataset.remove-file", &name, file.as_str().into())
+            .await;
+        Ok(Response::new(v1::RemoveFileReply {
+            dataset: taken_out.dataset.as_ref().map(wire::dataset_message),
+            blocks: taken_out.blocks,
+            bytes: taken_out.bytes,
+        }))
+    }
+
+    async fn undo_add(
+        &self,
+        request: Request<v1::DatasetReference>,
+    ) -> Result<Response<v1::UndoAddReply>, Status> {
+        let peer = refuse::asker(&request);
+        let name = named(&request.get_ref().name)?;
+        let undone = self.control.undo_add(&name).await.map_err(told)?;
+        self.log(&peer, "dataset.undo", &name, format!("{} blocks", undone.blocks))
+            .await;
+        Ok(Response::new(v1::UndoAddReply {
+            dataset: undone.dataset.as_ref().map(wire::dataset_message),
+            blocks: undone.blocks,
+            bytes: undone.bytes,
+            back: undone.back,
+        }))
+    }
+
     async fn set_dataset(
         &self,
         request: Request<v1::SetDatasetRequest>,

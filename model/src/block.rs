@@ -58,7 +58,39 @@ pub enum Content {
         size: u64,
         /// Modification time of the object when the block was cut, in milliseconds since 1970 UTC.
         mtime_ms: i64,
+        /// What else tells it from another object; none where Sawmill wrote it, and in blocks of earlier releases.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mark: Option<Mark>,
     },
+}
+
+/// What tells an object from another one of the same name, size and time, taken when a block was cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Of a file a digest of its device, inode, change time and exact modification time; of an object elsewhere its ETag.
+    /// That of a file differs from machine to machine, and changes with its rights and names: another one does not mean
+    /// other contents.
+    pub version: String,
+    /// The bytes at both ends of a range of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<Ends>,
+}
+
+/// The bytes at both ends of a range of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ends {
+    /// First byte of the range.
+    pub start: u64,
+    /// One past its last byte.
+    pub end: u64,
+    /// blake3 over the first 4 KiB and the last 4 KiB of it, shortened to 128 bits, as hex.
+    pub digest: String,
+}
+
+impl Mark {
+    fn written_bytes(&self) -> usize {
+        self.version.len() + 32 + self.ends.as_ref().map_or(0, |ends| ends.digest.len() + 96)
+    }
 }
 
 /// One block of a dataset.
@@ -112,6 +144,14 @@ impl Block {
         matches!(&self.content, Content::Inline(bytes) if bytes.0.is_empty())
     }
 
+    /// The URL of its object; none for a block that carries its own bytes.
+    pub fn url(&self) -> Option<&str> {
+        match &self.content {
+            Content::Object { url, .. } => Some(url),
+            Content::Inline(_) => None,
+        }
+    }
+
     /// When its lines had been written, in milliseconds since 1970 UTC: none is younger. None where that is not known.
     pub fn newest_ms(&self) -> Option<i64> {
         match (&self.made, self.registered_ms, &self.content) {
@@ -126,7 +166,9 @@ impl Block {
     pub fn written_bytes(&self) -> usize {
         let content = match &self.content {
             Content::Inline(payload) => payload.written_bytes(),
-            Content::Object { url, .. } => url.len() + 64,
+            Content::Object { url, mark, .. } => {
+                url.len() + 64 + mark.as_ref().map_or(0, Mark::written_bytes)
+            }
         };
         content + self.checksum.as_ref().map_or(0, String::len)
     }

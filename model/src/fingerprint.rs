@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use crate::{block::Block, block::Content, parts::Source, processor::Processor};
+use crate::{
+    block::{Block, Content, Mark},
+    parts::Source,
+    processor::Processor,
+};
 
 /// blake3 over the digest of what is done and the identity of what it is done to, shortened to 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,7 +16,7 @@ impl Fingerprint {
     /// The fingerprint of running `processor` over `block`, one of the dataset with the number `table` among those of a
     /// query.
     ///
-    /// A block is its checksum where that is known, else its URL, size, modification time and range.
+    /// A block is its checksum where that is known, else its URL, size, modification time, range and [mark](Mark).
     pub fn of(processor: &Processor, table: usize, block: &Block) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&processor.digest(table));
@@ -25,6 +29,14 @@ impl Fingerprint {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"contents\0");
         identify(block, &mut hasher);
+        Self::short(&hasher)
+    }
+
+    /// The same of contents in a file that is told by another version now than when its block was cut.
+    #[must_use]
+    pub fn of_version(self, version: &str) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.0).update(version.as_bytes());
         Self::short(&hasher)
     }
 
@@ -72,6 +84,7 @@ fn identify(block: &Block, hasher: &mut blake3::Hasher) {
                 codec: _,
                 size,
                 mtime_ms,
+                mark,
             },
         ) => {
             hasher.update(b"object\0");
@@ -79,6 +92,13 @@ fn identify(block: &Block, hasher: &mut blake3::Hasher) {
                 hasher.update(&number.to_le_bytes());
             }
             hasher.update(url.as_bytes());
+            // Left out where there is none, as it always was.
+            if let Some(Mark { version, ends }) = mark {
+                hasher.update(b"\0mark\0").update(version.as_bytes());
+                if let Some(ends) = ends {
+                    hasher.update(b"\0").update(ends.digest.as_bytes());
+                }
+            }
         }
     }
 }
@@ -94,7 +114,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::block::Codec;
+    use crate::block::{Codec, Ends};
 
     fn object(mtime_ms: i64, end: u64) -> Block {
         let url = "file:///var/log/a".to_string();
@@ -105,6 +125,7 @@ mod tests {
             codec: Codec::None,
             size: 10,
             mtime_ms,
+            mark: None,
         };
         Block {
             content,
@@ -122,6 +143,38 @@ mod tests {
         assert_ne!(base, Fingerprint::of(&Processor::Noop, 0, &object(2, 10)));
         assert_ne!(base, Fingerprint::of(&Processor::Noop, 0, &object(1, 9)));
         assert_ne!(base, Fingerprint::of(&Processor::Noop, 0, &Block::inline("x")));
+    }
+
+    #[test]
+    fn a_file_with_the_old_size_and_time_is_another_one() {
+        let marked = |version: &str, digest: Option<&str>| {
+            let mut block = object(1, 10);
+            if let Content::Object { mark, .. } = &mut block.content {
+                let ends = digest.map(|digest| Ends {
+                    start: 0,
+                    end: 10,
+                    digest: digest.into(),
+                });
+                *mark = Some(Mark {
+                    version: version.into(),
+                    ends,
+                });
+            }
+            Fingerprint::of_contents(&block)
+        };
+        let base = marked("inode 1", Some("ab"));
+        assert_eq!(base, marked("inode 1", Some("ab")));
+        let of_before = Fingerprint::of_contents(&object(1, 10));
+        for other in [
+            marked("inode 2", Some("ab")),
+            marked("inode 1", Some("cd")),
+            marked("inode 1", None),
+            of_before,
+        ] {
+            assert_ne!(base, other);
+        }
+        // What earlier releases recorded is still found.
+        assert_eq!(of_before.to_string(), "d0c9cc4975cb98af349bc6d2fbb7f9f6");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub mod table;
 pub mod view;
 pub mod znode;
 
-pub use block::{Block, Codec, Content, Made};
+pub use block::{Block, Codec, Content, Ends, Made, Mark};
 pub use entry::{EntryName, Priority, Spot};
 pub use fingerprint::Fingerprint;
 pub use job::{Counts, Job, JobId, JobSpec, JobState};

@@ -64,6 +64,8 @@ pub struct Covered {
     pub id: Uuid,
     /// Numbers of the blocks, in order.
     pub blocks: Vec<Range<u32>>,
+    /// The generation in which these numbers were read last.
+    pub generation: u32,
 }
 
 /// A block that is not in the answer because the query failed on it.
@@ -116,8 +118,21 @@ pub struct View {
     pub revision: u64,
 }
 
-/// A dataset of a view as it stands, with its void numbers in order; none where there is none of its name.
-pub type Seen = Option<(Source, Option<Table>, Vec<Range<u32>>)>;
+/// A dataset of a view as it stands.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Its blocks.
+    pub source: Source,
+    /// How its lines become rows, where that is known.
+    pub table: Option<Table>,
+    /// Its void numbers, in order.
+    pub void: Vec<Range<u32>>,
+    /// The generation in which blocks were last taken out of it; 0: never.
+    pub cut: u32,
+}
+
+/// None where there is no dataset of its name.
+pub type Seen = Option<Standing>;
 
 impl View {
     /// A view of which nothing is computed yet.
@@ -172,16 +187,16 @@ impl View {
             let name = &covered.dataset;
             match seen {
                 None => Some(format!("there is no dataset {name} any more")),
-                Some((source, None, _)) if source.id != covered.id => Some(format!(
+                Some(Standing {
+                    source, table: None, ..
+                }) if source.id != covered.id => Some(format!(
                     "it is not known yet how the lines of dataset {name} are written"
                 )),
-                Some((_, Some(table), _))
-                    if table.format.is_yearless() && pinned.table.format != table.format =>
-                {
-                    Some(format!(
-                        "dataset {name} was made anew with lines of another format: make the view anew"
-                    ))
-                }
+                Some(Standing {
+                    table: Some(table), ..
+                }) if table.format.is_yearless() && pinned.table.format != table.format => Some(format!(
+                    "dataset {name} was made anew with lines of another format: make the view anew"
+                )),
                 Some(_) => None,
             }
         })
@@ -209,7 +224,7 @@ impl View {
         let missing = self.missing(seen, anew);
         let void: Vec<&[Range<u32>]> = seen
             .iter()
-            .map(|seen| seen.as_ref().map_or(&[][..], |(.., void)| void))
+            .map(|seen| seen.as_ref().map_or(&[][..], |seen| &seen.void))
             .collect();
         let mut ranges = bridged(missing, &void, MOST_PARTS);
         if !anew && ranges.iter().all(Vec::is_empty) {
@@ -221,7 +236,7 @@ impl View {
             ranges.truncate(room);
             room -= ranges.len();
         }
-        let sources = seen.iter().flatten().map(|(source, ..)| *source).collect();
+        let sources = seen.iter().flatten().map(|seen| seen.source).collect();
         let parts = Parts::selected(sources, ranges)?;
         let query = Query {
             into: Some(self.name.to_string()),
@@ -306,6 +321,7 @@ impl View {
                 blocks.append(&mut covered.blocks);
             }
             covered.id = source.id;
+            covered.generation = source.generation;
             covered.blocks = joined(blocks);
         }
         let ids: Vec<_> = job
@@ -342,7 +358,7 @@ impl View {
     /// The blocks that belong into the answer, by dataset.
     fn wanted(&self, seen: &[Seen]) -> Vec<Vec<Range<u32>>> {
         let of_table = |(table, seen): (u32, &Seen)| {
-            let Some((source, _, void)) = seen else {
+            let Some(Standing { source, void, .. }) = seen else {
                 return Vec::new();
             };
             let out = self
@@ -361,7 +377,10 @@ impl View {
     fn is_outdated(&self, seen: &[Seen]) -> bool {
         let mut all = self.covered.iter().zip(seen).zip(&self.query.tables);
         all.any(|((covered, seen), pinned)| {
-            let Some((source, table, _)) = seen else {
+            let Some(Standing {
+                source, table, cut, ..
+            }) = seen
+            else {
                 return false;
             };
             let have_left = covered
@@ -371,7 +390,8 @@ impl View {
             let is_reshaped = table
                 .as_ref()
                 .is_some_and(|table| is_reshaped(&pinned.table, table));
-            covered.id != source.id || have_left || is_reshaped
+            let were_taken_out = covered.generation < *cut;
+            covered.id != source.id || have_left || were_taken_out || is_reshaped
         })
     }
 
@@ -381,7 +401,11 @@ impl View {
         let mut query = self.query.clone();
         for ((table, covered), seen) in query.tables.iter_mut().zip(&self.covered).zip(seen) {
             let mut changed = query.version != version;
-            if let Some((source, Some(now), _)) = seen
+            if let Some(Standing {
+                source,
+                table: Some(now),
+                ..
+            }) = seen
                 && (source.id != covered.id || is_reshaped(&table.table, now))
                 && table.table != *now
             {

@@ -2,14 +2,17 @@
 
 mod add;
 mod compact;
+mod files;
 #[cfg(feature = "sql")]
 mod head;
+mod refresh;
 mod schema;
 mod set;
 mod show;
+mod undo;
 
 use clap::{Args, Subcommand};
-use control::AgentState;
+use control::{AgentState, Source};
 use model::{
     Name,
     table::{ColumnType, Table},
@@ -25,6 +28,10 @@ use crate::{exit::Exit, output};
 pub enum Command {
     /// Split files into blocks and add these to a dataset, a new one where there is none of this name
     Add(add::AddArgs),
+    /// Add what has come behind the ends of the files of a dataset since they were added
+    Refresh(refresh::RefreshArgs),
+    /// Take back what was added last to a dataset
+    Undo(undo::UndoArgs),
     /// List all datasets
     List,
     /// Show a dataset and its blocks
@@ -38,7 +45,7 @@ pub enum Command {
     Set(set::SetArgs),
     /// Merge small blocks that agents shipped into larger ones now
     Compact(compact::CompactArgs),
-    /// Forget a dataset that no unfinished job runs over; the files stay as they are
+    /// Forget a dataset that no unfinished job runs over, or take the blocks of files out of it; the files stay as they are
     Remove(RemoveArgs),
 }
 
@@ -64,6 +71,9 @@ impl Command {
 pub struct RemoveArgs {
     /// Of the dataset
     name: Name,
+    /// Take out the blocks of this file or URL alone, which may be gone; may be repeated
+    #[arg(long = "file", value_name = "FILE")]
+    files: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -124,6 +134,8 @@ impl From<&Dataset> for View {
 pub async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
     match command {
         Command::Add(args) => add::run(args, context).await?,
+        Command::Refresh(args) => refresh::run(args, context).await?,
+        Command::Undo(args) => undo::run(args, context).await?,
         Command::List => list(context).await?,
         Command::Show(args) => show::run(args, context).await?,
         Command::Schema(args) => schema::run(args, context).await?,
@@ -131,7 +143,8 @@ pub async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Head(args) => head::run(args, context).await?,
         Command::Set(args) => set::run(args, context).await?,
         Command::Compact(args) => compact::run(args, context).await?,
-        Command::Remove(args) => remove(args, context).await?,
+        Command::Remove(args) if args.files.is_empty() => remove(&args.name, context).await?,
+        Command::Remove(args) => remove_files(args, context).await?,
     }
     Ok(Exit::Success)
 }
@@ -175,16 +188,49 @@ fn typed(text: &str) -> Result<(String, ColumnType), String> {
     Ok((name.to_string(), kind.parse()?))
 }
 
-async fn remove(args: RemoveArgs, context: &Context) -> anyhow::Result<()> {
+async fn remove_files(args: RemoveArgs, context: &Context) -> anyhow::Result<()> {
+    let sources = args.files.iter().map(|file| Source::parse(file));
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
     let control = context.control().await?;
-    let dataset = control.remove_dataset(&args.name).await?;
+    let (mut blocks, mut bytes, mut dataset) = (0, 0, None);
+    for source in &sources {
+        let taken_out = control.remove_file(&args.name, source).await?;
+        context
+            .log(
+                "dataset.remove-file",
+                args.name.as_str(),
+                source.as_str().to_string(),
+            )
+            .await?;
+        blocks += taken_out.blocks;
+        bytes += taken_out.bytes;
+        dataset = taken_out.dataset;
+    }
+    if context.json() {
+        return output::json(&serde_json::json!({
+            "dataset": dataset.as_ref().map(View::from),
+            "taken_out": { "files": sources.len(), "blocks": blocks, "bytes": bytes },
+        }));
+    }
+    output::line(format_args!(
+        "dataset {}: took out {} with {}, {}; the files are untouched",
+        args.name,
+        output::counted(sources.len() as u64, "file"),
+        output::counted(blocks.into(), "block"),
+        output::size(bytes)
+    ))
+}
+
+async fn remove(name: &Name, context: &Context) -> anyhow::Result<()> {
+    let control = context.control().await?;
+    let dataset = control.remove_dataset(name).await?;
     let agents = control.agents().await.unwrap_or_default().into_iter();
     let shipping: Vec<String> = agents
-        .filter(|agent| agent.state != AgentState::Away && agent.ships_to.contains(&args.name))
+        .filter(|agent| agent.state != AgentState::Away && agent.ships_to.contains(name))
         .map(|agent| agent.name.to_string())
         .collect();
     context
-        .log("dataset.remove", args.name.as_str(), dataset.id.to_string())
+        .log("dataset.remove", name.as_str(), dataset.id.to_string())
         .await?;
     if context.json() {
         let removed = View::from(&dataset);
@@ -192,14 +238,12 @@ async fn remove(args: RemoveArgs, context: &Context) -> anyhow::Result<()> {
     }
     if !shipping.is_empty() {
         output::note(format_args!(
-            "note: still shipping into {}, which makes it anew with their next lines: {}",
-            args.name,
+            "note: still shipping into {name}, which makes it anew with their next lines: {}",
             shipping.join(", ")
         ));
     }
     output::line(format_args!(
-        "dataset {} is removed ({}); its files are untouched",
-        args.name,
+        "dataset {name} is removed ({}); its files are untouched",
         output::counted(dataset.count().into(), "block")
     ))
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use control::{Answer, Control, Question, reason};
+use control::{Answer, Control, GrownFile, Question, reason};
 use model::{Job, JobState, Priority};
 
 use self::{answer::Target, progress::Watch, with::With};
@@ -133,6 +133,14 @@ pub(super) async fn ask(text: &str, args: &QueryArgs, context: &Context) -> anyh
     let mut asked = control.ask(&question).await?;
     if let Some(why) = &asked.changed {
         output::note(format_args!("what is recorded is not used: {why}"));
+    }
+    for grown in &asked.grown {
+        let GrownFile { dataset, file, bytes } = grown;
+        output::note(format_args!(
+            "warning: {file} has grown by {} since it was added, which the answer does not count: `sawmill dataset refresh \
+             {dataset}` adds that; `sawmill agent` follows logs that are written to",
+            output::size(*bytes)
+        ));
     }
     if let Answer::Recorded(job) = &asked.answer {
         if answer_again(args, job, &control, &target).await? {

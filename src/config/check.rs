@@ -9,7 +9,7 @@ const SHORTEST_SESSION: Duration = Duration::from_millis(500);
 /// Most slots of a node: each is a process with a whole command.
 const MOST_SLOTS: u32 = 4096;
 /// Smallest and largest block, in bytes: below it an entry costs more than its data, above it retries hurt.
-const BLOCK_BYTES: std::ops::RangeInclusive<u64> = 1..=(1 << 40);
+const BLOCK_BYTES: std::ops::RangeInclusive<u64> = 1024..=(1 << 40);
 
 impl Settings {
     pub(super) fn check(&self) -> Result<(), Error> {

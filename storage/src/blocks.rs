@@ -71,7 +71,8 @@ impl Store {
     /// temporary file that vanishes with the reader.
     ///
     /// A file that has only grown since it was split keeps its blocks; one that is shorter, or as long with another
-    /// modification time, has changed. An object elsewhere has changed with its size or its time.
+    /// modification time, or in which other bytes stand at the ends of the block, has changed. An object elsewhere has
+    /// changed with its size, its time or its ETag.
     ///
     /// # Errors
     /// [`Error::Changed`], [`Error::NotAFile`], [`Error::Io`], [`Error::Object`], [`Error::BadUrl`]; [`Error::NoHost`] for a
@@ -84,6 +85,7 @@ impl Store {
             codec,
             size,
             mtime_ms,
+            mark,
         } = &block.content
         else {
             return open_local(block);
@@ -101,8 +103,8 @@ impl Store {
         }
         let (store, key) = objects::remote(url)?;
         let (was, is) = ((*size, *mtime_ms), objects::head(&*store, &key, url).await?);
-        if was != is {
-            return Err(files::changed(url, was, is));
+        if !is.is(was, mark.as_ref()) {
+            return Err(files::changed(url, was, is.size_and_mtime));
         }
         let stored = match self.copies() {
             Some(copies) => {
@@ -111,6 +113,7 @@ impl Store {
                     range: *start..*end,
                     size: *size,
                     mtime_ms: *mtime_ms,
+                    version: mark.as_ref().map(|mark| mark.version.as_str()),
                 };
                 copies.fetch(&*store, &key, original).await?
             }
@@ -121,7 +124,7 @@ impl Store {
 }
 
 fn open_local(block: &Block) -> Result<BlockReader, Error> {
-    let (url, start, end, codec, was) = match &block.content {
+    let (url, start, end, codec, was, mark) = match &block.content {
         Content::Inline(payload) => return Ok(BlockReader::bytes(payload.0.clone())),
         Content::Object {
             url,
@@ -130,7 +133,8 @@ fn open_local(block: &Block) -> Result<BlockReader, Error> {
             codec,
             size,
             mtime_ms,
-        } => (url, *start, *end, *codec, (*size, *mtime_ms)),
+            mark,
+        } => (url, *start, *end, *codec, (*size, *mtime_ms), mark.as_ref()),
     };
     let bad = || Error::BadUrl {
         url: url.clone(),
@@ -138,12 +142,16 @@ fn open_local(block: &Block) -> Result<BlockReader, Error> {
     };
     let path = files::path_of(url).ok_or_else(bad)?;
     let (mut file, metadata) = files::open(&path)?;
-    files::check_unchanged(url, was, files::size_and_mtime(&metadata), end)?;
+    let is = files::size_and_mtime(&metadata);
+    files::check_unchanged(url, was, is, end)?;
     let failed = |source| Error::Io {
         doing: "can't read",
-        path,
+        path: path.clone(),
         source,
     };
+    if !files::fits(&file, mark).map_err(failed)? {
+        return Err(files::changed(url, was, is));
+    }
     file.seek(SeekFrom::Start(start)).map_err(failed)?;
     decoded(
         codec,

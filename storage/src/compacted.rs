@@ -1,7 +1,8 @@
 //! Blocks that were made of others, and what the numbers of a dataset mean since then.
 //!
 //! A compaction merges the blocks with consecutive numbers into one. The new block stands at the last of these numbers; the
-//! others are void: nothing is there to read. So no other block gets another number. The document of a new block says which
+//! others are void: nothing is there to read. So no other block gets another number. Where blocks were taken out
+//! ([`crate::amending`]) a void block stands for them, and all of their numbers are void. The document of a new block says which
 //! numbers it stands for and from which generation of the dataset on; of documents that overlap the latest counts. Pages
 //! and documents are never changed: a job goes on to read the generation over which it was submitted, until what it needs
 //! is removed, which waits for it.
@@ -9,7 +10,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use bson::{RawDocument, RawDocumentBuf, cstr, rawdoc};
-use model::{Block, Content, FORMAT, JobId, compaction::MOST_SPAN, parts::Edition};
+use model::{Block, FORMAT, JobId, compaction::MOST_SPAN, parts::Edition};
 use uuid::Uuid;
 
 use crate::{
@@ -36,10 +37,7 @@ pub(crate) struct Cover {
 impl Cover {
     /// The object with its lines.
     pub(crate) fn url(&self) -> Option<&str> {
-        match &self.block.content {
-            Content::Object { url, .. } => Some(url),
-            Content::Inline(_) => None,
-        }
+        self.block.url()
     }
 
     /// The key of what is known of its block.
@@ -153,7 +151,7 @@ impl Store {
                 return Ok(found);
             }
             found.known.end = cover.range.end.min(range.end);
-            if range.contains(&cover.at) {
+            if range.contains(&cover.at) && !cover.block.is_void() {
                 found.blocks.push((cover.at, cover.block));
             }
         }
@@ -187,9 +185,10 @@ impl Store {
     /// As [`Store::blocks`].
     pub async fn void(&self, edition: Edition, range: Range<u32>) -> Result<Vec<Range<u32>>, Error> {
         let covers = self.covers(edition, range.clone()).await?;
-        let sides = covers
-            .into_iter()
-            .flat_map(|cover| [cover.range.start..cover.at, cover.at + 1..cover.range.end]);
+        let sides = covers.into_iter().flat_map(|cover| {
+            let behind = cover.at + u32::from(!cover.block.is_void());
+            [cover.range.start..cover.at, behind..cover.range.end]
+        });
         let within = sides.map(|void| void.start.max(range.start)..void.end.min(range.end));
         Ok(model::view::ranges::joined(within.collect()))
     }

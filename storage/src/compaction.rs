@@ -384,7 +384,7 @@ impl Store {
             Ok(Ok(Merged::Open(places))) => places.into_iter().map(range_of).collect(),
             Ok(Err((url, why))) => {
                 tracing::warn!(dataset = %dataset.name, url, "a block can't be compacted: {why}");
-                let has = |blocks: &[Block]| blocks.iter().any(|block| url_of(block) == Some(&url));
+                let has = |blocks: &[Block]| blocks.iter().any(|block| block.url() == Some(&url));
                 let of = run.iter().position(|(_, blocks)| has(blocks));
                 vec![range_of(of.unwrap_or(0))]
             }
@@ -397,7 +397,7 @@ impl Store {
     }
 
     async fn small(&self, block: &Block) -> Result<Small, Error> {
-        let url = url_of(block).unwrap_or_default().to_string();
+        let url = block.url().unwrap_or_default().to_string();
         let key = self.own_key(&url, &own_folder(self.mill().await?));
         let failed = |source| objects::unreadable(&url, source);
         let key = key.ok_or_else(|| Error::BadUrl {
@@ -446,7 +446,7 @@ impl Store {
         if !self.is_there(&object, large.checksum).await? {
             return Err(Error::Corrupt { url });
         }
-        let (size, mtime_ms) = objects::head(&**store, &key, &url).await?;
+        let (size, mtime_ms) = objects::head(&**store, &key, &url).await?.size_and_mtime;
         let generation = dataset.generation + 1;
         let newest_ms = pieces
             .iter()
@@ -461,6 +461,7 @@ impl Store {
                 codec: Codec::Zstd,
                 size,
                 mtime_ms,
+                mark: None,
             },
             checksum: Some(large.checksum.to_hex().to_string()),
             raw_bytes: Some(large.raw_bytes),
@@ -521,7 +522,8 @@ impl Store {
         let mut cover = cover.clone();
         cover.since_ms = self.now_ms().await?;
         let change = rawdoc! {
-            "$set": { "generation": i64::from(cover.generation), "v": COMPACTED_FORMAT },
+            "$set": { "generation": i64::from(cover.generation) },
+            "$max": { "v": COMPACTED_FORMAT },
             "$inc": { "void": more, "bytes": bytes },
         };
         let mut statements = RawArrayBuf::new();
@@ -640,13 +642,6 @@ pub(crate) fn urls(document: &bson::RawDocument) -> Vec<String> {
         object.get_str("url").ok().map(str::to_string)
     };
     blocks.filter_map(url).collect()
-}
-
-fn url_of(block: &Block) -> Option<&str> {
-    match &block.content {
-        Content::Object { url, .. } => Some(url),
-        Content::Inline(_) => None,
-    }
 }
 
 fn is_gone(error: &Error) -> bool {

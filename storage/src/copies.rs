@@ -1,6 +1,6 @@
 //! Copies of remote blocks that a node keeps on its disk, so that they travel once.
 //!
-//! A copy is named by what was copied: URL, range, size and modification time. It appears as a whole or not at all, and
+//! A copy is named by what was copied: URL, range, size, modification time and ETag. It appears as a whole or not at all, and
 //! the ones that were not read for longest give way. A disk that does not take copies costs only them.
 
 use std::{
@@ -34,6 +34,8 @@ pub(crate) struct Original<'a> {
     pub(crate) range: Range<u64>,
     pub(crate) size: u64,
     pub(crate) mtime_ms: i64,
+    /// Its ETag, where it is known.
+    pub(crate) version: Option<&'a str>,
 }
 
 impl Copies {
@@ -139,11 +141,16 @@ fn name(original: &Original<'_>) -> String {
         range,
         size,
         mtime_ms,
+        version,
     } = original;
     for number in [range.start, range.end, *size, mtime_ms.cast_unsigned()] {
         hasher.update(&number.to_le_bytes());
     }
-    hasher.update(url.as_bytes()).finalize().to_hex().to_string()
+    hasher.update(url.as_bytes());
+    if let Some(version) = version {
+        hasher.update(b"\0").update(version.as_bytes());
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
 /// The copy, if it is whole; from now on it is the one that was read last.
@@ -182,6 +189,7 @@ mod tests {
             range,
             size: 10,
             mtime_ms: 5,
+            version: None,
         };
         let mut reader = copies.fetch(store, key, original).await.unwrap();
         let mut text = String::new();

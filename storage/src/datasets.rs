@@ -6,17 +6,18 @@
 
 use std::{future::IntoFuture as _, ops::Range};
 
-use bson::{RawDocument, RawDocumentBuf, cstr, doc, raw::RawBsonRef, rawdoc};
+use bson::{Document, RawDocument, RawDocumentBuf, cstr, doc, raw::RawBsonRef, rawdoc};
 use model::{
     Block, FORMAT, Name,
     parts::{Edition, Source},
     table::Table,
 };
 use mongodb::{ClientSession, error::Error as Driver};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::{
-    Error, Limits, Store,
+    Error, Limits, Revision, Store,
     error::{DUPLICATE_KEY, code, is_transient},
     jobs::{over, unfinished},
     rows::Query,
@@ -68,6 +69,10 @@ pub struct Dataset {
     pub compacting: bool,
     /// How many numbers it had then: what comes later is not waited for.
     pub compact_below: u32,
+    /// The generation in which blocks were last taken out of it; 0: never.
+    pub cut: u32,
+    /// What was added last, where that can be taken back.
+    pub last: Option<Revision>,
 }
 
 impl Dataset {
@@ -127,16 +132,7 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Concurrent`] when others append all the time, [`Error::Mongo`].
     pub async fn append_blocks(&self, name: &Name, blocks: Vec<Block>) -> Result<(), Error> {
-        let mut pages = pages(&blocks)?.into_iter().peekable();
-        while pages.peek().is_some() {
-            let mut some: Vec<Page> = Vec::new();
-            let mut bytes = 0;
-            while let Some(page) =
-                pages.next_if(|page| some.is_empty() || bytes + page.size() <= APPEND_BYTES)
-            {
-                bytes += page.size();
-                some.push(page);
-            }
+        for some in portions(&blocks)? {
             self.append_pages(name, &some).await?;
         }
         Ok(())
@@ -184,19 +180,31 @@ impl Store {
         dataset: &Dataset,
         pages: &[Page],
     ) -> Result<bool, Driver> {
+        let bytes: u64 = pages.iter().map(|page| page.stored_bytes).sum();
+        let blocks = dataset.blocks + Page::count(pages);
+        let update = doc! { "$set": { "blocks": i64::from(blocks) }, "$inc": { "bytes": signed(bytes) } };
+        self.change_in(session, dataset, pages, doc! {}, update).await
+    }
+
+    /// Appends pages within a transaction, where `filter` holds too, and updates the document of the dataset; false when the
+    /// dataset is no longer as it was read.
+    pub(crate) async fn change_in(
+        &self,
+        session: &mut ClientSession,
+        dataset: &Dataset,
+        pages: &[Page],
+        mut filter: Document,
+        update: Document,
+    ) -> Result<bool, Driver> {
         let mut first = dataset.blocks;
         let mut documents = Vec::with_capacity(pages.len());
         for page in pages {
             documents.push(page.document(dataset.id, first));
             first += page.blocks;
         }
-        let bytes: u64 = pages.iter().map(|page| page.stored_bytes).sum();
-        let filter = doc! {
-            "_id": dataset.name.as_str(),
-            "id": bson::Uuid::from_uuid_1(dataset.id),
-            "blocks": i64::from(dataset.blocks),
-        };
-        let update = doc! { "$set": { "blocks": i64::from(first) }, "$inc": { "bytes": signed(bytes) } };
+        filter.insert("_id", dataset.name.as_str());
+        filter.insert("id", bson::Uuid::from_uuid_1(dataset.id));
+        filter.insert("blocks", i64::from(dataset.blocks));
         let grown = self
             .documents(DATASETS)
             .update_one(filter, update)
@@ -205,7 +213,9 @@ impl Store {
         if grown.matched_count == 0 {
             return Ok(false);
         }
-        self.raw(BLOCKS).insert_many(documents).session(session).await?;
+        if !documents.is_empty() {
+            self.raw(BLOCKS).insert_many(documents).session(session).await?;
+        }
         Ok(true)
     }
 
@@ -404,10 +414,15 @@ pub(crate) struct Page {
     array: bson::RawArrayBuf,
     array_bytes: usize,
     blocks: u32,
-    stored_bytes: u64,
+    pub(crate) stored_bytes: u64,
 }
 
 impl Page {
+    /// Blocks of these together.
+    pub(crate) fn count(pages: &[Self]) -> u32 {
+        pages.iter().map(|page| page.blocks).sum()
+    }
+
     fn new() -> Self {
         Self {
             array: bson::RawArrayBuf::new(),
@@ -456,10 +471,26 @@ pub(crate) fn pages(blocks: &[Block]) -> Result<Vec<Page>, Error> {
     Ok(pages)
 }
 
+/// Pages, by the transaction that each goes with.
+pub(crate) fn portions(blocks: &[Block]) -> Result<Vec<Vec<Page>>, Error> {
+    let (mut portions, mut bytes) = (Vec::new(), 0);
+    for page in pages(blocks)? {
+        bytes += page.size();
+        match portions.last_mut() {
+            Some(portion) if bytes <= APPEND_BYTES => Vec::push(portion, page),
+            _ => {
+                bytes = page.size();
+                portions.push(vec![page]);
+            }
+        }
+    }
+    Ok(portions)
+}
+
 pub(crate) fn decode(document: &RawDocument) -> Result<Dataset, Error> {
     let name = document.get_str("_id").unwrap_or_default();
     let what = || format!("dataset {name}");
-    schema::check_version_to(document, schema::COMPACTED_FORMAT, what)?;
+    schema::check_version_to(document, schema::TAKEN_OUT_FORMAT, what)?;
     let bad = |why: &str| Error::Decode {
         what: what(),
         why: why.to_string(),
@@ -485,7 +516,7 @@ pub(crate) fn decode(document: &RawDocument) -> Result<Dataset, Error> {
         created_ms: document
             .get_datetime("created_at")
             .map_or(0, bson::DateTime::timestamp_millis),
-        table: table(document).map_err(|why| bad(&why))?,
+        table: part(document, "table").map_err(|why| bad(&format!("its table {why}")))?,
         table_why: document.get_str("table_why").ok().map(str::to_owned),
         table_revision: count(document, "table_revision"),
         looked_at: narrow(document, "looked_at").unwrap_or(0),
@@ -493,14 +524,16 @@ pub(crate) fn decode(document: &RawDocument) -> Result<Dataset, Error> {
         void: narrow(document, "void").unwrap_or(0),
         compacting: narrow(document, "compacting").is_some(),
         compact_below: narrow(document, "compacting").unwrap_or(0),
+        cut: narrow(document, "cut").unwrap_or(0),
+        last: part(document, "last").map_err(|why| bad(&format!("what was added last {why}")))?,
     })
 }
 
-fn table(document: &RawDocument) -> Result<Option<Table>, String> {
-    match document.get_document("table") {
-        Ok(table) => bson::deserialize_from_slice(table.as_bytes())
+fn part<T: DeserializeOwned>(document: &RawDocument, field: &str) -> Result<Option<T>, String> {
+    match document.get_document(field) {
+        Ok(part) => bson::deserialize_from_slice(part.as_bytes())
             .map(Some)
-            .map_err(|why| format!("its table can't be read: {why}")),
+            .map_err(|why| format!("can't be read: {why}")),
         Err(_) => Ok(None),
     }
 }

@@ -93,6 +93,14 @@ pub enum Error {
         /// One of them.
         example: String,
     },
+    /// What was added last to a dataset can't be taken back.
+    #[error("what was added last to dataset {name} can't be taken back: {why}")]
+    Irrevocable {
+        /// The dataset.
+        name: String,
+        /// What is in the way.
+        why: &'static str,
+    },
     /// Somebody else has been appending to the dataset.
     #[error("dataset {name} was changed by somebody else at the same time")]
     Concurrent {

@@ -3,11 +3,13 @@
 use std::{
     fs::{File, Metadata},
     io,
-    os::unix::fs::FileTypeExt,
+    ops::Range,
+    os::unix::fs::{FileExt as _, FileTypeExt, MetadataExt as _},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
 
+use model::{Ends, Mark};
 use url::Url;
 
 use crate::Error;
@@ -29,6 +31,11 @@ pub(crate) fn path_of(url: &str) -> Option<PathBuf> {
     Url::parse(url).ok()?.to_file_path().ok()
 }
 
+/// The path behind a URL as people write it, or the URL where there is none.
+pub fn shown(url: &str) -> String {
+    path_of(url).map_or_else(|| url.to_string(), |path| path.display().to_string())
+}
+
 /// Size in bytes and modification time in milliseconds since 1970 UTC.
 pub(crate) fn size_and_mtime(metadata: &Metadata) -> (u64, i64) {
     let mtime = metadata.modified().ok();
@@ -37,6 +44,58 @@ pub(crate) fn size_and_mtime(metadata: &Metadata) -> (u64, i64) {
         Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
     });
     (metadata.len(), ms)
+}
+
+/// Bytes at each end of a range that its digest is of.
+const END_BYTES: u64 = 4096;
+
+/// What tells a file on this machine from another one of its name, size and time.
+pub(crate) fn version(metadata: &Metadata) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for number in [metadata.dev(), metadata.ino()] {
+        hasher.update(&number.to_le_bytes());
+    }
+    let times = [
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    ];
+    for number in times {
+        hasher.update(&number.to_le_bytes());
+    }
+    hasher.finalize().to_hex()[..16].to_string()
+}
+
+/// What stands at both ends of a range of a file.
+pub(crate) fn ends(file: &File, range: Range<u64>) -> io::Result<Ends> {
+    let Range { start, end } = range;
+    let length = end.saturating_sub(start);
+    let mut bytes = vec![0; usize::try_from(length.min(2 * END_BYTES)).unwrap_or(0)];
+    if length > 2 * END_BYTES {
+        let (first, last) = bytes.split_at_mut(END_BYTES as usize);
+        file.read_exact_at(first, start)?;
+        file.read_exact_at(last, end - END_BYTES)?;
+    } else {
+        file.read_exact_at(&mut bytes, start)?;
+    }
+    Ok(Ends {
+        start,
+        end,
+        digest: blake3::hash(&bytes).to_hex()[..32].to_string(),
+    })
+}
+
+/// Whether what a mark says of the contents of a file is true of this one.
+pub(crate) fn fits(file: &File, mark: Option<&Mark>) -> io::Result<bool> {
+    let Some(then) = mark.and_then(|mark| mark.ends.as_ref()) else {
+        return Ok(true);
+    };
+    match ends(file, then.start..then.end) {
+        Ok(now) => Ok(now == *then),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Opens a regular file; `path` as the user gave it for errors.
@@ -79,8 +138,8 @@ fn check_kind(path: &Path, metadata: &Metadata) -> Result<(), Error> {
 /// Whether the first `end` bytes of a file are still those that a block was cut from.
 ///
 /// Logs are appended to: a file that is longer than it was is taken for the same with more lines behind, whatever its
-/// time. One that is shorter, or as long with another time, was written anew. So a file that was replaced by a longer
-/// one is not noticed: a rotated log should be added under its new name.
+/// time. One that is shorter, or as long with another time, was written anew. Whether a longer one is the same is told by
+/// [`fits`].
 ///
 /// # Errors
 /// [`Error::Changed`].
@@ -95,10 +154,11 @@ pub(crate) fn check_unchanged(url: &str, was: (u64, i64), is: (u64, i64), end: u
 
 /// The error that tells what it was and is.
 pub(crate) fn changed(url: &str, was: (u64, i64), is: (u64, i64)) -> Error {
+    let with = if was == is { ", with other bytes in it" } else { "" };
     Error::Changed {
         url: url.to_string(),
         was: described(was),
-        is: described(is),
+        is: described(is) + with,
     }
 }
 

@@ -341,7 +341,7 @@ impl Store {
 }
 
 /// The filter for a number that is not written where it is 0.
-fn as_read(number: u32) -> Bson {
+pub(crate) fn as_read(number: u32) -> Bson {
     match number {
         0 => doc! { "$exists": false }.into(),
         number => Bson::from(i64::from(number)),

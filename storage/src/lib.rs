@@ -10,6 +10,7 @@
 //! Called by every role and by `control`. The only crate that knows MongoDB and `object_store`.
 
 mod agents;
+mod amending;
 mod answers;
 mod audit_log;
 mod blocks;
@@ -60,6 +61,7 @@ mod views;
 mod tests;
 
 pub use agents::{AgentLoad, AgentRecord, AgentSeen};
+pub use amending::{Amendment, Revision};
 pub use answers::{MergeRun, check_collection};
 pub use audit_log::{CHANGES_KEPT, CHANGES_MAX, Change, ChangeFilter};
 pub use blocks::BlockReader;
@@ -71,6 +73,7 @@ pub use connect::{ServerInfo, Store};
 pub use datasets::Dataset;
 pub use error::Error;
 pub use failures::FailureRecord;
+pub use files::shown;
 pub use jobs::JobFilter;
 pub use leadership::{Epoch, Progress};
 pub use leaving::{Departed, Limits};
@@ -83,4 +86,5 @@ pub use retention::{Pruned, Retention};
 pub use shipped::{LaneMark, Registration, Shipment, Shipped, ShippedBlock, Volume};
 pub use spill::Spill;
 pub use tokens::{TOKENS_MAX, TokenRecord};
+pub use unchanged::{Held, Since, Tail, held, version_now};
 pub use usage::Usage;

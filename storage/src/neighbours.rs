@@ -136,6 +136,7 @@ impl<'a> Wanted<'a> {
             range: 0..self.size,
             size: self.size,
             mtime_ms: self.mtime_ms,
+            version: None,
         }
     }
 }
@@ -169,6 +170,7 @@ impl Store {
             codec,
             size,
             mtime_ms,
+            mark: _,
         } = &block.content
         else {
             return Ok(BlockReader::bytes(Vec::new()));
@@ -360,6 +362,7 @@ impl Store {
                 codec: Codec::Zstd,
                 size: length,
                 mtime_ms: self.now_ms().await?,
+                mark: None,
             },
             checksum: Some(checksum.to_hex().to_string()),
             raw_bytes: None,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures::TryStreamExt;
+use model::Mark;
 use object_store::{
     GetOptions, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, local::LocalFileSystem,
     memory::InMemory, path::Path as Key,
@@ -109,7 +110,10 @@ pub(crate) fn remote(text: &str) -> Result<(Arc<dyn ObjectStore>, Key), Error> {
         };
         bad_url(text, format!("{error}{hint}"))
     };
-    let (store, key) = object_store::parse_url_opts(&url, std::env::vars()).map_err(explained)?;
+    // Who writes http:// means it.
+    let is_plain = (url.scheme() == "http").then(|| ("allow_http".to_string(), "true".to_string()));
+    let options = std::env::vars().chain(is_plain);
+    let (store, key) = object_store::parse_url_opts(&url, options).map_err(explained)?;
     let origin = format!(
         "{}://{}:{}",
         url.scheme(),
@@ -120,10 +124,39 @@ pub(crate) fn remote(text: &str) -> Result<(Arc<dyn ObjectStore>, Key), Error> {
     Ok((Arc::clone(store), key))
 }
 
-/// Size in bytes and modification time in milliseconds since 1970 UTC.
-pub(crate) async fn head(store: &dyn ObjectStore, key: &Key, url: &str) -> Result<(u64, i64), Error> {
+/// What an object is.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// Size in bytes and modification time in milliseconds since 1970 UTC.
+    pub(crate) size_and_mtime: (u64, i64),
+    /// Its ETag, or its version.
+    pub(crate) mark: Option<Mark>,
+}
+
+impl Head {
+    /// Whether it is still what blocks of it say.
+    pub(crate) fn is(&self, size_and_mtime: (u64, i64), mark: Option<&Mark>) -> bool {
+        let is_same = match (&self.mark, mark) {
+            (Some(now), Some(then)) => now.version == then.version,
+            _ => true,
+        };
+        self.size_and_mtime == size_and_mtime && is_same
+    }
+}
+
+pub(crate) async fn head(store: &dyn ObjectStore, key: &Key, url: &str) -> Result<Head, Error> {
     let meta = store.head(key).await.map_err(|source| unreadable(url, source))?;
-    Ok((meta.size, meta.last_modified.timestamp_millis()))
+    // A weak one may differ although the bytes do not.
+    let etag = meta.e_tag.filter(|etag| !etag.starts_with("W/"));
+    Ok(Head {
+        size_and_mtime: (meta.size, meta.last_modified.timestamp_millis()),
+        mark: etag.or(meta.version).map(|version| Mark { version, ends: None }),
+    })
+}
+
+/// Whether a server sends all of an object or nothing.
+pub(crate) fn knows_no_ranges(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotSupported { .. })
 }
 
 pub(crate) fn unreadable(url: &str, source: object_store::Error) -> Error {
@@ -158,11 +191,14 @@ pub(crate) async fn fetch_into(
     }
     let remaining = range.end - range.start;
     let options = GetOptions::new().with_range(Some(range.clone()));
-    let found = store
-        .get_opts(key, options)
-        .await
-        .map_err(|source| unreadable(url, source))?;
-    if found.range != range {
+    let found = match store.get_opts(key, options).await {
+        // It has to be sent up to where the range ends.
+        Err(error) if knows_no_ranges(&error) => store.get(key).await,
+        found => found,
+    };
+    let found = found.map_err(|source| unreadable(url, source))?;
+    let mut skipped = range.start.saturating_sub(found.range.start);
+    if found.range.start > range.start || found.range.end < range.end {
         return Err(Error::BadUrl {
             url: url.into(),
             why: "it is shorter than what is to be read of it".into(),
@@ -191,11 +227,18 @@ pub(crate) async fn fetch_into(
                 source,
             };
             let mut file = new_file().map_err(failed)?;
-            while let Some(bytes) = stream
-                .try_next()
-                .await
-                .map_err(|source| unreadable(url, source))?
+            let mut missing = remaining;
+            while missing > 0
+                && let Some(mut bytes) = stream
+                    .try_next()
+                    .await
+                    .map_err(|source| unreadable(url, source))?
             {
+                let before = skipped.min(bytes.len() as u64);
+                skipped -= before;
+                let _ = bytes.split_to(usize::try_from(before).unwrap_or(usize::MAX));
+                bytes.truncate(usize::try_from(missing).unwrap_or(usize::MAX));
+                missing -= bytes.len() as u64;
                 file.write_all(&bytes).map_err(failed)?;
             }
             file.seek(SeekFrom::Start(0)).map_err(failed)?;

@@ -160,6 +160,8 @@ impl Store {
 
 /// The format of datasets of which blocks were merged: a release that knows nothing of that must not read their pages.
 pub(crate) const COMPACTED_FORMAT: i64 = 2;
+/// The same where blocks were taken out: a release before that would take void blocks for empty ones.
+pub(crate) const TAKEN_OUT_FORMAT: i64 = 3;
 
 /// A whole number of whatever width; none for anything else.
 pub(crate) fn number(value: Option<&bson::Bson>) -> Option<i64> {

@@ -283,7 +283,7 @@ impl Store {
         if written && verify && !self.is_there(&object, checksum).await? {
             return Err(Error::Corrupt { url });
         }
-        let (size, mtime_ms) = objects::head(&**store, &key, &url).await?;
+        let (size, mtime_ms) = objects::head(&**store, &key, &url).await?.size_and_mtime;
         if size != length {
             return Err(Error::Corrupt { url });
         }
@@ -299,6 +299,7 @@ impl Store {
                     range: 0..length,
                     size,
                     mtime_ms,
+                    version: None,
                 };
                 copies.warm(&bytes, &original);
             })
@@ -312,6 +313,7 @@ impl Store {
                 codec: Codec::Zstd,
                 size,
                 mtime_ms,
+                mark: None,
             },
             checksum: Some(checksum.to_hex().to_string()),
             raw_bytes: None,

@@ -9,7 +9,7 @@ use bson::{DateTime, Document, RawArrayBuf, RawDocument, RawDocumentBuf, doc, ra
 use model::{
     FORMAT, Job, JobId, Name, Priority, View,
     processor::{Merged, Query},
-    view::{Covered, LeftOut, Seen, ViewState},
+    view::{Covered, LeftOut, Seen, Standing, ViewState},
 };
 use serde::{Deserialize, Serialize};
 
@@ -152,7 +152,12 @@ impl Store {
             let void = self
                 .void(dataset.edition(), dataset.first..dataset.blocks)
                 .await?;
-            seen.push(Some((dataset.source(), dataset.table, void)));
+            seen.push(Some(Standing {
+                source: dataset.source(),
+                cut: dataset.cut,
+                table: dataset.table,
+                void,
+            }));
         }
         Ok(seen)
     }
@@ -243,6 +248,14 @@ struct CoveredDocument {
     id: bson::Uuid,
     /// First and one past the last block, of one range after another.
     blocks: Vec<u32>,
+    /// Left out where it says nothing, as it always was.
+    #[serde(default, skip_serializing_if = "is_none")]
+    generation: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(generation: &u32) -> bool {
+    *generation == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -268,6 +281,7 @@ fn encode(view: &View) -> Result<RawDocumentBuf, Error> {
             .iter()
             .flat_map(|range| [range.start, range.end])
             .collect(),
+        generation: covered.generation,
     });
     let left_out = view.left_out.iter().map(|out| LeftOutDocument {
         table: out.table,
@@ -313,6 +327,7 @@ pub(crate) fn decode(raw: &RawDocument) -> Result<View, Error> {
         dataset: covered.name,
         id: covered.id.to_uuid_1(),
         blocks: ranges(covered.blocks),
+        generation: covered.generation,
     });
     let left_out = document.left_out.into_iter().map(|out| LeftOut {
         table: out.table,

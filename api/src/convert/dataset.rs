@@ -1,7 +1,7 @@
 //! Datasets: their tables and blocks.
 
 use model::{
-    Block, Codec, Content, Made, Payload,
+    Block, Codec, Content, Ends, Made, Mark, Payload,
     table::{Column, ColumnType, Format, Reads, Table},
 };
 
@@ -202,6 +202,7 @@ impl From<&Block> for v1::Block {
                 codec,
                 size,
                 mtime_ms,
+                mark,
             } => block::Content::Object(v1::ObjectRange {
                 url: url.clone(),
                 start: *start,
@@ -209,6 +210,14 @@ impl From<&Block> for v1::Block {
                 codec: codec_name(*codec).into(),
                 size: *size,
                 mtime_ms: *mtime_ms,
+                mark: mark.as_ref().map(|mark| v1::Mark {
+                    version: mark.version.clone(),
+                    ends: mark.ends.as_ref().map(|ends| v1::Ends {
+                        start: ends.start,
+                        end: ends.end,
+                        digest: ends.digest.clone(),
+                    }),
+                }),
             }),
         };
         Self {
@@ -238,6 +247,14 @@ impl TryFrom<v1::Block> for Block {
                 end: object.end,
                 size: object.size,
                 mtime_ms: object.mtime_ms,
+                mark: object.mark.map(|mark| Mark {
+                    version: mark.version,
+                    ends: mark.ends.map(|ends| Ends {
+                        start: ends.start,
+                        end: ends.end,
+                        digest: ends.digest,
+                    }),
+                }),
             },
         };
         Ok(Self {
@@ -322,6 +339,14 @@ mod tests {
                     codec: codec(name).unwrap(),
                     size: 3,
                     mtime_ms: -4,
+                    mark: Some(Mark {
+                        version: "inode".into(),
+                        ends: Some(Ends {
+                            start: 1,
+                            end: 2,
+                            digest: "ef".into(),
+                        }),
+                    }),
                 },
                 checksum: Some("ab".into()),
                 raw_bytes: Some(5),

@@ -1,24 +1,18 @@
 //! Files that are about to be added to a dataset: of lines, or Parquet.
 
-use model::{Block, Codec, Content, table::Table};
+use model::{Codec, Content, Name};
 
 use super::{
     table::{Said, learn, sample},
     wrong,
 };
-use crate::{AddReport, Adding, Control, Error, Source};
+use crate::{
+    AddReport, Adding, Control, Error,
+    adding::{File, Plan, Taking},
+};
 
 /// So many bytes at the beginning tell what a file is.
 const MAGIC_BYTES: u64 = 4;
-
-/// A file with the blocks that it gives.
-pub(super) struct File {
-    /// Its absolute path, or its URL.
-    pub(super) place: String,
-    pub(super) blocks: Vec<Block>,
-    /// What it says of its columns; none of a file of lines.
-    pub(super) table: Option<Table>,
-}
 
 /// Splits files into blocks of about `block_size` bytes: between lines, or between the row groups of Parquet files, which are
 /// known by how they begin unless `format` says that they are something else.
@@ -27,13 +21,21 @@ pub(super) struct File {
 /// What can't be read, or is not what `format` says.
 pub(super) async fn split(
     control: &Control,
-    sources: &[Source],
+    takings: &[Taking],
     block_size: u64,
     format: Option<&str>,
 ) -> Result<Vec<File>, Error> {
-    let mut files = Vec::with_capacity(sources.len());
-    for source in sources {
-        let place = source.as_str();
+    let mut files = Vec::with_capacity(takings.len());
+    for taking in takings {
+        let place = taking.place.as_str();
+        if let Some(blocks) = &taking.tail {
+            files.push(File {
+                place: place.to_string(),
+                blocks: blocks.clone(),
+                table: None,
+            });
+            continue;
+        }
         let parquet = match format {
             None | Some("parquet") => parquet(control, place, block_size).await?,
             Some(_) => None,
@@ -98,17 +100,22 @@ pub(crate) async fn add(control: &Control, adding: &Adding) -> Result<AddReport,
         format: adding.format.clone(),
         types: adding.types.clone(),
     };
-    let files = split(
-        control,
-        &adding.sources,
-        adding.block_size,
-        adding.format.as_deref(),
-    )
-    .await?;
-    let learned = learn(control, &adding.dataset, &files, &said).await?;
-    let files = files.into_iter().map(|file| file.blocks).collect();
+    let plan = control.plan(adding).await?;
+    add_planned(control, &adding.dataset, plan, &said, adding.block_size).await
+}
+
+/// Splits what is to be taken of files and adds it.
+pub(crate) async fn add_planned(
+    control: &Control,
+    name: &Name,
+    plan: Plan,
+    said: &Said,
+    block_size: u64,
+) -> Result<AddReport, Error> {
+    let files = split(control, &plan.takings, block_size, said.format.as_deref()).await?;
+    let learned = learn(control, name, &files[..plan.looked_at()], said).await?;
     Ok(AddReport {
         learned,
-        ..control.append(&adding.dataset, files).await?
+        ..control.append(name, plan, files).await?
     })
 }

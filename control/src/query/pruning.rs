@@ -3,39 +3,57 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use model::{processor::Query, view::ranges::joined};
-use storage::Dataset;
+use storage::{Dataset, Since, held};
 
 use super::{Chosen, wrong};
-use crate::{Control, Error};
+use crate::{Control, Error, GrownFile};
 
 /// Of datasets with more blocks none are left out: reading what is known of them all would cost more than it spares.
 const MOST_BLOCKS: u32 = 200_000;
 
-/// Files of datasets with more blocks together are not looked at before a recorded answer is given: it would take longer
-/// than the answer.
+/// Files of datasets with more blocks together are not looked at before a query: it could take longer than the answer.
 const MOST_LOOKED_AT: u32 = 4096;
 
-/// The first file behind the datasets that has changed or is gone, as far as this machine can tell, with what is wrong with
-/// it; nothing without `look`.
+/// What has become of the files behind the datasets, as far as this machine can tell.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// What is wrong with the first that has changed or is gone.
+    pub(super) changed: Option<String>,
+    /// Those that have grown.
+    pub(super) grown: Vec<GrownFile>,
+}
+
+/// Looks at the files behind the datasets, unless they are too many.
 ///
 /// # Errors
 /// What MongoDB says.
-pub(super) async fn changed(
-    control: &Control,
-    datasets: &[Dataset],
-    look: bool,
-) -> Result<Option<String>, Error> {
+pub(super) async fn look(control: &Control, datasets: &[Dataset]) -> Result<Looked, Error> {
+    let mut looked = Looked::default();
     let blocks = datasets.iter().map(Dataset::count).fold(0, u32::saturating_add);
-    if !look || blocks > MOST_LOOKED_AT {
-        return Ok(None);
+    if blocks > MOST_LOOKED_AT {
+        return Ok(looked);
     }
+    let store = control.store()?;
     for dataset in datasets {
-        let range = dataset.first..dataset.blocks;
-        if let Some(why) = control.store()?.first_changed(dataset.edition(), range).await? {
-            return Ok(Some(why));
+        let blocks = store
+            .numbered(dataset.edition(), dataset.first..dataset.blocks)
+            .await?;
+        for file in store.look(held(blocks.blocks), false).await {
+            let grown = |bytes| GrownFile {
+                dataset: dataset.name.clone(),
+                file: file.place(),
+                bytes,
+            };
+            match &file.since {
+                Since::Grown(bytes) => looked.grown.push(grown(*bytes)),
+                Since::Changed(why) | Since::Gone(why) if looked.changed.is_none() => {
+                    looked.changed = Some(why.clone());
+                }
+                _ => {}
+            }
         }
     }
-    Ok(None)
+    Ok(looked)
 }
 
 /// The datasets of a query in their order, each with the ranges of its blocks that may have a row that is asked for.

@@ -36,6 +36,7 @@ pub(crate) async fn create_view(
         dataset: dataset.name.clone(),
         id: dataset.id,
         blocks: Vec::new(),
+        generation: 0,
     });
     let view = View {
         priority: question.priority,

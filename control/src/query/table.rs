@@ -9,9 +9,10 @@ use model::{
 };
 use storage::Dataset;
 
-use super::{files::File, wrong};
+use super::wrong;
 use crate::{
     Control, Error,
+    adding::File,
     lesson::{Lesson, Misfit, NewColumn, Unfit},
 };
 
@@ -26,7 +27,7 @@ const TRIES: u32 = 20;
 
 /// What a user says of the lines.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Said {
+pub(crate) struct Said {
     /// Name of the format.
     pub(super) format: Option<String>,
     /// Types of columns.

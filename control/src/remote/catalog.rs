@@ -10,7 +10,10 @@ use storage::Dataset;
 use tonic::Streaming;
 
 use super::{Remote, registry::document};
-use crate::{AddReport, Adding, Asked, Changes, Error, Explanation, Question, ViewReport, wire};
+use crate::{
+    AddReport, Adding, Asked, Changes, Error, Explanation, FileReport, Question, Source, TakenOut,
+    ViewReport, wire,
+};
 
 /// Bytes of a question with its small tables, as the gateway takes them.
 const QUESTION_BYTES: usize = 20 << 20;
@@ -72,6 +75,61 @@ impl Remote {
             client(channel).add_files(request).await
         });
         Ok(wire::read_added(asked.await?)?)
+    }
+
+    pub(crate) async fn refresh_dataset(&self, name: &Name, block_size: u64) -> Result<AddReport, Error> {
+        let request = v1::RefreshDatasetRequest {
+            name: name.to_string(),
+            block_size: Some(block_size),
+        };
+        let asked = self.change(request, async |channel, request| {
+            client(channel).refresh_dataset(request).await
+        });
+        Ok(wire::read_added(asked.await?)?)
+    }
+
+    pub(crate) async fn look_at_files(&self, name: &Name) -> Result<Vec<FileReport>, Error> {
+        let request = v1::DatasetReference {
+            name: name.to_string(),
+        };
+        let asked = self.look(request, async |channel, request| {
+            client(channel).look_at_files(request).await
+        });
+        let reports = asked.await?.reports.into_iter().map(wire::report);
+        Ok(reports.collect::<Result<_, _>>()?)
+    }
+
+    pub(crate) async fn remove_file(&self, name: &Name, file: &Source) -> Result<TakenOut, Error> {
+        let request = v1::RemoveFileRequest {
+            dataset: name.to_string(),
+            place: file.as_str().to_string(),
+        };
+        let asked = self.change(request, async |channel, request| {
+            client(channel).remove_file(request).await
+        });
+        let reply = asked.await?;
+        Ok(TakenOut {
+            dataset: reply.dataset.map(wire::dataset).transpose()?,
+            blocks: reply.blocks,
+            bytes: reply.bytes,
+            back: 0,
+        })
+    }
+
+    pub(crate) async fn undo_add(&self, name: &Name) -> Result<TakenOut, Error> {
+        let request = v1::DatasetReference {
+            name: name.to_string(),
+        };
+        let asked = self.change(request, async |channel, request| {
+            client(channel).undo_add(request).await
+        });
+        let reply = asked.await?;
+        Ok(TakenOut {
+            dataset: reply.dataset.map(wire::dataset).transpose()?,
+            blocks: reply.blocks,
+            bytes: reply.bytes,
+            back: reply.back,
+        })
     }
 
     pub(crate) async fn set_dataset(&self, name: &Name, changes: &Changes) -> Result<Dataset, Error> {

@@ -5,7 +5,7 @@ use model::table::{Column, ColumnType};
 use storage::{Dataset, Limits};
 
 use super::name;
-use crate::{AddReport, Adding, Changes, Source};
+use crate::{AddReport, Adding, Changes, FileReport, Source, What};
 
 /// Bytes of a block where nobody says how many.
 const BLOCK_BYTES: u64 = 8 << 20;
@@ -29,6 +29,7 @@ pub fn dataset_message(dataset: &Dataset) -> v1::Dataset {
         generation: dataset.generation,
         void: dataset.void,
         compacting: dataset.compacting,
+        cut: dataset.cut,
     }
 }
 
@@ -58,8 +59,10 @@ pub fn dataset(message: v1::Dataset) -> Result<Dataset, Malformed> {
         generation: message.generation,
         void: message.void,
         compacting: message.compacting,
-        // The leader's own.
+        cut: message.cut,
+        // The mill's own.
         compact_below: 0,
+        last: None,
     })
 }
 
@@ -92,6 +95,7 @@ pub fn adding_message(adding: &Adding) -> v1::AddFilesRequest {
         block_size: Some(adding.block_size),
         format: adding.format.clone(),
         types: columns(&adding.types),
+        again: adding.again,
     }
 }
 
@@ -100,33 +104,69 @@ pub fn adding_message(adding: &Adding) -> v1::AddFilesRequest {
 /// # Errors
 /// A path that is not absolute; what else does not fit.
 pub fn adding(message: v1::AddFilesRequest) -> Result<Adding, Malformed> {
-    let source = |place: &String| {
-        // One that is relative would mean a place of this process.
-        if !place.starts_with('/') && !place.contains("://") {
-            return Err(Malformed::new(
-                "places",
-                format!("{place:?} is neither an absolute path nor a URL"),
-            ));
-        }
-        Source::parse(place).map_err(|error| Malformed::new("places", error))
-    };
+    let source = |place: &String| source("places", place);
     Ok(Adding {
         dataset: name("dataset", &message.dataset)?,
         sources: message.places.iter().map(source).collect::<Result<_, _>>()?,
-        block_size: message.block_size.unwrap_or(BLOCK_BYTES),
+        block_size: block_size(message.block_size),
         format: message.format,
         types: types(message.types)?,
+        again: message.again,
+    })
+}
+
+/// A file or an object.
+///
+/// # Errors
+/// A path that is not absolute.
+pub fn source(field: &'static str, place: &str) -> Result<Source, Malformed> {
+    // One that is relative would mean a place of this process.
+    if !place.starts_with('/') && !place.contains("://") {
+        let why = format!("{place:?} is neither an absolute path nor a URL");
+        return Err(Malformed::new(field, why));
+    }
+    Source::parse(place).map_err(|error| Malformed::new(field, error))
+}
+
+/// How large the blocks of a refresh are.
+pub fn block_size(given: Option<u64>) -> u64 {
+    given.unwrap_or(BLOCK_BYTES)
+}
+
+/// What became of a file.
+pub fn report_message(report: &FileReport) -> v1::FileReport {
+    v1::FileReport {
+        file: report.file.clone(),
+        what: report.what.as_str().into(),
+        bytes: report.bytes,
+        why: report.why.clone().unwrap_or_default(),
+    }
+}
+
+/// What became of a file.
+///
+/// # Errors
+/// A word that is none.
+pub fn report(message: v1::FileReport) -> Result<FileReport, Malformed> {
+    let what = What::read(&message.what);
+    Ok(FileReport {
+        file: message.file,
+        what: what.ok_or_else(|| Malformed::new("what", format!("{:?} is none", message.what)))?,
+        bytes: message.bytes,
+        why: Some(message.why).filter(|why| !why.is_empty()),
     })
 }
 
 /// What was added.
 pub fn added_message(report: &AddReport) -> v1::AddFilesReply {
+    let again = report.reports.iter().filter(|one| one.what == What::Again);
     v1::AddFilesReply {
         dataset: Some(dataset_message(&report.dataset)),
         files: report.files as u64,
         blocks: report.blocks,
         bytes: report.bytes,
-        repeated: report.repeated.clone(),
+        repeated: again.map(|one| one.file.clone()).collect(),
+        reports: report.reports.iter().map(report_message).collect(),
         // Names and numbers, which JSON always takes.
         learned_json: serde_json::to_string(&report.learned).unwrap_or_default(),
     }
@@ -146,7 +186,11 @@ pub fn read_added(message: v1::AddFilesReply) -> Result<AddReport, Malformed> {
         files: usize::try_from(message.files).unwrap_or(usize::MAX),
         blocks: message.blocks,
         bytes: message.bytes,
-        repeated: message.repeated,
+        reports: message
+            .reports
+            .into_iter()
+            .map(self::report)
+            .collect::<Result<_, _>>()?,
         learned: learned.map_err(|error| Malformed::new("learned_json", error))?,
     })
 }
@@ -210,6 +254,8 @@ mod tests {
             void: 1,
             compacting: true,
             compact_below: 0,
+            cut: 12,
+            last: None,
         };
         assert_eq!(dataset(dataset_message(&whole)).unwrap(), whole);
         let forever = Changes {

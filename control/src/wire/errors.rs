@@ -50,6 +50,7 @@ fn code(error: &Error) -> Code {
             E::Exists { .. } | E::Taken { .. } => Code::AlreadyExists,
             E::Ambiguous { .. }
             | E::InUse { .. }
+            | E::Irrevocable { .. }
             | E::Changed { .. }
             | E::NotAFile { .. }
             | E::Io { .. }

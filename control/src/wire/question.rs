@@ -3,7 +3,7 @@
 use api::{Malformed, v1};
 use model::{Job, JobId};
 
-use crate::{Answer, Asked, Question, WithTable};
+use crate::{Answer, Asked, GrownFile, Question, WithTable};
 
 /// A question.
 pub fn question_message(question: &Question) -> v1::Question {
@@ -61,9 +61,26 @@ pub fn asked_message(asked: &Asked) -> v1::Asked {
     v1::Asked {
         answer: Some(answer),
         changed: asked.changed.clone(),
+        grown: asked.grown.iter().map(grown_message).collect(),
         bytes,
         database: asked.database.clone(),
     }
+}
+
+fn grown_message(grown: &GrownFile) -> v1::GrownFile {
+    v1::GrownFile {
+        dataset: grown.dataset.to_string(),
+        file: grown.file.clone(),
+        bytes: grown.bytes,
+    }
+}
+
+fn grown(message: v1::GrownFile) -> Result<GrownFile, Malformed> {
+    Ok(GrownFile {
+        dataset: super::name("grown.dataset", &message.dataset)?,
+        file: message.file,
+        bytes: message.bytes,
+    })
 }
 
 /// What became of a question.
@@ -83,6 +100,7 @@ pub fn asked(message: v1::Asked) -> Result<Asked, Malformed> {
     Ok(Asked {
         answer,
         changed: message.changed,
+        grown: message.grown.into_iter().map(grown).collect::<Result<_, _>>()?,
         database: message.database,
     })
 }

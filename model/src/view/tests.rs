@@ -47,6 +47,7 @@ fn view(pinned: Table) -> View {
         dataset: name,
         id: Uuid::from_u128(1),
         blocks: Vec::new(),
+        generation: 0,
     };
     View::new(
         Name::new("v").unwrap(),
@@ -61,12 +62,17 @@ fn raw() -> View {
     view(table(Format::Raw, &[]))
 }
 
+fn standing(source: Source, table: Table, void: &[Range<u32>]) -> Seen {
+    Some(Standing {
+        source,
+        table: Some(table),
+        void: void.to_vec(),
+        cut: 0,
+    })
+}
+
 fn seen(id: u128, first: u32, blocks: u32) -> Vec<Seen> {
-    vec![Some((
-        source(id, first, blocks),
-        Some(table(Format::Raw, &[])),
-        Vec::new(),
-    ))]
+    vec![standing(source(id, first, blocks), table(Format::Raw, &[]), &[])]
 }
 
 fn refresh(view: &View, seen: &[Seen], now_ms: i64) -> Option<Job> {
@@ -117,7 +123,7 @@ fn only_new_blocks_are_added() {
 fn void_numbers_are_neither_read_nor_missed() {
     let void = |void: &[Range<u32>], blocks| {
         let of = table(Format::Raw, &[]);
-        vec![Some((source(1, 0, blocks), Some(of), void.to_vec()))]
+        vec![standing(source(1, 0, blocks), of, void)]
     };
     let mut view = raw();
     let first = refresh(&view, &void(&[1..4, 5..6], 6), 10).unwrap();
@@ -138,7 +144,7 @@ fn a_view_over_more_merged_blocks_than_a_job_has_parts_reads_all_of_them() {
     let void: Vec<_> = (0..blocks / 10).map(|run| run * 10..run * 10 + 9).collect();
     let now = |void: &[Range<u32>], blocks| {
         let of = table(Format::Raw, &[]);
-        vec![Some((source(1, 0, blocks), Some(of), void.to_vec()))]
+        vec![standing(source(1, 0, blocks), of, void)]
     };
     let mut view = raw();
     let seen = now(&void, blocks);
@@ -182,6 +188,26 @@ fn what_has_left_or_was_made_anew_makes_the_view_anew() {
 }
 
 #[test]
+fn blocks_that_were_taken_out_make_the_view_anew_once() {
+    let mut view = raw();
+    let first = refresh(&view, &seen(1, 0, 3), 0).unwrap();
+    succeeded(&mut view, first);
+    // Of the three the second is taken out, in the first change of what numbers mean.
+    let mut now = seen(1, 0, 3);
+    if let Some(Standing {
+        source, void, cut, ..
+    }) = &mut now[0]
+    {
+        (*void, *cut) = (vec![1..2], 1);
+        (source.generation, source.void) = (1, 1);
+    }
+    let anew = refresh(&view, &now, 10).unwrap();
+    assert_eq!(shape(&anew), (vec![0..1, 2..3], false));
+    succeeded(&mut view, anew);
+    assert!(refresh(&view, &now, 20).is_none());
+}
+
+#[test]
 fn another_version_makes_the_view_anew_under_other_fingerprints() {
     let mut view = raw();
     let first = refresh(&view, &seen(1, 0, 2), 10).unwrap();
@@ -208,7 +234,7 @@ fn values_found_by_place_take_new_columns_anew_and_others_do_not() {
             false,
         ),
     ] {
-        let seen = |table: &Table, blocks| [Some((source(1, 0, blocks), Some(table.clone()), Vec::new()))];
+        let seen = |table: &Table, blocks| [standing(source(1, 0, blocks), table.clone(), &[])];
         let mut view = view(pinned.clone());
         let first = refresh(&view, &seen(&pinned, 2), 10).unwrap();
         succeeded(&mut view, first);

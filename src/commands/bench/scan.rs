@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use control::Source;
+use control::{Adding, Source};
 use futures::TryStreamExt as _;
 use model::{Name, Processor, processor::Command};
 use serde::Serialize;
@@ -101,9 +101,15 @@ pub(super) async fn run(args: &ScanArgs, settings: &Settings, format: Format) ->
 async fn measure(args: &ScanArgs, rig: &Rig) -> anyhow::Result<ScanReport> {
     let files = files(args, rig.dir.path()).await?;
     let name = Name::new("scanned")?;
-    rig.control
-        .add_dataset(&name, &sources(&files)?, args.block.0)
-        .await?;
+    let adding = Adding {
+        dataset: name.clone(),
+        sources: sources(&files)?,
+        block_size: args.block.0,
+        format: None,
+        types: Vec::new(),
+        again: false,
+    };
+    rig.control.add_files(&adding).await?;
     let mut bytes = 0;
     for file in &files {
         bytes += std::fs::metadata(file)?.len();

@@ -9,14 +9,17 @@ use model::Name;
 #[cfg(feature = "sql")]
 use model::table::ColumnType;
 
-use super::View;
+use super::{View, files};
 use crate::{cli, commands::Context, output};
 
 const HELP: &str = "\
 The files stay where they are and are not read through: a block is a byte range between two line ends. Compressed \
 files (gzip, zstd, bzip2, xz) are one block each, and Parquet files are split between their row groups. All nodes \
 must see the files under the same path or URL. A file that changes after it was added is noticed when it is read, and \
-its subtasks fail. A file that is added again counts once more.
+its subtasks fail. Of a file that has only grown since it was added, adding it again takes what came behind its end; \
+one that has not changed is left out. `sawmill dataset undo` takes back what was added last.
+
+Logs that are being written to are better followed by `sawmill agent`.
 
 What the lines are is detected from the first of them. Files that are added later may have more columns: these are \
 null in what was there before. A column keeps its type; where a later file has another one, that is told, and values that do \
@@ -50,6 +53,9 @@ pub struct AddArgs {
     #[cfg(feature = "sql")]
     #[arg(long, value_name = "COLUMN=TYPE,…", value_delimiter = ',', value_parser = super::typed)]
     types: Vec<(String, ColumnType)>,
+    /// Add all of the files that are in the dataset already once more, so that their lines count twice
+    #[arg(long)]
+    again: bool,
 }
 
 /// Runs the command.
@@ -58,9 +64,7 @@ pub struct AddArgs {
 /// What can't be read, reached or used, with its place; then nothing was changed.
 pub(super) async fn run(args: AddArgs, context: &Context) -> anyhow::Result<()> {
     let block_size = args.block_size.unwrap_or(context.settings.block_size);
-    if block_size == 0 {
-        return Err(crate::exit::usage("--block-size must be at least 1 byte"));
-    }
+    control::check_block_size(block_size)?;
     let sources = args
         .files
         .iter()
@@ -83,22 +87,19 @@ pub(super) async fn run(args: AddArgs, context: &Context) -> anyhow::Result<()> 
         format: None,
         #[cfg(not(feature = "sql"))]
         types: Vec::new(),
+        again: args.again,
     };
     let added = control.add_files(&adding).await?;
     let places: Vec<&str> = adding.sources.iter().map(control::Source::as_str).collect();
     context
         .log("dataset.add", args.name.as_str(), places.join(" "))
         .await?;
-    for url in &added.repeated {
-        output::note(format_args!(
-            "dataset {}: {url} is in it already, its lines count once more now",
-            args.name
-        ));
-    }
+    files::tell(&args.name, &added.reports);
     if context.json() {
         return output::json(&serde_json::json!({
             "dataset": View::from(&added.dataset),
             "added": { "files": added.files, "blocks": added.blocks, "bytes": added.bytes },
+            "files": added.reports,
             "learned": added.learned,
         }));
     }

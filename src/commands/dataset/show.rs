@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
+use control::{FileReport, What};
 use model::{Block, Codec, Content, Name};
 use serde::Serialize;
 use storage::Dataset;
@@ -46,6 +47,9 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
         kept = by_node(&more);
         blocks = more.into_iter().take(args.limit as usize).collect();
     }
+    // Shown without it where it can't be told.
+    let files = control.look_at_files(&args.name).await.unwrap_or_default();
+    let files: Vec<FileReport> = files.into_iter().filter(is_of_interest).collect();
     if context.json() {
         let blocks = blocks.iter().map(|(number, block)| Numbered {
             number: *number,
@@ -55,6 +59,9 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
         let mut shown = serde_json::json!({ "dataset": View::from(&dataset), "blocks": blocks });
         if !kept.is_empty() {
             shown["kept"] = serde_json::json!(kept);
+        }
+        if !files.is_empty() {
+            shown["files"] = serde_json::json!(files);
         }
         return output::json(&shown);
     }
@@ -92,6 +99,7 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
         pairs.push(("columns", columns.collect::<Vec<_>>().join(", ")));
     }
     output::pairs(&pairs)?;
+    super::files::tell(&args.name, &files);
     if blocks.is_empty() {
         return Ok(());
     }
@@ -103,6 +111,11 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> anyhow::Result<()>
         output::line(format_args!("… and {more} more (--limit)"))?;
     }
     Ok(())
+}
+
+/// Files that are not what they were when they were added.
+fn is_of_interest(file: &FileReport) -> bool {
+    matches!(file.what, What::Grown | What::Changed | What::Gone)
 }
 
 /// How many of these blocks each node keeps in a directory of its own, each copy counted.
@@ -126,11 +139,17 @@ pub(super) fn limits(dataset: &Dataset) -> Option<String> {
     }
 }
 
-/// What of a dataset was merged.
+/// What of a dataset was merged, or taken out.
 fn compacted(dataset: &Dataset) -> Option<String> {
-    let merged = (dataset.void > 0).then(|| {
-        let blocks = output::counted(dataset.void.into(), "small block");
-        format!("{blocks} became part of others")
+    let merged = (dataset.void > 0).then(|| match dataset.cut {
+        0 => {
+            let blocks = output::counted(dataset.void.into(), "small block");
+            format!("{blocks} became part of others")
+        }
+        _ => {
+            let blocks = output::counted(dataset.void.into(), "block");
+            format!("{blocks} became part of others or were taken out")
+        }
     });
     match (merged, dataset.compacting) {
         (merged, false) => merged,

@@ -72,14 +72,18 @@ impl Store {
         new.truncate(rested.count().min(TOGETHER));
         let Some(last) = new.last() else { return Ok(()) };
         let own = objects::folder(self.mill().await?);
-        let replaced: Vec<Document> = new
-            .iter()
+        // Blocks that were taken out share their pages with others, and may come back.
+        let made = new.iter().filter(|cover| cover.block.made.is_some());
+        let replaced: Vec<Document> = made
             .map(|cover| {
                 let page = |number| page_key(dataset.id, number);
                 doc! { "_id": { "$gte": page(cover.range.start), "$lt": page(cover.range.end) } }
             })
             .collect();
-        let pages = doc! { "$or": replaced };
+        let pages = match replaced.is_empty() {
+            true => doc! { "_id": Bson::Null },
+            false => doc! { "$or": replaced },
+        };
         let older = covers.iter().filter(|cover| {
             let mut later = new.iter().filter(|new| new.generation > cover.generation);
             later.any(|new| new.range.start <= cover.range.start && cover.range.end <= new.range.end)

@@ -156,6 +156,7 @@ impl Yard {
             dataset: name("access"),
             id: self.dataset().await.id,
             blocks: vec![covered],
+            generation: 0,
         };
         let view = View::new(name("v"), Uuid::now_v7(), Query::default(), vec![covered], 0);
         let view = View { under_way, ..view };

@@ -482,3 +482,63 @@ async fn outputs_are_kept_and_read() {
         Err(Error::Object { .. })
     ));
 }
+
+/// A server of one text at one place: over plain HTTP, with or without parts of it. Gives its address.
+#[cfg(feature = "cloud")]
+fn serve(text: &'static str, knows_ranges: bool) -> String {
+    use std::io::{BufRead as _, BufReader};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/a.log", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(connection.try_clone().unwrap()).lines();
+                while let Some(Ok(request)) = lines.next() {
+                    let headers = lines.by_ref().map_while(Result::ok);
+                    let headers: Vec<String> = headers.take_while(|line| !line.is_empty()).collect();
+                    let range = headers.iter().find_map(|line| {
+                        let line = line.to_lowercase();
+                        let (from, to) = line.strip_prefix("range: bytes=")?.split_once('-')?;
+                        Some((from.parse::<usize>().ok()?, to.parse::<usize>().ok()?))
+                    });
+                    let (status, part, more) = match range.filter(|_| knows_ranges) {
+                        Some((from, to)) => {
+                            let to = to.min(text.len() - 1);
+                            let more = format!("Content-Range: bytes {from}-{to}/{}\r\n", text.len());
+                            ("206 Partial Content", &text[from..=to], more)
+                        }
+                        None => ("200 OK", text, String::new()),
+                    };
+                    let head = format!(
+                        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nLast-Modified: Mon, 06 Jan 2025 10:00:00 GMT\r\n{more}\r\n",
+                        part.len()
+                    );
+                    let body = if request.starts_with("HEAD") { "" } else { part };
+                    connection.write_all(format!("{head}{body}").as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    url
+}
+
+#[cfg(feature = "cloud")]
+#[tokio::test]
+async fn files_are_read_over_plain_http() {
+    let fresh = Fresh::new().await;
+    let text = "one line\nanother\nthe last";
+    for (knows_ranges, expected) in [(true, 3), (false, 1)] {
+        let url = serve(text, knows_ranges);
+        let blocks = fresh.store.split(&url, 8).await.unwrap();
+        assert_eq!(blocks.len(), expected, "{blocks:?}");
+        let mut all = Vec::new();
+        for block in &blocks {
+            all.extend(read(&fresh, block).await.unwrap());
+        }
+        assert_eq!(String::from_utf8(all).unwrap(), text);
+        // A part of it, as samples are.
+        let part = blocks[0].with_range(4..8);
+        assert_eq!(read(&fresh, &part).await.unwrap(), b"line");
+    }
+}

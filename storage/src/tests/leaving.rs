@@ -27,6 +27,7 @@ fn block(url: &str, day: i64) -> Block {
             codec: Codec::None,
             size: 10,
             mtime_ms: day * DAY,
+            mark: None,
         },
         checksum: None,
         raw_bytes: None,

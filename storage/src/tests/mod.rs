@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{Config, DoneItem, Epoch, Partial, Store};
 
+mod amending;
 mod answers;
 mod bench;
 mod clocks;

@@ -16,6 +16,7 @@ fn view(title: &str) -> View {
         dataset: name("logs"),
         id: Uuid::from_u128(1),
         blocks: vec![0..3, 5..6],
+        generation: 4,
     };
     let query = Query {
         sql: "SELECT 1 FROM logs".into(),
