@@ -50,6 +50,8 @@ pub struct Adding {
     pub format: Option<String>,
     /// Types of columns, where they are not to be told by the first lines.
     pub types: Vec<(String, ColumnType)>,
+    /// Whether a named format is taken for lines that hardly are of it, which is refused otherwise.
+    pub force: bool,
 }
 
 /// What is to change of a dataset.

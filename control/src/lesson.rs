@@ -10,6 +10,9 @@ pub struct Lesson {
     pub format: Option<String>,
     /// Why it was chosen.
     pub why: Option<String>,
+    /// What else people may want to know of the lines: sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Columns that the dataset did not have.
     pub columns: Vec<NewColumn>,
     /// Columns of another type in a file.

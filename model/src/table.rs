@@ -206,7 +206,8 @@ impl Format {
             Self::Separated { separator } => format!("separated by {separator:?}"),
             Self::Regex { pattern } => format!("regex:{pattern}"),
             Self::Parquet => "parquet".into(),
-            Self::Text { .. } => "text".into(),
+            Self::Text { joined: false, .. } => "text".into(),
+            Self::Text { joined: true, .. } => "text:joined".into(),
             Self::Known { name, .. } => name.clone(),
             Self::Raw => "raw".into(),
         }

@@ -14,8 +14,11 @@ use crate::{
     block::{Origin, begin_of_day},
     columns::Builder,
     detect::seen,
-    parse::{Parser, Value, access, parser},
-    portions::portions,
+    parse::{
+        Parser, Value, access, parser,
+        text::{self, Text},
+    },
+    portions::{cut_at_line, portions},
     time::Style,
 };
 
@@ -36,7 +39,8 @@ pub(crate) struct Decoded {
     pub(crate) broken: Arc<[u32]>,
     /// The wanted columns, in the order in which they were wanted.
     pub(crate) columns: Vec<Column>,
-    /// Lines of the block that are headers and no rows, from 0, in order; all but the one that begins a file.
+    /// Lines of the block that are no rows of their own, from 0, in order: headers, all but the one that begins a file, and
+    /// those that belong to the record above them.
     pub(crate) heads: Vec<u32>,
 }
 
@@ -62,23 +66,26 @@ pub(crate) fn decode(
     bytes_expected: u64,
 ) -> Result<Decoded, Error> {
     let sink = Sink::new(table, wanted, bytes_expected, origin)?;
-    Ok(fill(sink, from, origin.begins_file, MOST_ROWS)?.finish(wanted))
+    Ok(fill(sink, from, origin, MOST_ROWS)?.finish(wanted))
 }
 
 /// Takes up all lines, at most about so many.
-fn fill(mut sink: Sink<'_>, from: impl Read, begins_file: bool, most_rows: u32) -> Result<Sink<'_>, Error> {
+fn fill(mut sink: Sink<'_>, from: impl Read, origin: Origin, most_rows: u32) -> Result<Sink<'_>, Error> {
     let table = sink.table;
-    let mut begins = begins_file;
-    if !begins_file {
+    let mut begins = origin.begins_file;
+    if !begins {
         sink.head = Head::of(table);
     }
-    portions(from, |portion| {
+    let text = Text::of(&table.format, begin_of_day(origin.now_us));
+    let cut = |bytes: &[u8]| text.map_or_else(|| cut_at_line(bytes), |text| text.cut(bytes));
+    portions(from, cut, |portion| {
         let lines = match std::mem::take(&mut begins) {
             true => without_head(portion, &table.format),
             false => portion,
         };
-        match table.format {
-            Format::Access => access::scan(lines, &mut sink),
+        match (&table.format, text) {
+            (Format::Access, _) => access::scan(lines, &mut sink),
+            (_, Some(text)) => text::scan(lines, text, &mut sink),
             _ => {
                 let mut row = vec![None; table.columns.len()];
                 for line in Split(lines) {
@@ -88,7 +95,7 @@ fn fill(mut sink: Sink<'_>, from: impl Read, begins_file: bool, most_rows: u32) 
                 }
             }
         }
-        if sink.rows > most_rows {
+        if sink.rows as usize + sink.continuations.len() > most_rows as usize {
             return Err(Error::TooManyLines { most: most_rows });
         }
         Ok(())
@@ -184,6 +191,8 @@ pub(crate) struct Sink<'t> {
     broken: Vec<u32>,
     misfits: Vec<Vec<u32>>,
     head: Option<Head<'t>>,
+    /// Lines that belong to the record above them.
+    continuations: Vec<u32>,
 }
 
 impl<'t> Sink<'t> {
@@ -225,6 +234,7 @@ impl<'t> Sink<'t> {
             broken: Vec::new(),
             misfits: vec![Vec::new(); own],
             head: None,
+            continuations: Vec::new(),
         })
     }
 
@@ -297,6 +307,14 @@ impl<'t> Sink<'t> {
         self.rows += 1;
     }
 
+    /// A line belongs to the record that is being read.
+    #[inline]
+    pub(crate) fn continuation(&mut self) {
+        let before = u32::try_from(self.continuations.len()).unwrap_or(u32::MAX);
+        self.continuations
+            .push(self.rows.saturating_add(before).saturating_add(1));
+    }
+
     fn finish(mut self, wanted: &[usize]) -> Decoded {
         let (own, none): (usize, Arc<[u32]>) = (self.own.len(), Arc::default());
         let columns = wanted.iter().map(|&place| {
@@ -318,7 +336,7 @@ impl<'t> Sink<'t> {
             columns: columns.collect(),
             rows: self.rows,
             broken: self.broken.into(),
-            heads: self.head.map(|head| head.found).unwrap_or_default(),
+            heads: self.head.map_or(self.continuations, |head| head.found),
         }
     }
 
@@ -378,7 +396,7 @@ mod tests {
         };
         let within = |most| {
             let sink = Sink::new(&table, &[], 0, origin).unwrap();
-            fill(sink, &b"\n\n\n"[..], false, most).map(|sink| sink.rows)
+            fill(sink, &b"\n\n\n"[..], origin, most).map(|sink| sink.rows)
         };
         assert_eq!(within(3).unwrap(), 3);
         assert!(within(2).unwrap_err().to_string().contains("more than 2 lines"));

@@ -5,11 +5,17 @@ use std::collections::BTreeMap;
 use model::table::{Column, ColumnType, EVERYWHERE, Format, Table};
 use serde_json::{Map, Value};
 
+pub(crate) use self::evidence::{Evidence, failing, weigh};
 use crate::{
     Error,
-    parse::{fixed_columns, json::DOT, logfmt, parser, pattern::Pattern, separated::Separated},
+    parse::{fixed_columns, json::DOT, logfmt, pattern::Pattern, separated::Separated},
     time::Style,
 };
+
+mod choice;
+mod evidence;
+mod header;
+mod text;
 
 /// A format with its columns, and why it was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,14 +24,17 @@ pub struct Detected {
     pub table: Table,
     /// For people.
     pub why: String,
+    /// What else people may want to know of the lines: sentences.
+    pub notes: Vec<String>,
 }
 
 /// Why a format was taken that a user has named.
 pub const NAMED: &str = "as named";
 
-/// Of so many lines in a hundred a format must be able to make sense.
-pub(crate) const ENOUGH: usize = 80;
+/// A sample of fewer lines decides nothing for good, unless they have the marks of a format.
+const FEW_LINES: usize = 5;
 
+/// The lines of a sample that are not blank.
 pub(crate) fn lines(sample: &[u8]) -> Vec<&[u8]> {
     let sample = sample.strip_prefix("\u{feff}".as_bytes()).unwrap_or(sample);
     // The last line may be cut off.
@@ -33,54 +42,27 @@ pub(crate) fn lines(sample: &[u8]) -> Vec<&[u8]> {
     sample[..end]
         .split(|&byte| byte == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .filter(|line| !line.is_empty())
+        .filter(|line| !line.trim_ascii().is_empty())
         .collect()
 }
 
-/// Detects the format of lines from a sample of them; `Raw` when none fits.
+/// Detects the format of lines from a sample of them; text when none fits.
 pub fn detect(sample: &[u8]) -> Detected {
-    let lines = lines(sample);
-    let candidates = [
-        Format::Json,
-        Format::Access,
-        Format::Syslog5424,
-        Format::Syslog,
-        Format::Logfmt,
-        Format::Separated { separator: ',' },
-        Format::Separated { separator: '\t' },
-    ];
-    for format in candidates {
-        let Some(table) = table(&format, &lines) else {
-            continue;
-        };
-        if matches!(format, Format::Separated { .. }) && (table.columns.len() < 2 || lines.len() < 2) {
-            continue;
-        }
-        // A first line of values is no header: taking it for one would lose it.
-        if matches!(format, Format::Separated { .. }) && table.columns.iter().any(is_named_like_a_value) {
-            continue;
-        }
-        let fit = fitting(&table, &lines);
-        let all = body(&table.format, &lines).len();
-        if all > 0 && fit * 100 >= all * ENOUGH {
-            let why = format!("{fit} of the first {all} lines are {}", format.name());
-            return Detected { table, why };
-        }
-    }
-    let table = Table {
-        format: Format::Raw,
-        columns: Vec::new(),
-        least: None,
-    };
-    let why = "no format fits the first lines: only _raw is known of them".to_string();
-    Detected { table, why }
+    choice::choose(sample)
 }
 
-fn is_named_like_a_value(column: &Column) -> bool {
-    of_bare(column.name.as_bytes()) != ColumnType::Text
+/// Whether a format that was detected in a sample could become another one with more lines: there are few, and they have
+/// no marks of a format.
+pub(crate) fn is_provisional(table: &Table, sample: &[u8]) -> bool {
+    let weak = matches!(
+        table.format,
+        Format::Text { .. } | Format::Raw | Format::Separated { .. } | Format::Logfmt
+    );
+    weak && lines(sample).len() < FEW_LINES
 }
 
-/// The format that a user names: `access`, `json`, `logfmt`, `syslog`, `syslog5424`, `csv`, `tsv`, `parquet`, `raw` or `regex:…`.
+/// The format that a user names: `access`, `json`, `logfmt`, `syslog`, `syslog5424`, `csv`, `tsv`, `parquet`, `text`,
+/// `text:joined`, `raw` or `regex:…`.
 ///
 /// # Errors
 /// [`Error::BadFormat`] that names the choices.
@@ -94,6 +76,10 @@ pub fn format(name: &str) -> Result<Format, Error> {
         "csv" => Format::Separated { separator: ',' },
         "tsv" => Format::Separated { separator: '\t' },
         "parquet" => Format::Parquet,
+        "text" | "text:joined" => Format::Text {
+            joined: name != "text",
+            yearless: false,
+        },
         "raw" => Format::Raw,
         _ => match name.strip_prefix("regex:") {
             Some(pattern) => {
@@ -104,7 +90,8 @@ pub fn format(name: &str) -> Result<Format, Error> {
             }
             None => {
                 return Err(Error::BadFormat(format!(
-                    "{name:?} is none of access, json, logfmt, syslog, syslog5424, csv, tsv, parquet, raw, regex:PATTERN"
+                    "{name:?} is none of access, json, logfmt, syslog, syslog5424, csv, tsv, parquet, text, text:joined, raw, \
+                     regex:PATTERN"
                 )));
             }
         },
@@ -116,8 +103,11 @@ pub fn format(name: &str) -> Result<Format, Error> {
 /// # Errors
 /// [`Error::BadFormat`].
 pub fn named(name: &str, sample: &[u8]) -> Result<Detected, Error> {
-    let format = format(name)?;
     let lines = lines(sample);
+    let format = match format(name)? {
+        Format::Text { joined, .. } => text::Counted::of(&lines).format(joined),
+        format => format,
+    };
     let table = table(&format, &lines).ok_or_else(|| {
         Error::BadFormat(format!(
             "no columns can be learned from the first lines as {name}"
@@ -126,29 +116,8 @@ pub fn named(name: &str, sample: &[u8]) -> Result<Detected, Error> {
     Ok(Detected {
         table,
         why: NAMED.into(),
+        notes: Vec::new(),
     })
-}
-
-/// The lines without a header.
-pub(crate) fn body<'l, 'a>(format: &Format, lines: &'l [&'a [u8]]) -> &'l [&'a [u8]] {
-    match format {
-        Format::Separated { .. } => lines.get(1..).unwrap_or_default(),
-        _ => lines,
-    }
-}
-
-pub(crate) fn fitting(table: &Table, lines: &[&[u8]]) -> usize {
-    let Ok(mut parser) = parser(table, &vec![true; table.columns.len()]) else {
-        return 0;
-    };
-    let mut fits = |line: &&&[u8]| {
-        let mut row = vec![None; table.columns.len()];
-        parser.parse(line, &mut row).is_ok()
-    };
-    body(&table.format, lines)
-        .iter()
-        .filter(|line| fits(line))
-        .count()
 }
 
 /// What the values of a column have been so far.
@@ -393,10 +362,10 @@ mod tests {
             ("a\tb\n1\t2\n", "tsv"),
             (
                 "2015-07-29 17:41:44,747 - INFO\n2015-07-29 17:41:45,1 - WARN\n",
-                "raw",
+                "text",
             ),
-            ("just words\nand more\n", "raw"),
-            ("", "raw"),
+            ("just words\nand more\n", "text"),
+            ("", "text"),
         ] {
             assert_eq!(found(sample).0, format, "{sample}");
         }

@@ -7,7 +7,7 @@ use model::table::{Column, ColumnType, EVERYWHERE, Format, Table};
 
 use crate::{
     Error,
-    detect::{ENOUGH, SeenColumn, body, fitting, lines, seen},
+    detect::{Detected, Evidence, SeenColumn, detect, failing, is_provisional, lines, seen, weigh},
 };
 
 /// A column whose type is another one in new lines.
@@ -32,7 +32,12 @@ pub struct Growth {
     pub changed: Vec<Changed>,
     /// How many of how many lines make sense in the format of the table, where these are few.
     pub unfit: Option<(usize, usize)>,
+    /// The first lines that make none then, with the reasons.
+    pub failing: Vec<String>,
 }
+
+/// So many lines that make no sense are told.
+const FAILING_TOLD: usize = 3;
 
 /// Looks at the first lines of a file that is added to a dataset with a table.
 ///
@@ -46,6 +51,7 @@ pub fn grow(table: &Table, sample: &[u8]) -> Result<Growth, Error> {
         added: Vec::new(),
         changed: Vec::new(),
         unfit: None,
+        failing: Vec::new(),
     };
     if let Some(found) = seen(&table.format, &lines) {
         if matches!(table.format, Format::Separated { .. }) {
@@ -54,11 +60,32 @@ pub fn grow(table: &Table, sample: &[u8]) -> Result<Growth, Error> {
         }
         growth.take(found);
     }
-    let (fit, all) = (fitting(&growth.table, &lines), body(&table.format, &lines).len());
-    if fit * 100 < all * ENOUGH {
-        growth.unfit = Some((fit, all));
+    let evidence = weigh(&growth.table, sample);
+    if evidence.is_little() {
+        let Evidence { fit, of } = evidence;
+        growth.unfit = Some((fit, of));
+        growth.failing = failing(&growth.table, sample, FAILING_TOLD);
     }
     Ok(growth)
+}
+
+/// What lines are after all, of which too few told the format of a table before more came.
+pub fn reconsider(table: &Table, so_far: &[u8], more: &[u8]) -> Option<Detected> {
+    if !is_provisional(table, so_far) {
+        return None;
+    }
+    let is_text = matches!(table.format, Format::Text { .. } | Format::Raw);
+    let fits = |growth: Growth| growth.unfit.is_none();
+    if !is_text && grow(table, more).is_ok_and(fits) {
+        return None;
+    }
+    let between: &[u8] = if so_far.is_empty() || so_far.ends_with(b"\n") {
+        b""
+    } else {
+        b"\n"
+    };
+    let detected = detect(&[so_far, between, more].concat());
+    (detected.table.format != table.format).then_some(detected)
 }
 
 /// Compares the columns of a file that tells them itself with those of its dataset.
@@ -68,6 +95,7 @@ pub fn grow_by(table: &Table, found: &Table) -> Growth {
         added: Vec::new(),
         changed: Vec::new(),
         unfit: None,
+        failing: Vec::new(),
     };
     let columns = found.columns.iter().map(|column| SeenColumn {
         name: column.name.clone(),

@@ -40,7 +40,7 @@ pub use cache::{BlockAt, ColumnCache};
 pub use detect::{Detected, NAMED, detect, format, named};
 pub use error::Error;
 pub use functions::functions;
-pub use growth::{Changed, Growth, grow, grow_by, retype};
+pub use growth::{Changed, Growth, grow, grow_by, reconsider, retype};
 pub use half::{LowerHalf, lower, merge, upper};
 pub use left_out::{LeftOut, left_out};
 pub use parquet::{Footer, RowGroups, footer_bytes, is_parquet};
@@ -56,4 +56,4 @@ pub use wire::{Tally, counted, tally};
 
 /// What halves of different builds must agree on: partial states of one version of DataFusion mean nothing to another.
 /// The last part is the form in which they travel.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2+4");
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2+5");

@@ -12,6 +12,7 @@ pub(crate) mod logfmt;
 pub(crate) mod pattern;
 pub(crate) mod separated;
 mod syslog;
+pub(crate) mod text;
 
 /// A value as it stands in the line, or as it is meant where the line escapes it.
 pub(crate) type Value<'a> = Option<Cow<'a, [u8]>>;
@@ -45,7 +46,7 @@ pub(crate) fn parser(table: &Table, wanted: &[bool]) -> Result<Box<dyn Parser>, 
             Reads::Pattern(pattern) => Box::new(pattern::Pattern::new(pattern)?),
             Reads::Members(_) | Reads::Directives { .. } => Box::new(Whole),
         },
-        // The rows of Parquet do not come in lines.
+        // The rows of Parquet do not come in lines, and text is scanned.
         Format::Parquet | Format::Text { .. } | Format::Raw => Box::new(Whole),
     })
 }
@@ -65,7 +66,8 @@ pub(crate) fn fixed_columns(format: &Format) -> Option<Vec<model::table::Column>
         Format::Access => &access::COLUMNS,
         Format::Syslog => &syslog::BSD_COLUMNS,
         Format::Syslog5424 => &syslog::RFC5424_COLUMNS,
-        Format::Text { .. } | Format::Raw => &[],
+        Format::Text { .. } => &text::COLUMNS,
+        Format::Raw => &[],
         _ => return None,
     };
     let column = |&(name, kind): &(&str, _)| model::table::Column {

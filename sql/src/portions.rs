@@ -15,12 +15,14 @@ thread_local! {
     static LAST: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Calls `each` with whole lines, as many as are there; the last portion may end without a line feed.
+/// Calls `each` with whole records, as many as are there; the last portion may end without a line feed. `cut` tells where
+/// the first record begins that is not whole yet, when some bytes are there; none where there is no whole one.
 ///
 /// # Errors
 /// [`Error::Read`], those of `each`.
 pub(crate) fn portions(
     mut from: impl Read,
+    cut: impl Fn(&[u8]) -> Option<usize>,
     mut each: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut buffer = LAST.take();
@@ -34,9 +36,10 @@ pub(crate) fn portions(
         if read == 0 {
             break;
         }
-        let end = memrchr(b'\n', &buffer[filled..filled + read]).map(|end| filled + end + 1);
+        // Without a line feed there is nothing more that is whole.
+        let ends = memrchr(b'\n', &buffer[filled..filled + read]).is_some();
         filled += read;
-        if let Some(end) = end {
+        if let Some(end) = ends.then(|| cut(&buffer[..filled])).flatten() {
             each(&buffer[..end])?;
             buffer.copy_within(end..filled, 0);
             filled -= end;
@@ -53,6 +56,11 @@ pub(crate) fn portions(
         LAST.set(buffer);
     }
     Ok(())
+}
+
+/// Where the last line begins that has no end yet.
+pub(crate) fn cut_at_line(bytes: &[u8]) -> Option<usize> {
+    memrchr(b'\n', bytes).map(|end| end + 1)
 }
 
 #[cfg(test)]
@@ -77,7 +85,7 @@ mod tests {
         let text = format!("a\nbc\n\n{long}\nde\nf");
         for step in [1000, PORTION_BYTES, usize::MAX] {
             let mut seen = Vec::new();
-            portions(Dripping(text.as_bytes(), step), |portion| {
+            portions(Dripping(text.as_bytes(), step), cut_at_line, |portion| {
                 seen.push(portion.to_vec());
                 Ok(())
             })
@@ -87,6 +95,6 @@ mod tests {
             assert!(before.iter().all(|portion| portion.ends_with(b"\n")));
             assert_eq!(last, b"f");
         }
-        portions(&b""[..], |_| panic!("there is nothing")).unwrap();
+        portions(&b""[..], cut_at_line, |_| panic!("there is nothing")).unwrap();
     }
 }

@@ -146,7 +146,7 @@ pub(crate) fn column_key(table: &Table, place: usize, now_us: i64) -> Option<Str
             hasher.update(format!("\0{table:?}").as_bytes());
         }
     }
-    if table.format == Format::Syslog {
+    if table.format.is_yearless() {
         hasher.update(&begin_of_day(now_us).to_le_bytes());
     }
     let digest = hasher.finalize();

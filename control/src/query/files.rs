@@ -97,6 +97,7 @@ pub(crate) async fn add(control: &Control, adding: &Adding) -> Result<AddReport,
     let said = Said {
         format: adding.format.clone(),
         types: adding.types.clone(),
+        force: adding.force,
     };
     let files = split(
         control,

@@ -92,6 +92,7 @@ pub fn adding_message(adding: &Adding) -> v1::AddFilesRequest {
         block_size: Some(adding.block_size),
         format: adding.format.clone(),
         types: columns(&adding.types),
+        force: adding.force,
     }
 }
 
@@ -116,6 +117,7 @@ pub fn adding(message: v1::AddFilesRequest) -> Result<Adding, Malformed> {
         block_size: message.block_size.unwrap_or(BLOCK_BYTES),
         format: message.format,
         types: types(message.types)?,
+        force: message.force,
     })
 }
 

@@ -20,6 +20,9 @@ pub(super) fn tell(lesson: &Lesson, dataset: &Dataset) {
             "dataset {name}: its {what} are taken as {format} ({why}{hint})"
         ));
     }
+    for note in &lesson.notes {
+        output::note(format_args!("dataset {name}: {note}"));
+    }
     for NewColumn {
         name: column,
         kind,
