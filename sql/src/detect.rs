@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::{
     Error,
     parse::{fixed_columns, json::DOT, logfmt, parser, pattern::Pattern, separated::Separated},
-    time::Style,
+    time::is_stamp,
 };
 
 /// A format with its columns, and why it was chosen.
@@ -172,7 +172,7 @@ impl Seen {
 }
 
 fn of_text(text: &[u8]) -> ColumnType {
-    if Style::Iso.read(text).is_some() {
+    if is_stamp(text) {
         ColumnType::Timestamp
     } else {
         ColumnType::Text
