@@ -12,7 +12,7 @@ use model::table::ColumnType;
 
 pub(crate) use self::text::slot;
 use self::{nulls::Nulls, text::Text};
-use crate::{schema::UTC, time::Style};
+use crate::{schema::UTC, time::Clock};
 
 mod nulls;
 pub(crate) mod numbers;
@@ -24,19 +24,24 @@ pub(crate) enum Builder {
     Integer(Vec<i64>, Nulls),
     Float(Vec<f64>, Nulls),
     Boolean(BooleanBufferBuilder, Nulls),
-    Timestamp(Vec<i64>, Nulls, Style),
+    Timestamp(Vec<i64>, Nulls, Clock),
 }
 
 impl Builder {
-    /// `rows` is how many are expected; `style` is how the lines write times.
-    pub(crate) fn new(kind: ColumnType, style: Style, rows: usize) -> Self {
+    /// `rows` is how many are expected; `clock` reads the times of the lines.
+    pub(crate) fn new(kind: ColumnType, clock: Clock, rows: usize) -> Self {
         match kind {
-            ColumnType::Text => Self::Text(Text::new(rows)),
+            ColumnType::Text => Self::text_column(rows),
             ColumnType::Integer => Self::Integer(Vec::with_capacity(rows), Nulls::default()),
             ColumnType::Float => Self::Float(Vec::with_capacity(rows), Nulls::default()),
             ColumnType::Boolean => Self::Boolean(BooleanBufferBuilder::new(rows), Nulls::default()),
-            ColumnType::Timestamp => Self::Timestamp(Vec::with_capacity(rows), Nulls::default(), style),
+            ColumnType::Timestamp => Self::Timestamp(Vec::with_capacity(rows), Nulls::default(), clock),
         }
+    }
+
+    /// One for texts.
+    pub(crate) fn text_column(rows: usize) -> Self {
+        Self::Text(Text::new(rows))
     }
 
     #[inline]
@@ -115,8 +120,8 @@ impl Builder {
                     return true;
                 }
             }
-            Self::Timestamp(values, nulls, style) => {
-                if let Some(value) = style.read(value) {
+            Self::Timestamp(values, nulls, clock) => {
+                if let Some(value) = clock.whole(value) {
                     values.push(value);
                     nulls.valid();
                     return true;

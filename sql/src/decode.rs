@@ -19,7 +19,7 @@ use crate::{
         text::{self, Text},
     },
     portions::{cut_at_line, portions},
-    time::Style,
+    time::Clock,
 };
 
 /// The values of one column of a block, one for each line.
@@ -95,7 +95,7 @@ fn fill(mut sink: Sink<'_>, from: impl Read, origin: Origin, most_rows: u32) -> 
                 }
             }
         }
-        if sink.rows as usize + sink.continuations.len() > most_rows as usize {
+        if sink.rows as usize + sink.heads.len() > most_rows as usize {
             return Err(Error::TooManyLines { most: most_rows });
         }
         Ok(())
@@ -115,20 +115,12 @@ fn without_head<'a>(lines: &'a [u8], format: &Format) -> &'a [u8] {
 /// The header of separated values, where it may stand anywhere: a shipped block has lines of several files.
 struct Head<'t> {
     table: &'t Table,
-    /// How many lines were looked at.
-    lines: u32,
-    /// Which of them are headers.
-    found: Vec<u32>,
 }
 
 impl<'t> Head<'t> {
     /// None for formats that have no header.
     fn of(table: &'t Table) -> Option<Self> {
-        matches!(table.format, Format::Separated { .. }).then_some(Self {
-            table,
-            lines: 0,
-            found: Vec::new(),
-        })
+        matches!(table.format, Format::Separated { .. }).then_some(Self { table })
     }
 
     /// Whether the next line names the columns; those of older files lack the last of them.
@@ -179,7 +171,6 @@ pub(crate) fn without_return(line: &[u8]) -> &[u8] {
 /// Takes up lines, one after the other.
 pub(crate) struct Sink<'t> {
     table: &'t Table,
-    style: Style,
     parser: Box<dyn Parser>,
     /// The table's own columns that are looked at, by place.
     pub(crate) own: Vec<Option<Builder>>,
@@ -191,8 +182,10 @@ pub(crate) struct Sink<'t> {
     broken: Vec<u32>,
     misfits: Vec<Vec<u32>>,
     head: Option<Head<'t>>,
-    /// Lines that belong to the record above them.
-    continuations: Vec<u32>,
+    /// How many lines there were that may have been headers.
+    lines: u32,
+    /// Those that are no rows of their own.
+    heads: Vec<u32>,
 }
 
 impl<'t> Sink<'t> {
@@ -202,12 +195,11 @@ impl<'t> Sink<'t> {
             let place = EVERYWHERE.iter().position(|(known, _)| *known == name);
             place.is_some_and(|place| wanted.contains(&(own + place)))
         };
-        let style = match table.format {
-            Format::Access => Style::Access,
-            Format::Syslog => Style::Bsd {
-                now_us: begin_of_day(origin.now_us),
-            },
-            _ => Style::Iso,
+        let now_us = begin_of_day(origin.now_us);
+        let clock = match table.format {
+            Format::Syslog | Format::Known { yearless: true, .. } => Clock::either(now_us),
+            Format::Text { yearless: true, .. } => Clock::new(Some(now_us)),
+            _ => Clock::new(None),
         };
         // Whether a line parses shows only when all its values are looked at.
         let typed = |kind| wants(ERROR) && kind != ColumnType::Text;
@@ -218,36 +210,35 @@ impl<'t> Sink<'t> {
         let rows = usize::try_from(bytes / LINE_BYTES)
             .unwrap_or_default()
             .min(MOST_ROWS_AHEAD);
-        let builders = table
-            .columns
-            .iter()
-            .zip(&looked_at)
-            .map(|(column, &looked_at)| looked_at.then(|| Builder::new(column.kind, style, rows)));
+        let builders =
+            table.columns.iter().zip(&looked_at).map(|(column, &looked_at)| {
+                looked_at.then(|| Builder::new(column.kind, clock.clone(), rows))
+            });
         Ok(Self {
             table,
-            style,
             parser: parser(table, &looked_at)?,
             own: builders.collect(),
-            raw: wants(RAW).then(|| Builder::new(ColumnType::Text, style, rows)),
+            raw: wants(RAW).then(|| Builder::text_column(rows)),
             problems: wants(ERROR).then(BTreeMap::new),
             rows: 0,
             broken: Vec::new(),
             misfits: vec![Vec::new(); own],
             head: None,
-            continuations: Vec::new(),
+            lines: 0,
+            heads: Vec::new(),
         })
     }
 
     /// Whether the next line is a header and no row.
     fn passes_over(&mut self, line: &[u8]) -> bool {
-        let Some(head) = &mut self.head else {
-            return false;
+        let is_head = match &self.head {
+            Some(head) => head.is(line),
+            None => self.parser.passes_over(line),
         };
-        let is_head = head.is(line);
         if is_head {
-            head.found.push(head.lines);
+            self.heads.push(self.lines);
         }
-        head.lines += 1;
+        self.lines += 1;
         is_head
     }
 
@@ -310,8 +301,8 @@ impl<'t> Sink<'t> {
     /// A line belongs to the record that is being read.
     #[inline]
     pub(crate) fn continuation(&mut self) {
-        let before = u32::try_from(self.continuations.len()).unwrap_or(u32::MAX);
-        self.continuations
+        let before = u32::try_from(self.heads.len()).unwrap_or(u32::MAX);
+        self.heads
             .push(self.rows.saturating_add(before).saturating_add(1));
     }
 
@@ -326,7 +317,7 @@ impl<'t> Sink<'t> {
                 Some(place) if EVERYWHERE[place].0 == RAW => (self.raw.take(), none.clone()),
                 Some(_) => (Some(self.errors()), self.problem_lines()),
             };
-            let builder = builder.unwrap_or_else(|| Builder::new(ColumnType::Text, self.style, 0));
+            let builder = builder.unwrap_or_else(|| Builder::text_column(0));
             Column {
                 array: builder.finish(),
                 misfits,
@@ -336,7 +327,7 @@ impl<'t> Sink<'t> {
             columns: columns.collect(),
             rows: self.rows,
             broken: self.broken.into(),
-            heads: self.head.map_or(self.continuations, |head| head.found),
+            heads: self.heads,
         }
     }
 
@@ -346,7 +337,7 @@ impl<'t> Sink<'t> {
     }
 
     fn errors(&self) -> Builder {
-        let mut builder = Builder::new(ColumnType::Text, self.style, self.rows as usize);
+        let mut builder = Builder::text_column(self.rows as usize);
         let none = BTreeMap::new();
         let mut problems = self.problems.as_ref().unwrap_or(&none).iter().peekable();
         for line in 0..self.rows {

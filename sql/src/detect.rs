@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 
 pub(crate) use self::evidence::{Evidence, failing, weigh};
 use crate::{
-    Error,
+    Error, formats,
     parse::{fixed_columns, json::DOT, logfmt, pattern::Pattern, separated::Separated},
-    time::Style,
+    time::is_stamp,
 };
 
 mod choice;
@@ -62,7 +62,7 @@ pub(crate) fn is_provisional(table: &Table, sample: &[u8]) -> bool {
 }
 
 /// The format that a user names: `access`, `json`, `logfmt`, `syslog`, `syslog5424`, `csv`, `tsv`, `parquet`, `text`,
-/// `text:joined`, `raw` or `regex:…`.
+/// `text:joined`, `raw`, `regex:…` or one of the [known](crate::formats).
 ///
 /// # Errors
 /// [`Error::BadFormat`] that names the choices.
@@ -81,17 +81,18 @@ pub fn format(name: &str) -> Result<Format, Error> {
             yearless: false,
         },
         "raw" => Format::Raw,
-        _ => match name.strip_prefix("regex:") {
-            Some(pattern) => {
+        _ => match (name.strip_prefix("regex:"), formats::find(name)) {
+            (Some(pattern), _) => {
                 Pattern::new(pattern)?;
                 Format::Regex {
                     pattern: pattern.to_string(),
                 }
             }
-            None => {
+            (None, Some(definition)) => definition.format(),
+            (None, None) => {
                 return Err(Error::BadFormat(format!(
                     "{name:?} is none of access, json, logfmt, syslog, syslog5424, csv, tsv, parquet, text, text:joined, raw, \
-                     regex:PATTERN"
+                     regex:PATTERN, and none of those that `sawmill dataset formats` lists"
                 )));
             }
         },
@@ -108,7 +109,11 @@ pub fn named(name: &str, sample: &[u8]) -> Result<Detected, Error> {
         Format::Text { joined, .. } => text::Counted::of(&lines).format(joined),
         format => format,
     };
-    let table = table(&format, &lines).ok_or_else(|| {
+    let table = match formats::find(name) {
+        Some(definition) => definition.table(&lines),
+        None => table(&format, &lines),
+    };
+    let table = table.ok_or_else(|| {
         Error::BadFormat(format!(
             "no columns can be learned from the first lines as {name}"
         ))
@@ -141,7 +146,7 @@ impl Seen {
 }
 
 fn of_text(text: &[u8]) -> ColumnType {
-    if Style::Iso.read(text).is_some() {
+    if is_stamp(text) {
         ColumnType::Timestamp
     } else {
         ColumnType::Text

@@ -14,6 +14,7 @@ mod columns;
 mod decode;
 mod detect;
 mod error;
+pub mod formats;
 mod functions;
 mod growth;
 mod half;

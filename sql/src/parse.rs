@@ -7,8 +7,10 @@ use model::table::{Format, Reads, Table};
 use crate::Error;
 
 pub(crate) mod access;
+pub(crate) mod directives;
 pub(crate) mod json;
 pub(crate) mod logfmt;
+pub(crate) mod members;
 pub(crate) mod pattern;
 pub(crate) mod separated;
 mod syslog;
@@ -24,6 +26,11 @@ pub(crate) trait Parser: Send {
     /// # Errors
     /// What is wrong with the line. Values put before stay.
     fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String>;
+
+    /// Whether the next line is no row but tells how those below it are read.
+    fn passes_over(&mut self, _line: &[u8]) -> bool {
+        false
+    }
 }
 
 /// The parser of a table; `wanted` tells which of its columns are looked at.
@@ -43,8 +50,11 @@ pub(crate) fn parser(table: &Table, wanted: &[bool]) -> Result<Box<dyn Parser>, 
         }
         Format::Regex { pattern } => Box::new(pattern::Pattern::new(pattern)?),
         Format::Known { reads, .. } => match reads {
-            Reads::Pattern(pattern) => Box::new(pattern::Pattern::new(pattern)?),
-            Reads::Members(_) | Reads::Directives { .. } => Box::new(Whole),
+            Reads::Pattern(pattern) => Box::new(pattern::Known::new(pattern)?),
+            Reads::Members(paths) => Box::new(members::Members::new(paths, wanted)),
+            Reads::Directives { separator } => {
+                Box::new(directives::Directives::new(*separator, &table.columns))
+            }
         },
         // The rows of Parquet do not come in lines, and text is scanned.
         Format::Parquet | Format::Text { .. } | Format::Raw => Box::new(Whole),

@@ -1,9 +1,12 @@
 //! Which format lines are of: the one whose own marks nearly all of them have.
 
-use model::table::{Format, Table};
+use model::table::{Format, Reads, Table};
 
 use super::{Detected, Evidence, header, lines, table, text::Counted, weigh};
-use crate::parse::{fixed_columns, logfmt};
+use crate::{
+    formats,
+    parse::{fixed_columns, logfmt},
+};
 
 /// A format is looked at further when it makes sense of half of so many lines.
 const FIRST_LOOK: usize = 40;
@@ -68,26 +71,38 @@ pub(super) fn choose(sample: &[u8]) -> Detected {
 
 /// All that makes some sense, the most telling first.
 fn candidates(sample: &[u8], all: &[&[u8]]) -> Vec<Candidate> {
-    let mut found = Vec::new();
     let first = all[..all.len().min(FIRST_LOOK)].join(&b'\n');
-    let mut look = |table: Table| {
+    let look = |table: Table| {
         let glance = weigh(&table, &first);
-        if glance.fit * 2 >= glance.of && glance.fit > 0 {
-            found.push(Candidate {
-                evidence: weigh(&table, sample),
-                table,
-                marks: true,
-            });
-        }
+        (glance.fit * 2 >= glance.of && glance.fit > 0).then(|| Candidate {
+            evidence: weigh(&table, sample),
+            table,
+            marks: true,
+        })
     };
-    let by_lines = [Format::Access, Format::Syslog5424, Format::Syslog, Format::Json];
-    by_lines
-        .iter()
-        .filter_map(|format| table(format, all))
-        .for_each(&mut look);
+    let mut found: Vec<Candidate> = known(all).into_iter().filter_map(look).collect();
+    // The one that most lines fit; of equals the first, as their order has it.
+    found.sort_by_key(|candidate| std::cmp::Reverse(candidate.evidence.fit));
+    let general = [Format::Json, Format::Access, Format::Syslog5424, Format::Syslog];
+    let general = general.iter().filter_map(|format| table(format, all));
+    found.extend(general.filter_map(look));
     found.extend(logfmt(all));
     found.extend(separated(sample, all));
     found
+}
+
+/// The formats that are known by name which half of some lines look like.
+fn known(all: &[&[u8]]) -> Vec<Table> {
+    let first = &all[..all.len().min(FIRST_LOOK)];
+    // Any object can be read as one, so that only its members tell.
+    let is_likely = |(definition, fit): &(&formats::Definition, usize)| match definition.reads {
+        Reads::Members(_) => fit * 20 >= first.len() * 19,
+        _ => fit * 2 >= first.len(),
+    };
+    let likely = formats::fitting(first).into_iter().filter(is_likely);
+    likely
+        .filter_map(|(definition, _)| definition.table(all))
+        .collect()
 }
 
 fn logfmt(all: &[&[u8]]) -> Option<Candidate> {

@@ -10,7 +10,7 @@ use super::{Parser, Value};
 /// Between the names of a path.
 pub(crate) const DOT: char = '.';
 
-pub(super) struct Json {
+pub(crate) struct Json {
     wanted: Wanted,
     /// The columns whose place within objects was found in this line; a member named by the whole path yields to it.
     within: Vec<bool>,
@@ -75,7 +75,7 @@ impl Wanted {
 }
 
 impl Json {
-    pub(super) fn new(columns: &[Column], looked_at: &[bool]) -> Self {
+    pub(crate) fn new(columns: &[Column], looked_at: &[bool]) -> Self {
         let mut wanted = Wanted::default();
         for (place, column) in columns.iter().enumerate().filter(|(place, _)| looked_at[*place]) {
             let path: Vec<&str> = column.name.split(DOT).collect();

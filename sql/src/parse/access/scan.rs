@@ -9,7 +9,7 @@ use super::{COLUMNS, marks::Marks, request_parts};
 use crate::{
     decode::{Sink, without_return},
     parse::Value,
-    time::AccessClock,
+    time::Clock,
 };
 
 const HOST: usize = 0;
@@ -33,7 +33,7 @@ pub(crate) fn scan(lines: &[u8], sink: &mut Sink<'_>) {
         lines,
         text,
         marks: Marks::new(lines),
-        clock: AccessClock::default(),
+        clock: Clock::new(None),
         request: [METHOD, PATH, PROTOCOL].iter().any(|&place| sink.looks_at(place)),
         sink,
     };
@@ -48,7 +48,7 @@ struct Scan<'a, 's, 't> {
     lines: &'a [u8],
     text: Option<&'a str>,
     marks: Marks<'a>,
-    clock: AccessClock,
+    clock: Clock,
     /// Whether a part of the request is looked at.
     request: bool,
     sink: &'s mut Sink<'t>,
@@ -240,7 +240,7 @@ impl<'a> Scan<'a, '_, '_> {
             return;
         };
         let text = &self.lines[from..to];
-        match self.clock.read(text) {
+        match self.clock.whole(text) {
             Some(time) => builder.timestamp(time),
             None => {
                 builder.null();

@@ -123,12 +123,13 @@ impl Heads {
         Some((time, at + length))
     }
 
-    /// The first time stamp at the beginning of a word.
+    /// The first time stamp at the beginning of a word; a number alone is most likely none.
     fn first_stamp(&mut self, line: &[u8], from: usize) -> Option<(i64, usize)> {
         let within = &line[..line.len().min(STAMP_WITHIN)];
         let begins = |at: usize| {
             let before = at.checked_sub(1).map(|before| line[before]);
-            before.is_none_or(|before| b" \t[(<\"'=|;,".contains(&before))
+            let is_number = line[at..].iter().take(10).all(u8::is_ascii_digit);
+            !is_number && before.is_none_or(|before| b" \t[(<\"'=|;,".contains(&before))
         };
         (from..within.len())
             .filter(|&at| (within[at].is_ascii_digit() || within[at].is_ascii_uppercase()) && begins(at))
