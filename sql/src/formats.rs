@@ -8,13 +8,17 @@ use std::sync::OnceLock;
 use model::table::{ColumnType, Format, Reads, Table};
 use regex::bytes::{RegexSet, RegexSetBuilder};
 
-pub use self::definition::Definition;
+pub use self::{
+    definition::Definition,
+    listed::{Listed, all},
+};
 use crate::{
     Error,
     parse::{Parser, directives, members::Members},
 };
 
 mod definition;
+mod listed;
 
 /// The formats that come with Sawmill.
 const KNOWN: &str = include_str!("formats/known.toml");
@@ -30,7 +34,7 @@ static FORMATS: OnceLock<Formats> = OnceLock::new();
 
 impl Formats {
     fn new(mut definitions: Vec<Definition>) -> Result<Self, Error> {
-        let known: Known = toml::from_str(KNOWN).map_err(|error| Error::BadFormat(error.to_string()))?;
+        let known: File = toml::from_str(KNOWN).map_err(|error| Error::BadFormat(error.to_string()))?;
         for definition in known.formats {
             if !definitions.iter().any(|own| own.name == definition.name) {
                 definitions.push(definition);
@@ -50,7 +54,7 @@ impl Formats {
 
 /// The file of definitions.
 #[derive(serde::Deserialize)]
-struct Known {
+struct File {
     formats: Vec<Definition>,
 }
 
@@ -88,8 +92,9 @@ pub fn find(name: &str) -> Option<&'static Definition> {
     known().iter().find(|definition| definition.name == name)
 }
 
-/// How many of these lines look like each format, in the order of [`known`]; those that none looks like are left out. All
-/// patterns are tried in one pass.
+/// How many of these lines look like each format, in the order of [`known`]; formats that none looks like are left out.
+/// All patterns are tried in one pass. Where such a format and `access` fit as well, it is the former: that one takes what
+/// stands behind the parts that it knows for a request time, or for nothing.
 pub(crate) fn fitting(lines: &[&[u8]]) -> Vec<(&'static Definition, usize)> {
     let formats = Formats::get();
     let mut counts = vec![0; formats.definitions.len()];
@@ -102,7 +107,9 @@ pub(crate) fn fitting(lines: &[&[u8]]) -> Vec<(&'static Definition, usize)> {
         match &definition.reads {
             Reads::Pattern(_) => {}
             Reads::Members(paths) => *count = with_members(definition, paths, lines),
-            Reads::Directives { separator } => *count = directives::fitting(*separator, lines),
+            // What it looks like is told by a line above the rows.
+            Reads::Directives { separator } if *count > 0 => *count = directives::fitting(*separator, lines),
+            Reads::Directives { .. } => {}
         }
     }
     let counted = formats.definitions.iter().zip(counts);
@@ -135,7 +142,7 @@ impl Definition {
     /// The table of lines in this format. Some formats have columns that only their lines tell: none where these do not.
     pub fn table(&self, lines: &[&[u8]]) -> Option<Table> {
         let columns = match &self.reads {
-            Reads::Directives { separator } => directives::columns(*separator, lines)?,
+            Reads::Directives { .. } => directives::columns(lines)?,
             _ => self
                 .columns
                 .iter()

@@ -102,7 +102,11 @@ impl Clock {
         }
         let (day, is_sure) = match (year, self.yearless_now) {
             (Some(year), _) if self.with_year => (days(year, date.month, date.day)?, true),
-            (None, Some(now_us)) => year_of(date.month, date.day, time_us, now_us)?,
+            (None, Some(now_us)) => {
+                let (day, is_sure) = year_of(date.month, date.day, time_us, now_us)?;
+                // Another stamp of that day may have its year behind the time.
+                (day, is_sure && !date.weekday)
+            }
             _ => return None,
         };
         let mut read = Day {

@@ -1,5 +1,5 @@
 //! Values with a separator between them that a line `#Fields:` names, as IIS and CloudFront write them
-//! (<https://www.w3.org/TR/WD-logfile.html>).
+//! (<https://www.w3.org/TR/WD-logfile.html>), or a line `#fields`, as Zeek does, which has the types in a line `#types`.
 //!
 //! The fields `date` and `time` are one column, `time`. A block that begins within a file has the fields of the table
 //! until it comes to such a line.
@@ -11,7 +11,6 @@ use model::table::{Column, ColumnType};
 
 use super::{Parser, Value, put};
 
-const FIELDS: &[u8] = b"#Fields:";
 const TIME: &str = "time";
 
 /// Where a value goes to.
@@ -35,7 +34,10 @@ pub(crate) struct Directives {
 
 /// The columns that a line of fields names: in lower case, and without what would have to be quoted in a query.
 fn fields(line: &[u8]) -> Option<Vec<String>> {
-    let names = String::from_utf8_lossy(line.strip_prefix(FIELDS)?).to_lowercase();
+    let names = line
+        .strip_prefix(b"#Fields:")
+        .or_else(|| line.strip_prefix(b"#fields\t"))?;
+    let names = String::from_utf8_lossy(names).to_lowercase();
     let plain = |name: &str| {
         let words = name.split(|c: char| !c.is_ascii_alphanumeric());
         let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
@@ -44,7 +46,19 @@ fn fields(line: &[u8]) -> Option<Vec<String>> {
     Some(names.split_whitespace().map(plain).collect())
 }
 
-/// What a field holds.
+/// What the fields hold, where a line tells.
+fn types(line: &[u8]) -> Option<Vec<ColumnType>> {
+    let types = String::from_utf8_lossy(line.strip_prefix(b"#types\t")?);
+    let kind = |name: &str| match name {
+        "time" => ColumnType::Timestamp,
+        "count" | "int" | "port" => ColumnType::Integer,
+        "double" | "interval" => ColumnType::Float,
+        _ => ColumnType::Text,
+    };
+    Some(types.split('\t').map(kind).collect())
+}
+
+/// What a field of a common name holds.
 fn kind(name: &str) -> ColumnType {
     match name {
         TIME => ColumnType::Timestamp,
@@ -57,21 +71,23 @@ fn kind(name: &str) -> ColumnType {
 }
 
 /// The columns of the first line of fields.
-pub(crate) fn columns(_separator: char, lines: &[&[u8]]) -> Option<Vec<Column>> {
+pub(crate) fn columns(lines: &[&[u8]]) -> Option<Vec<Column>> {
     let mut names = lines.iter().find_map(|line| fields(line))?;
     if names.iter().any(|name| name == TIME) {
         names.retain(|name| name != "date");
     }
-    let column = |name: String| Column {
-        kind: kind(&name),
+    let types = lines.iter().find_map(|line| types(line)).unwrap_or_default();
+    let told = types.into_iter().map(Some).chain(std::iter::repeat(None));
+    let column = |(name, told): (String, Option<ColumnType>)| Column {
+        kind: told.unwrap_or_else(|| kind(&name)),
         name,
     };
-    Some(names.into_iter().map(column).collect())
+    Some(names.into_iter().zip(told).map(column).collect())
 }
 
 /// How many lines have as many values as the line of fields above them names.
 pub(crate) fn fitting(separator: char, lines: &[&[u8]]) -> usize {
-    let Some(table) = columns(separator, lines) else {
+    let Some(table) = columns(lines) else {
         return 0;
     };
     let mut parser = Directives::new(separator, &table);
@@ -128,7 +144,7 @@ impl Parser for Directives {
 
     fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String> {
         let (mut at, mut values) = (0, 0);
-        let mut date = None;
+        let (mut date, mut time) = (None, None);
         while at <= line.len() {
             let end = memchr(self.separator, &line[at..]).map_or(line.len(), |length| at + length);
             let value = &line[at..end];
@@ -144,12 +160,15 @@ impl Parser for Directives {
                     Some(from) if self.places.get(values - 1) == Some(&Place::Date(*column)) => {
                         put(row, *column, &line[from..end]);
                     }
-                    _ => join(&mut row[*column], value),
+                    _ => time = Some((*column, value)),
                 },
                 Some(Place::Nowhere) | None => {}
             }
             values += 1;
             at = end + 1;
+        }
+        if let Some((column, time)) = time {
+            join(&mut row[column], time);
         }
         if values == self.places.len() {
             Ok(())

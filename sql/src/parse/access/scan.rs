@@ -5,7 +5,7 @@
 
 use memchr::memchr;
 
-use super::{COLUMNS, marks::Marks, request_parts};
+use super::{COLUMNS, is_address, marks::Marks, request_parts};
 use crate::{
     decode::{Sink, without_return},
     parse::Value,
@@ -108,12 +108,15 @@ impl<'a> Scan<'a, '_, '_> {
         let (opened, closed) = (quotes[0], quotes[1]);
         let head = lines.get(begin..opened)?.strip_suffix(b"] ")?;
         let host = head.iter().position(|&byte| byte == b' ')?;
+        if head[..host].contains(&b',') {
+            return None;
+        }
         let (ident, user, time) = if head[host..].starts_with(b" - - [") {
             (host + 2, (host + 3, host + 4), host + 6)
         } else {
             let ident = host + 1 + memchr(b' ', &head[host + 1..])?;
             let time = ident + 1 + memchr(b'[', &head[ident + 1..])?;
-            if time < ident + 2 || head[time - 1] != b' ' {
+            if time < ident + 2 || head[time - 1] != b' ' || is_address(&head[host + 1..ident]) {
                 return None;
             }
             (ident, (ident + 1, time - 1), time + 1)
