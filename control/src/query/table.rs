@@ -12,7 +12,7 @@ use storage::Dataset;
 use super::{files::File, wrong};
 use crate::{
     Control, Error,
-    lesson::{Lesson, Misfit, NewColumn, Unfit},
+    lesson::{KeptAsText, Lesson, Misfit, NewColumn, Unfit},
 };
 
 /// How much of a dataset is looked at to know its format.
@@ -99,6 +99,8 @@ pub(super) async fn learn(
         if let Some(first) = blocks.first() {
             let sample = sample(control, first, most).await;
             let sample = sample.map_err(|error| cant_read(place, &error))?;
+            let checked = sql::check_encoding(&sample);
+            checked.map_err(|error| Error::Usage(format!("{place}: {error}")))?;
             samples.push((place.as_str(), Sample::Lines(sample)));
         }
     }
@@ -160,6 +162,8 @@ async fn draft(
             lesson.note(file, &growth);
             *table = growth.table;
         }
+        let is_said = |column: &str| said.types.iter().any(|(name, _)| name == column);
+        lesson.kept_as_text.retain(|kept| !is_said(&kept.column));
         // A file may have brought the others that were spoken of.
         sql::retype(table, &said.types).map_err(bad)?;
     }
@@ -208,6 +212,17 @@ impl Lesson {
                 kind: *kind,
                 file: file.clone(),
             }));
+        for kept in &growth.kept_as_text {
+            let is_new = self.format.is_some() || growth.added.iter().any(|added| added.name == kept.column);
+            if is_new && self.kept_as_text.iter().all(|known| known.column != kept.column) {
+                self.kept_as_text.push(KeptAsText {
+                    column: kept.column.clone(),
+                    example: kept.example.clone(),
+                    why: kept.why.to_string(),
+                });
+            }
+        }
+        self.left_out = self.left_out.max(growth.left_out);
         self.changed.extend(growth.changed.iter().map(|changed| Misfit {
             file: file.clone(),
             column: changed.name.clone(),
@@ -317,15 +332,27 @@ pub(crate) async fn retype(
     )))
 }
 
-/// The first bytes of a dataset; none where it is empty.
+/// The first lines of a dataset; none where it is empty.
 async fn first_lines(control: &Control, dataset: &Dataset) -> Result<Option<Vec<u8>>, Error> {
-    let first = control.first_blocks(dataset, 1).await?;
-    let Some((_, first)) = first.first() else {
+    let blocks = control.first_blocks(dataset, LATER_BLOCKS).await?;
+    let Some(((_, first), more)) = blocks.split_first() else {
         return Ok(None);
     };
-    let sample = sample(control, first, SAMPLE_BYTES).await;
     let place = || format!("the first block of dataset {}", dataset.name);
-    let sample = sample.map_err(|error| cant_read(place(), &error))?;
+    let read = sample(control, first, SAMPLE_BYTES).await;
+    let mut sample = read.map_err(|error| cant_read(place(), &error))?;
+    // An agent may have shipped its first lines in small blocks: types are learned from as many lines as those of a file.
+    for (_, block) in more.iter().filter(|(_, block)| block.checksum.is_some()) {
+        let left = SAMPLE_BYTES.saturating_sub(sample.len() as u64);
+        if left == 0 || !sample.ends_with(b"\n") {
+            break;
+        }
+        // One that can't be read is told when it is asked for.
+        let Ok(lines) = self::sample(control, block, left).await else {
+            break;
+        };
+        sample.extend(lines);
+    }
     if sql::is_parquet(&sample) {
         return Err(Error::Failed(format!(
             "dataset {} is of Parquet files that were split as lines: remove it and add them again",
