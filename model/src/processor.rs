@@ -1,5 +1,7 @@
 //! What a subtask does to a block.
 
+mod packed;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{job::JobId, limits::COMMAND_BYTES, payload::Output, table::Table};
@@ -31,6 +33,7 @@ pub struct Query {
     /// Its text.
     pub sql: String,
     /// The datasets that it reads. A block belongs to one of them, by its number here.
+    #[serde(with = "packed")]
     pub tables: Vec<QueryTable>,
     /// Small tables that it joins with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

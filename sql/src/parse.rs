@@ -87,6 +87,28 @@ pub(crate) fn fixed_columns(format: &Format) -> Option<Vec<model::table::Column>
     Some(columns.iter().map(column).collect())
 }
 
+/// A line without what does not belong to it, and how many NUL bytes were that: a byte order mark, where a file begins, and
+/// NULs, which a crash leaves in the place of what was not yet written.
+#[inline]
+pub(crate) fn beginning(line: &[u8]) -> (&[u8], usize) {
+    match line.first() {
+        Some(0 | 0xef) => stripped(line),
+        _ => (line, 0),
+    }
+}
+
+fn stripped(line: &[u8]) -> (&[u8], usize) {
+    let nuls = |line: &[u8]| line.iter().take_while(|byte| **byte == 0).count();
+    let before = nuls(line);
+    match line[before..].strip_prefix("\u{feff}".as_bytes()) {
+        Some(line) => {
+            let behind = nuls(line);
+            (&line[behind..], before + behind)
+        }
+        None => (&line[before..], before),
+    }
+}
+
 /// Puts a value where there is one.
 pub(crate) fn put<'a>(row: &mut [Value<'a>], column: usize, value: &'a [u8]) {
     if let Some(slot) = row.get_mut(column) {

@@ -3,6 +3,7 @@
 use model::{Block, Codec, Content, table::Table};
 
 use super::{
+    records,
     table::{Said, learn, sample},
     wrong,
 };
@@ -99,7 +100,7 @@ pub(crate) async fn add(control: &Control, adding: &Adding) -> Result<AddReport,
         types: adding.types.clone(),
         force: adding.force,
     };
-    let files = split(
+    let mut files = split(
         control,
         &adding.sources,
         adding.block_size,
@@ -107,6 +108,7 @@ pub(crate) async fn add(control: &Control, adding: &Adding) -> Result<AddReport,
     )
     .await?;
     let learned = learn(control, &adding.dataset, &files, &said).await?;
+    records::cut(control, &adding.dataset, &mut files, adding.block_size).await?;
     let files = files.into_iter().map(|file| file.blocks).collect();
     Ok(AddReport {
         learned,

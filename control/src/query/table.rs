@@ -12,7 +12,7 @@ use storage::Dataset;
 use super::{files::File, wrong};
 use crate::{
     Control, Error,
-    lesson::{Lesson, Misfit, NewColumn, Unfit},
+    lesson::{KeptAsText, Lesson, Misfit, NewColumn, Unfit},
 };
 
 /// How much of a dataset is looked at to know its format.
@@ -114,6 +114,8 @@ pub(super) async fn learn(
         if let Some((first, further)) = blocks.split_first() {
             let unreadable = |error: Error| cant_read(place, &error);
             let mut lines = whole_lines(control, first, most).await.map_err(unreadable)?;
+            let checked = sql::check_encoding(&lines);
+            checked.map_err(|error| Error::Usage(format!("{place}: {error}")))?;
             if let Some(last) = further.last() {
                 let end = whole_lines(control, last, END_BYTES).await;
                 lines.extend(end.map_err(unreadable)?);
@@ -200,6 +202,8 @@ async fn draft(
             lesson.note(file, &growth);
             *table = growth.table;
         }
+        let is_said = |column: &str| said.types.iter().any(|(name, _)| name == column);
+        lesson.kept_as_text.retain(|kept| !is_said(&kept.column));
         // A file may have brought the others that were spoken of.
         sql::retype(table, &said.types).map_err(bad)?;
     }
@@ -261,6 +265,17 @@ impl Lesson {
                 kind: *kind,
                 file: file.clone(),
             }));
+        for kept in &growth.kept_as_text {
+            let is_new = self.format.is_some() || growth.added.iter().any(|added| added.name == kept.column);
+            if is_new && self.kept_as_text.iter().all(|known| known.column != kept.column) {
+                self.kept_as_text.push(KeptAsText {
+                    column: kept.column.clone(),
+                    example: kept.example.clone(),
+                    why: kept.why.to_string(),
+                });
+            }
+        }
+        self.left_out = self.left_out.max(growth.left_out);
         self.changed.extend(growth.changed.iter().map(|changed| Misfit {
             file: file.clone(),
             column: changed.name.clone(),

@@ -2,7 +2,7 @@
 
 use model::table::{Format, Reads, Table};
 
-use super::{Detected, Evidence, header, lines, table, text::Counted, weigh};
+use super::{Detected, Evidence, header, lines, records, table, text::Counted, weigh};
 use crate::{
     formats,
     parse::{fixed_columns, logfmt},
@@ -87,7 +87,7 @@ fn candidates(sample: &[u8], all: &[&[u8]]) -> Vec<Candidate> {
     let general = general.iter().filter_map(|format| table(format, all));
     found.extend(general.filter_map(look));
     found.extend(logfmt(all));
-    found.extend(separated(sample, all));
+    found.extend(separated(sample));
     found
 }
 
@@ -118,11 +118,12 @@ fn logfmt(all: &[&[u8]]) -> Option<Candidate> {
 }
 
 /// Of several separators the one that gives the most columns.
-fn separated(sample: &[u8], all: &[&[u8]]) -> Option<Candidate> {
+fn separated(sample: &[u8]) -> Option<Candidate> {
     let candidates = [',', '\t', ';', '|'].into_iter().filter_map(|separator| {
         let evidence = header::evidence(separator, sample)?;
+        let format = Format::Separated { separator };
         Some(Candidate {
-            table: table(&Format::Separated { separator }, all)?,
+            table: table(&format, &records(&format, sample))?,
             evidence,
             marks: false,
         })

@@ -3,7 +3,7 @@
 use datafusion::arrow::array::{Array, AsArray};
 use model::table::{ColumnType, ERROR, EVERYWHERE, Format, RAW, Table};
 
-use super::lines;
+use super::records;
 use crate::{BlockRows, Origin};
 
 /// How many of how many rows make sense.
@@ -50,7 +50,7 @@ pub(crate) fn weigh(table: &Table, sample: &[u8]) -> Evidence {
         .filter(|(_, column)| typed(column.kind))
         .map(|(place, _)| place)
         .collect();
-    let whole = lines(sample).join(&b'\n');
+    let whole = records(&table.format, sample).join(&b'\n');
     match BlockRows::parse(table, &whole, &places, ORIGIN) {
         Ok(BlockRows { tally, .. }) => {
             let of = usize::try_from(tally.rows).unwrap_or(usize::MAX);
@@ -70,7 +70,7 @@ pub(crate) fn failing(table: &Table, sample: &[u8], most: usize) -> Vec<String> 
     let (Some(raw), Some(error)) = (place(RAW), place(ERROR)) else {
         return Vec::new();
     };
-    let whole = lines(sample).join(&b'\n');
+    let whole = records(&table.format, sample).join(&b'\n');
     let Ok(rows) = BlockRows::parse(table, &whole, &[own + raw, own + error], ORIGIN) else {
         return Vec::new();
     };

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use datafusion::arrow::array::{Array, AsArray, StringViewArray};
+use datafusion::arrow::array::{AsArray, StringViewArray};
 use model::table::{Column, ColumnType, Format, Table};
 
-use super::{Evidence, lines, of_bare};
-use crate::{BlockRows, Origin, parse::separated::Separated, time::Clock};
+use super::{Evidence, records};
+use crate::{BlockRows, Origin, parse::separated::Separated, time::Clock, types::is_value};
 
 /// The name of a column is rarely longer.
 const MOST_NAME_BYTES: usize = 64;
@@ -16,9 +16,11 @@ const MOST_NAME_WORDS: usize = 5;
 /// What speaks for a header and rows below it; none where nothing does, so that taking the first line for one would lose
 /// it.
 pub(super) fn evidence(separator: char, sample: &[u8]) -> Option<Evidence> {
-    let lines = lines(sample);
-    let names = cells(separator, lines.first()?)?;
-    if names.len() < 2 || !are_names(&names) || is_within_stamps(separator, &lines[1..]) {
+    let format = Format::Separated { separator };
+    let lines = records(&format, sample);
+    let (header, below) = lines.split_first()?;
+    let names = cells(separator, header)?;
+    if names.len() < 2 || !are_names(&names) || is_within_stamps(separator, below) {
         return None;
     }
     // The values as they stand.
@@ -27,7 +29,7 @@ pub(super) fn evidence(separator: char, sample: &[u8]) -> Option<Evidence> {
         kind: ColumnType::Text,
     };
     let table = Table {
-        format: Format::Separated { separator },
+        format,
         columns: names.iter().map(column).collect(),
         least: None,
     };
@@ -50,8 +52,9 @@ pub(super) fn evidence(separator: char, sample: &[u8]) -> Option<Evidence> {
         })
         .collect();
     let values = |place: usize| columns[place].iter().flat_map(|array| array.iter().flatten());
-    let repeated = repeated(&names, &columns);
-    if repeated > 1 && repeated * 20 > of || repeated == of {
+    // What repeats the header is no row; more often than files begin, it is none.
+    let repeated = below.len().saturating_sub(of);
+    if of == 0 || (repeated > 1 && repeated * 20 > of) {
         return None;
     }
     let unlike = |(place, name): (usize, &String)| is_unlike(name, values(place));
@@ -102,7 +105,7 @@ fn are_names(names: &[String]) -> bool {
             && name.split_whitespace().count() <= MOST_NAME_WORDS
             && name.starts_with(|first: char| first.is_alphabetic() || "_#@$\"".contains(first))
             && !name.contains(['=', '[', '{'])
-            && of_bare(name.as_bytes()) == ColumnType::Text
+            && !is_value(name.as_bytes())
     };
     given * 2 > names.len()
         && names
@@ -123,31 +126,9 @@ fn is_unlike<'a>(name: &str, values: impl Iterator<Item = &'a str>) -> bool {
     for value in values.map(str::trim).filter(|value| *value != name) {
         all += 1;
         let is_other = value.starts_with(|c: char| c.is_ascii_digit() || c == '+' || c == '-' || c == '$')
-            || of_bare(value.as_bytes()) != ColumnType::Text;
+            || is_value(value.as_bytes());
         unlike += usize::from(is_other);
     }
     let digits = |text: &str| text.bytes().any(|byte| byte.is_ascii_digit());
-    all > 0 && unlike * 10 >= all * 9 && (!digits(name) || of_bare(name.as_bytes()) == ColumnType::Text)
-}
-
-/// How many rows are the names once more.
-fn repeated(names: &[String], columns: &[Vec<&StringViewArray>]) -> usize {
-    let batches = columns.first().map_or(0, Vec::len);
-    let is_header = |batch: usize, row: usize| {
-        columns.iter().zip(names).all(|(column, name)| {
-            let array = column[batch];
-            let value = if array.is_valid(row) {
-                array.value(row).trim()
-            } else {
-                ""
-            };
-            value == name
-        })
-    };
-    (0..batches)
-        .map(|batch| {
-            let rows = columns[0][batch].len();
-            (0..rows).filter(|&row| is_header(batch, row)).count()
-        })
-        .sum()
+    all > 0 && unlike * 10 >= all * 9 && (!digits(name) || !is_value(name.as_bytes()))
 }

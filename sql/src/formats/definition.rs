@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use model::table::{ColumnType, EVERYWHERE, Reads};
 use serde::Deserialize;
 
-use crate::{columns::Builder, parse::parser, parse::pattern::Pattern, time::Clock};
+use crate::{
+    columns::{Builder, Padding},
+    parse::parser,
+    parse::pattern::Pattern,
+    time::Clock,
+};
 
 /// A format that is known by name.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -161,7 +166,7 @@ impl Definition {
                 let Some(value) = value else { continue };
                 let column = &table.columns[place];
                 given[place] = true;
-                if !Builder::new(column.kind, Clock::either(0), 0).value(value) {
+                if !Builder::new(column.kind, Clock::either(0), Padding::Allowed, 0).value(value) {
                     let why = crate::decode::misfit(column, value);
                     return Err(format!("the sample {shown:?} does not fit: {why}"));
                 }

@@ -1,11 +1,12 @@
 //! Any text: the time stamp and the level at the beginning of a line, and the message behind them.
 //!
-//! There is nothing that a line must have, so none is broken. Values go straight into the columns.
+//! There is nothing that a line must have, so none is broken but by NUL bytes in front of it. Values go straight into the columns.
 
-use memchr::memchr;
+use memchr::{memchr, memrchr};
 use model::table::{ColumnType, Format};
 
 use self::head::{Head, Heads};
+use super::beginning;
 use crate::decode::{Sink, without_return};
 
 pub(crate) mod head;
@@ -45,23 +46,22 @@ impl Text {
         }
     }
 
-    /// Where the last record of some lines begins, which may go on behind them; none where nothing before it is whole.
-    pub(crate) fn cut(self, lines: &[u8]) -> Option<usize> {
-        let whole = memchr::memrchr(b'\n', lines)?;
+    /// How many bytes of some lines are whole records: behind the last of them there may be more of it.
+    pub(crate) fn whole(self, lines: &[u8]) -> usize {
         if !self.joined {
-            return Some(whole + 1);
+            return lines.len();
         }
         let mut heads = Heads::new(self.yearless_now);
-        let mut end = whole;
-        loop {
-            let begin = memchr::memrchr(b'\n', &lines[..end]).map_or(0, |before| before + 1);
-            if begin == 0 {
-                return (lines.len() > MOST_RECORD_BYTES).then_some(whole + 1);
+        let mut end = lines.len().saturating_sub(1);
+        while let Some(feed) = memrchr(b'\n', &lines[..end]) {
+            if heads.begins_record(&lines[feed + 1..end]) {
+                return feed + 1;
             }
-            if heads.begins_record(&lines[begin..end]) {
-                return Some(begin);
-            }
-            end = begin - 1;
+            end = feed;
+        }
+        match lines.len() {
+            bytes if bytes > MOST_RECORD_BYTES => bytes,
+            _ => 0,
         }
     }
 }
@@ -97,11 +97,12 @@ impl Scan<'_, '_, '_> {
         let mut begin = 0;
         while begin < self.lines.len() {
             let end = self.end(begin);
+            let from = self.beginning(begin, end);
             let head = match self.is_read {
-                true => self.heads.read(without_return(&self.lines[begin..end])),
+                true => self.heads.read(without_return(&self.lines[from..end])),
                 false => Head::default(),
             };
-            self.put(begin, end, head);
+            self.put(from, end, head);
             begin = end + 1;
         }
     }
@@ -110,7 +111,8 @@ impl Scan<'_, '_, '_> {
         let mut begin = 0;
         while begin < self.lines.len() {
             let mut end = self.end(begin);
-            let head = self.heads.read(without_return(&self.lines[begin..end]));
+            let from = self.beginning(begin, end);
+            let head = self.heads.read(without_return(&self.lines[from..end]));
             while end + 1 < self.lines.len() {
                 let next = self.end(end + 1);
                 if self
@@ -122,9 +124,19 @@ impl Scan<'_, '_, '_> {
                 self.sink.continuation();
                 end = next;
             }
-            self.put(begin, end, head);
+            self.put(from, end, head);
             begin = end + 1;
         }
+    }
+
+    /// Where a line begins behind what does not belong to it, which is told.
+    #[inline]
+    fn beginning(&mut self, begin: usize, end: usize) -> usize {
+        let (line, nuls) = beginning(&self.lines[begin..end]);
+        if nuls > 0 {
+            self.sink.nuls_before(nuls);
+        }
+        end - line.len()
     }
 
     /// Where the line that begins here ends.
@@ -210,7 +222,20 @@ mod tests {
             ]
         );
         assert_eq!(found.columns[TIME].array.null_count(), 3);
-        assert!(found.broken.is_empty() && found.heads.is_empty());
+        assert!(found.broken.is_empty() && found.no_rows.is_empty());
+    }
+
+    #[test]
+    fn what_a_crash_leaves_is_no_part_of_a_line() {
+        let found = read(
+            false,
+            &b"\xef\xbb\xbf2024-03-12 10:00:07 INFO a\n\0\0\02024-03-12 10:00:08 b\n"[..],
+        );
+        assert_eq!(texts(&found, 2), [Some("a"), Some("b")]);
+        assert_eq!(
+            (found.columns[TIME].array.null_count(), &*found.broken),
+            (0, &[1][..])
+        );
     }
 
     #[test]
@@ -229,7 +254,7 @@ mod tests {
             texts(&found, 3)[1],
             Some("2024-03-12 10:00:07 ERROR no\r\n\tat a.B\r\nCaused by: c")
         );
-        assert_eq!(*found.heads, [2, 3]);
+        assert_eq!(*found.no_rows, [2, 3]);
     }
 
     /// Gives a few bytes at a time.
@@ -252,7 +277,7 @@ mod tests {
             text += &format!("2024-03-12 10:00:0{second} INFO {second}\n{further}");
         }
         let found = read(true, Dripping(text.as_bytes()));
-        assert_eq!((found.rows, found.heads.len()), (6, 18));
+        assert_eq!((found.rows, found.no_rows.len()), (6, 18));
         let whole = texts(&found, 3)
             .into_iter()
             .flatten()
@@ -265,6 +290,6 @@ mod tests {
         let text = "no stamp at all\n".repeat(300_000);
         let found = read(true, text.as_bytes());
         assert!(found.rows > 1 && found.rows < 10, "{}", found.rows);
-        assert_eq!(found.rows as usize + found.heads.len(), 300_000);
+        assert_eq!(found.rows as usize + found.no_rows.len(), 300_000);
     }
 }

@@ -13,7 +13,8 @@ use super::View;
 use crate::{cli, commands::Context, output};
 
 const HELP: &str = "\
-The files stay where they are and are not read through: a block is a byte range between two line ends. Compressed \
+The files stay where they are and are not read through: a block is a byte range between two line ends. Files of separated \
+values are, since a value in quotes may have line feeds in it. Compressed \
 files (gzip, zstd, bzip2, xz) are one block each, and Parquet files are split between their row groups. All nodes \
 must see the files under the same path or URL. A file that changes after it was added is noticed when it is read, and \
 its subtasks fail. A file that is added again counts once more.
@@ -43,7 +44,7 @@ pub struct AddArgs {
     /// Bytes of a block [default: 8MiB]
     #[arg(long, value_name = "SIZE", value_parser = cli::size)]
     block_size: Option<u64>,
-    /// What the lines are: access, json, logfmt, syslog, syslog5424, csv, tsv, parquet, text, text:joined, raw or
+    /// What the lines are: access, json, logfmt, syslog, syslog5424, csv, tsv, separated:CHARACTER, parquet, text, text:joined, raw or
     /// regex:PATTERN with named groups [default: what the first lines look like]
     #[cfg(feature = "sql")]
     #[arg(long, value_name = "FORMAT")]

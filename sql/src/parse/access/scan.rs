@@ -107,6 +107,9 @@ impl<'a> Scan<'a, '_, '_> {
         }
         let (opened, closed) = (quotes[0], quotes[1]);
         let head = lines.get(begin..opened)?.strip_suffix(b"] ")?;
+        if let Some(0 | 0xef) = head.first() {
+            return None;
+        }
         let host = head.iter().position(|&byte| byte == b' ')?;
         if head[..host].contains(&b',') {
             return None;
