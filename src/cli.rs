@@ -333,6 +333,8 @@ async fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         return commands::completions::run(args).map(Into::into);
     }
     let settings = Settings::load(&sources)?;
+    #[cfg(feature = "sql")]
+    settings.define_formats()?;
     settings
         .warnings()
         .iter()

@@ -8,6 +8,8 @@
 //! Called once by each binary, before anything else happens.
 
 mod check;
+#[cfg(feature = "sql")]
+mod formats;
 mod keys;
 mod secret;
 mod value;
@@ -37,6 +39,9 @@ pub const FILES: [&str; 2] = ["/etc/sawmill/sawmill.toml", "sawmill.toml"];
 
 /// What the environment variables of settings begin with.
 pub const ENV_PREFIX: &str = "SAWMILL_";
+
+/// The tables of a file that define formats of lines; a file is the only place for them.
+const FORMATS: &str = "formats";
 
 /// Variables that begin like settings and are none: the place of the file, and what the commands of subtasks get.
 const NO_SETTINGS: [&str; 5] = [
@@ -161,6 +166,9 @@ pub struct Settings {
     pub server: Option<String>,
     /// Bytes of a block when a file is split.
     pub block_size: u64,
+    /// Formats of lines that the user has defined.
+    #[cfg(feature = "sql")]
+    pub formats: Vec<sql::formats::Definition>,
     pub(crate) origins: BTreeMap<&'static str, String>,
     pub(crate) warnings: Vec<String>,
 }
@@ -223,11 +231,13 @@ impl Settings {
             .merge(Layer::env(&sources.env))
             .merge(Layer::flags(&sources.flags));
         let raw: value::Raw = figment.extract().map_err(|error| bad_value(&figment, error))?;
-        let origins = KEYS
-            .iter()
-            .map(|key| (key.name, origin(&figment, key.name)))
-            .collect();
+        let names = KEYS.iter().map(|key| key.name).chain([FORMATS]);
+        let origins = names.map(|name| (name, origin(&figment, name))).collect();
         let mut settings = raw.resolve(origins)?;
+        #[cfg(feature = "sql")]
+        {
+            settings.formats = formats::read(&figment)?;
+        }
         settings.warnings = sources
             .env
             .iter()
@@ -379,7 +389,7 @@ fn file_layer(path: &Path, required: bool) -> Result<Option<impl Provider + use<
         message: error.kind.to_string().trim_end().to_string(),
     })?;
     for key in data.values().flat_map(Dict::keys) {
-        if keys::find(key).is_none() {
+        if keys::find(key).is_none() && key != FORMATS {
             return Err(Error::UnknownKey {
                 path: path.to_path_buf(),
                 key: key.clone(),

@@ -84,13 +84,13 @@ async fn a_dataset_has_a_schema_that_later_files_extend() {
         first
             .code(0)
             .stderr
-            .contains("are taken as json (2 of the first 2 lines")
+            .contains("are taken as json (2 of 2 sampled lines")
     );
     let before = ["a integer", "b text", "z float"];
     assert_eq!(bench.columns("app").await, before);
     let table = bench.command(&["dataset", "schema", "app"]).await.code(0).stdout;
     for part in [
-        "json (2 of the first 2",
+        "json (2 of 2 sampled lines",
         "\na       integer\n",
         "\n_error  text     why it did not parse",
     ] {
@@ -212,4 +212,56 @@ async fn the_leader_lets_old_blocks_leave() {
     let shown = mill.told(&["dataset", "show", "logs"]).await;
     assert!(!shown.contains("keeps"), "{shown}");
     mill.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_format_must_make_sense_of_most_lines() {
+    let bench = Bench::new().await;
+    let lines = "some words\nJun 14 15:16:01 combo sshd[1]: hi\nmore words\n";
+    let refused = bench
+        .add("t", lines, &["--format", "syslog"])
+        .await
+        .code(2)
+        .stderr;
+    for part in ["only 1 of 3 sampled lines", "\"some words\": ", "--force"] {
+        assert!(refused.contains(part), "{part:?} in {refused}");
+    }
+    let _ = bench.command(&["dataset", "show", "t"]).await.code(1);
+    let _ = bench
+        .add("t", lines, &["--format", "syslog", "--force"])
+        .await
+        .code(0);
+    assert_eq!(bench.rows(&["dataset", "head", "t"]).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_few_lines_decide_nothing_for_good() {
+    let bench = Bench::new().await;
+    let first = bench.add("t", "a,b\n", &[]).await.code(0).stderr;
+    assert!(first.contains("are taken as text"), "{first}");
+    let later = bench.add("t", "a,b\n1,x\n2,y\n", &[]).await.code(0).stderr;
+    assert!(later.contains("are taken as csv"), "{later}");
+    assert_eq!(bench.columns("t").await, ["a integer", "b text"]);
+    let rows = bench.rows(&["dataset", "head", "t"]).await;
+    assert_eq!(rows, [json!({ "a": 1, "b": "x" }), json!({ "a": 2, "b": "y" })]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stack_traces_can_be_a_part_of_their_record() {
+    let bench = Bench::new().await;
+    let log = "2024-03-12 10:00:07 ERROR no\n    at a.B\n2024-03-12 10:00:08 INFO yes\n".repeat(3);
+    let told = bench.add("lines", &log, &[]).await.code(0).stderr;
+    assert!(told.contains("3 of 9 sampled lines are indented"), "{told}");
+    let _ = bench
+        .add("records", &log, &["--format", "text:joined"])
+        .await
+        .code(0);
+    assert_eq!(bench.rows(&["dataset", "head", "lines"]).await.len(), 9);
+    let rows = bench.rows(&["dataset", "head", "records"]).await;
+    assert_eq!(rows.len(), 6);
+    assert_eq!(rows[0]["message"], "no\n    at a.B");
+    assert_eq!(
+        (&rows[0]["level"], &rows[1]["level"]),
+        (&json!("ERROR"), &json!("INFO"))
+    );
 }

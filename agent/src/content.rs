@@ -35,15 +35,29 @@ pub(crate) enum Codec {
     Zstd,
     /// In a way that agents do not read.
     Other(&'static str),
+    /// In letters of two bytes, among which no line feed is found.
+    Utf16,
 }
 
 impl Codec {
+    /// Why agents do not read it; none: they do.
+    pub(crate) fn unread(self) -> Option<String> {
+        match self {
+            Self::Plain | Self::Gzip | Self::Zstd => None,
+            Self::Other(name) => Some(format!("it is compressed with {name}, which agents do not read")),
+            Self::Utf16 => Some(
+                "it is UTF-16, which agents do not read: convert it with `iconv -f UTF-16 -t UTF-8`".into(),
+            ),
+        }
+    }
+
     fn of(magic: &[u8]) -> Self {
         match magic {
             [0x1f, 0x8b, 8, ..] => Self::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
             [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] => Self::Other("bzip2"),
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Other("xz"),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Self::Utf16,
             _ => Self::Plain,
         }
     }
@@ -118,9 +132,7 @@ impl Content {
         match self.codec {
             Codec::Plain => self.read_plain(offset, most, buffer),
             Codec::Gzip | Codec::Zstd => self.read_decoded(offset, most, buffer),
-            Codec::Other(name) => Err(io::Error::other(format!(
-                "it is compressed with {name}, which agents do not read"
-            ))),
+            Codec::Other(_) | Codec::Utf16 => Err(io::Error::other(self.codec.unread().unwrap_or_default())),
         }
     }
 

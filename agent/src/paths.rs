@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::{
     Error,
     config::Source,
-    content::{Codec, Content, Key},
+    content::{Content, Key},
     links::{self, Links},
 };
 
@@ -171,8 +171,8 @@ impl Paths {
     pub(crate) fn open(&mut self, path: &Path) -> Option<(Content, Metadata)> {
         match Content::open(path, &self.links) {
             Ok((content, metadata)) => {
-                if let Codec::Other(name) = content.codec() {
-                    self.tell(path, &format!("it is compressed with {name}"));
+                if let Some(why) = content.codec().unread() {
+                    self.tell(path, &why);
                     return None;
                 }
                 self.told.remove(path);

@@ -50,6 +50,8 @@ pub struct Adding {
     pub types: Vec<(String, ColumnType)>,
     /// Whether files that the dataset has already are added once more, all of them.
     pub again: bool,
+    /// Whether a named format is taken for lines that hardly are of it, which is refused otherwise.
+    pub force: bool,
 }
 
 /// What is to change of a dataset.

@@ -10,12 +10,32 @@ pub struct Lesson {
     pub format: Option<String>,
     /// Why it was chosen.
     pub why: Option<String>,
+    /// What else people may want to know of the lines: sentences.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Columns that the dataset did not have.
     pub columns: Vec<NewColumn>,
     /// Columns of another type in a file.
     pub changed: Vec<Misfit>,
+    /// Columns of text of which all values look like numbers.
+    #[serde(default)]
+    pub kept_as_text: Vec<KeptAsText>,
+    /// How many columns a file has beside as many as a dataset takes.
+    #[serde(default)]
+    pub left_out: usize,
     /// Files whose first lines hardly are of the format.
     pub unfit: Vec<Unfit>,
+}
+
+/// A column of text of which all values look like numbers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptAsText {
+    /// Its name.
+    pub column: String,
+    /// A value that a number would not keep.
+    pub example: String,
+    /// What it is about that value, such as `has a leading zero`.
+    pub why: String,
 }
 
 /// A column that the dataset did not have.

@@ -54,7 +54,7 @@ pub use error::{Error, is_usage, reason};
 pub use explanation::{Answered, ExplainedDataset, Explanation, Half};
 pub use failed::FailedAttempt;
 pub use foresee::{Foreseen, ForeseenDataset};
-pub use lesson::{Lesson, Misfit, NewColumn, Unfit};
+pub use lesson::{KeptAsText, Lesson, Misfit, NewColumn, Unfit};
 pub use question::{Answer, Asked, GrownFile, Question, WithTable};
 pub use status::{
     AgentCounts, BlockCounts, Candidate, OutOfStep, Places, Status, StorageUse, UnfinishedJob, Worker,

@@ -6,6 +6,7 @@ mod files;
 mod head;
 mod planned;
 mod pruning;
+mod records;
 mod refreshed;
 mod so_far;
 mod table;

@@ -1,5 +1,7 @@
 //! What a subtask does to a block.
 
+mod packed;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +40,7 @@ pub struct Query {
     /// Its text.
     pub sql: String,
     /// The datasets that it reads. A block belongs to one of them, by its number here.
+    #[serde(with = "packed")]
     pub tables: Vec<QueryTable>,
     /// Small tables that it joins with them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -203,10 +203,11 @@ impl Format {
             Self::Syslog5424 => "syslog5424".into(),
             Self::Separated { separator: ',' } => "csv".into(),
             Self::Separated { separator: '\t' } => "tsv".into(),
-            Self::Separated { separator } => format!("separated by {separator:?}"),
+            Self::Separated { separator } => format!("separated:{separator}"),
             Self::Regex { pattern } => format!("regex:{pattern}"),
             Self::Parquet => "parquet".into(),
-            Self::Text { .. } => "text".into(),
+            Self::Text { joined: false, .. } => "text".into(),
+            Self::Text { joined: true, .. } => "text:joined".into(),
             Self::Known { name, .. } => name.clone(),
             Self::Raw => "raw".into(),
         }

@@ -229,8 +229,8 @@ mod tests {
         let table = table(Format::Access, &[]);
         let (rows, _) = rows(&table, b"bad\n\nworse", &["_raw", "_line", "_block", "_error"]);
         assert_eq!(
-            rows,
-            "bad|1|7|the host is missing\n|2|7|the host is missing\nworse|3|7|the host is missing"
+            rows, "bad|1|7|the host is missing\n|2|7|\nworse|3|7|the host is missing",
+            "a blank line is a row"
         );
     }
 
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(
             rows,
             "1|2024-01-01T00:00:00Z|\n2||\n||no JSON object: invalid type: sequence, expected a map at line 1 column 0\n\
-             ||a.b: \"no\" is not an integer"
+             ||a.b: \"no\" is not a plain integer of 64 bits"
         );
         assert_eq!((tally.rows, tally.errors), (4, 2));
     }
@@ -299,10 +299,126 @@ mod tests {
     fn separated_values_skip_the_header_of_their_file() {
         let columns = [("a", ColumnType::Integer), ("b", ColumnType::Text)];
         let table = table(Format::Separated { separator: ',' }, &columns);
-        let text = "\u{feff}a,b\n1,\"x, \"\"y\"\"\"\n2,\n3\n";
+        let text = "\u{feff}a,b\n1,\"x, \"\"y\"\"\"\n2,\n3\n\na,b\n4,z\n";
         let (found, tally) = rows(&table, text.as_bytes(), &["a", "b"]);
-        assert_eq!(found, "1|x, \"y\"\n2|\n|");
+        assert_eq!(found, "1|x, \"y\"\n2|\n|\n|\n4|z");
+        assert_eq!((tally.rows, tally.errors), (5, 1));
+    }
+
+    #[test]
+    fn line_feeds_in_quotes_belong_to_their_value() {
+        let columns = [
+            ("a", ColumnType::Integer),
+            ("b", ColumnType::Text),
+            ("c", ColumnType::Integer),
+        ];
+        let table = table(Format::Separated { separator: ';' }, &columns);
+        let text = "a;b;c\n1;\"x\n7;y;7\n\";2\r\n3;\"never closed;4\n5;z;6\n";
+        let (found, tally) = rows(&table, text.as_bytes(), &["a", "c", "_line", "_error"]);
+        assert_eq!(found, "1|2|1|\n3||2|a closing quote is missing\n5|6|3|");
         assert_eq!((tally.rows, tally.errors), (3, 1));
+        let places = [1, 3];
+        let parsed = BlockRows::parse(&table, text.as_bytes(), &places, ORIGIN).unwrap();
+        let value = |column: usize| {
+            let column = parsed.batches[0].column(column);
+            column
+                .as_any()
+                .downcast_ref::<StringViewArray>()
+                .unwrap()
+                .value(0)
+                .to_string()
+        };
+        assert_eq!(value(0), "x\n7;y;7\n");
+        assert_eq!(value(1), "1;\"x\n7;y;7\n\";2");
+    }
+
+    #[test]
+    fn a_record_longer_than_a_portion_stays_whole() {
+        let columns = [("a", ColumnType::Integer), ("b", ColumnType::Text)];
+        let table = table(Format::Separated { separator: ',' }, &columns);
+        let long = "line\n".repeat(150_000);
+        let text = format!("a,b\n1,\"{long}\"\n2,x\n").repeat(2);
+        let (found, tally) = rows(&table, text.as_bytes(), &["a"]);
+        assert_eq!((&*found, tally.errors), ("1\n2\n1\n2", 0));
+    }
+
+    #[test]
+    fn a_header_in_another_order_is_no_row_and_breaks_those_behind_it() {
+        let columns = [("a", ColumnType::Text), ("b", ColumnType::Text)];
+        let table = table(Format::Separated { separator: ',' }, &columns);
+        let (found, tally) = rows(&table, b"a,b\n1,2\nb,a\n3,4\na,b\n5,6\n", &["a", "b"]);
+        assert_eq!((&*found, tally.errors), ("1|2\n|\n5|6", 1));
+        let (told, _) = rows(&table, b"a,b\nb,a\n3,4\n", &["_error"]);
+        assert!(told.contains("in another order"), "{told}");
+    }
+
+    #[test]
+    fn keys_with_dots_are_reached_in_any_split() {
+        let names = [
+            "k8s.labels.app.kubernetes.io/name",
+            "hosts.db1.example.com.ms",
+            "a.b.c",
+            "a.b",
+            ".x",
+        ];
+        let table = table(Format::Json, &names.map(|name| (name, ColumnType::Text)));
+        let text = br#"{"k8s":{"labels":{"app.kubernetes.io/name":"web","x":1}}}
+{"hosts":{"db1.example.com":{"ms":12}}}
+{"a.b":{"c":1}}
+{"a":{"b.c":2}}
+{"a.b.c":3,"":{"x":4}}
+{"a":{"b":{"c":5}}}
+{"a.b.c":6,"a":{"b":{"c":7}}}
+{"a.b.c.d":8,"a.x":9,"k8s.labels":{"app":{"kubernetes.io/name":"db"}}}
+"#;
+        let (found, tally) = rows(&table, text, &names);
+        let expected =
+            "web||||\n|12|||\n||1|{\"c\":1}|\n||2||\n||3||4\n||5|{\"c\":5}|\n||||\ndb||||";
+        assert_eq!((&*found, tally.errors), (expected, 1));
+        let (told, _) = rows(&table, text, &["_error"]);
+        assert_eq!(told.trim_matches('\n'), "\"a.b.c\" is in it twice");
+    }
+
+    #[test]
+    fn numbers_of_json_are_exact_or_told() {
+        let columns = [
+            ("i", ColumnType::Integer),
+            ("f", ColumnType::Float),
+            ("t", ColumnType::Text),
+        ];
+        let table = table(Format::Json, &columns);
+        let text = br#"{"i":9223372036854775807,"f":0.1,"t":18446744073709551615}
+{"i":9223372036854775808,"f":9007199254740993,"t":1.10}
+{"i":"007","f":1e400,"t":[ 0.10, {"a" : 12345678901234567890} ]}
+{"i":1,"i":2,"f":1e5,"t":true}
+"#;
+        let (found, tally) = rows(&table, text, &["i", "f", "t"]);
+        assert_eq!(
+            found,
+            "9223372036854775807|0.1|18446744073709551615\n||1.10\n||[0.10,{\"a\":12345678901234567890}]\n||"
+        );
+        assert_eq!(tally.errors, 3);
+        // Which lines are broken does not depend on what is wanted.
+        assert_eq!(rows(&table, text, &["t"]).1.errors, 1);
+    }
+
+    #[test]
+    fn marks_and_nuls_before_a_line_are_no_part_of_it() {
+        let json = table(Format::Json, &[("a", ColumnType::Integer)]);
+        let text = b"\xef\xbb\xbf{\"a\":1}\n\0\0{\"a\":2}\n\xef\xbb\xbf{\"a\":3}\n\0\n\n\0";
+        let (found, tally) = rows(&json, text, &["a", "_raw", "_error"]);
+        assert_eq!(
+            found,
+            "1|{\"a\":1}|\n|{\"a\":2}|there are 2 NUL bytes before it, as a crash leaves them\n3|{\"a\":3}|\n\
+             ||there is a NUL byte before it\n||\n||there is a NUL byte before it"
+        );
+        assert_eq!((tally.rows, tally.errors), (6, 3));
+        let access = table(Format::Access, &[]);
+        let line = "h - - [10/Oct/2000:13:55:36 +0000] \"GET / HTTP/1.0\" 200 5\n";
+        let text = format!("{line}\u{feff}{line}\0\0\0{line}\n");
+        let (found, tally) = rows(&access, text.as_bytes(), &["host", "status"]);
+        assert_eq!(found, "h|200\nh|200\n|\n|");
+        assert_eq!((tally.rows, tally.errors), (4, 1));
     }
 
     #[test]
@@ -354,7 +470,7 @@ mod tests {
             .as_any()
             .downcast_ref::<datafusion::arrow::array::StringViewArray>()
             .unwrap();
-        assert_eq!(column.value(0), "\0\u{fffd}");
+        assert_eq!(column.value(0), "\u{fffd}");
         assert_eq!(column.value(1).len(), 1 << 20);
     }
 }

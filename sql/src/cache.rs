@@ -168,7 +168,7 @@ impl<'t> Keys<'t> {
                     hasher.update(column.name.as_bytes()).update(b"\0");
                 }
             }
-            if table.format == Format::Syslog {
+            if table.format.is_yearless() {
                 hasher.update(&begin_of_day(now_us).to_le_bytes());
             }
             hasher

@@ -12,42 +12,56 @@ use model::table::ColumnType;
 
 pub(crate) use self::text::slot;
 use self::{nulls::Nulls, text::Text};
-use crate::{schema::UTC, time::Style};
+use crate::{schema::UTC, time::Clock};
 
 mod nulls;
 pub(crate) mod numbers;
 mod text;
 
+/// Whether a number may have leading zeros or a plus in front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Padding {
+    /// They are no more than how it is written.
+    Allowed,
+    /// What has them is an id.
+    Refused,
+}
+
 /// A column that grows.
 pub(crate) enum Builder {
     Text(Text),
-    Integer(Vec<i64>, Nulls),
-    Float(Vec<f64>, Nulls),
+    Integer(Vec<i64>, Nulls, Padding),
+    Float(Vec<f64>, Nulls, Padding),
     Boolean(BooleanBufferBuilder, Nulls),
-    Timestamp(Vec<i64>, Nulls, Style),
+    Timestamp(Vec<i64>, Nulls, Clock),
 }
 
 impl Builder {
-    /// `rows` is how many are expected; `style` is how the lines write times.
-    pub(crate) fn new(kind: ColumnType, style: Style, rows: usize) -> Self {
+    /// `rows` is how many are expected; `clock` reads the times of the lines, `padding` how they write numbers.
+    pub(crate) fn new(kind: ColumnType, clock: Clock, padding: Padding, rows: usize) -> Self {
         match kind {
-            ColumnType::Text => Self::Text(Text::new(rows)),
-            ColumnType::Integer => Self::Integer(Vec::with_capacity(rows), Nulls::default()),
-            ColumnType::Float => Self::Float(Vec::with_capacity(rows), Nulls::default()),
+            ColumnType::Text => Self::text_of(rows),
+            ColumnType::Integer => Self::Integer(Vec::with_capacity(rows), Nulls::default(), padding),
+            ColumnType::Float => Self::Float(Vec::with_capacity(rows), Nulls::default(), padding),
             ColumnType::Boolean => Self::Boolean(BooleanBufferBuilder::new(rows), Nulls::default()),
-            ColumnType::Timestamp => Self::Timestamp(Vec::with_capacity(rows), Nulls::default(), style),
+            ColumnType::Timestamp => Self::Timestamp(Vec::with_capacity(rows), Nulls::default(), clock),
         }
+    }
+
+    /// Of text.
+    pub(crate) fn text_of(rows: usize) -> Self {
+        Self::Text(Text::new(rows))
     }
 
     #[inline]
     pub(crate) fn null(&mut self) {
         match self {
             Self::Text(text) => text.null(),
-            Self::Integer(values, nulls) => {
+            Self::Integer(values, nulls, _) => {
                 values.push(0);
                 nulls.null(values.len());
             }
-            Self::Float(values, nulls) => {
+            Self::Float(values, nulls, _) => {
                 values.push(0.0);
                 nulls.null(values.len());
             }
@@ -64,7 +78,7 @@ impl Builder {
 
     #[inline]
     pub(crate) fn integer(&mut self, value: i64) {
-        if let Self::Integer(values, nulls) = self {
+        if let Self::Integer(values, nulls, _) = self {
             values.push(value);
             nulls.valid();
         }
@@ -94,15 +108,15 @@ impl Builder {
                 text.push_bytes(value);
                 return true;
             }
-            Self::Integer(values, nulls) => {
-                if let Some(value) = numbers::integer(value) {
+            Self::Integer(values, nulls, padding) => {
+                if let Some(value) = padding.or_without(value, numbers::integer) {
                     values.push(value);
                     nulls.valid();
                     return true;
                 }
             }
-            Self::Float(values, nulls) => {
-                if let Some(value) = numbers::float(value) {
+            Self::Float(values, nulls, padding) => {
+                if let Some(value) = padding.or_without(value, numbers::float) {
                     values.push(value);
                     nulls.valid();
                     return true;
@@ -115,8 +129,8 @@ impl Builder {
                     return true;
                 }
             }
-            Self::Timestamp(values, nulls, style) => {
-                if let Some(value) = style.read(value) {
+            Self::Timestamp(values, nulls, clock) => {
+                if let Some(value) = clock.whole(value) {
                     values.push(value);
                     nulls.valid();
                     return true;
@@ -130,16 +144,26 @@ impl Builder {
     pub(crate) fn finish(self) -> ArrayRef {
         match self {
             Self::Text(text) => Arc::new(text.finish()),
-            Self::Integer(values, nulls) => {
+            Self::Integer(values, nulls, _) => {
                 Arc::new(Int64Array::new(ScalarBuffer::from(values), nulls.finish()))
             }
-            Self::Float(values, nulls) => {
+            Self::Float(values, nulls, _) => {
                 Arc::new(Float64Array::new(ScalarBuffer::from(values), nulls.finish()))
             }
             Self::Boolean(mut values, nulls) => Arc::new(BooleanArray::new(values.finish(), nulls.finish())),
             Self::Timestamp(values, nulls, _) => Arc::new(
                 TimestampMicrosecondArray::new(ScalarBuffer::from(values), nulls.finish()).with_timezone(UTC),
             ),
+        }
+    }
+}
+
+impl Padding {
+    #[inline]
+    fn or_without<N>(self, value: &[u8], read: impl Fn(&[u8]) -> Option<N>) -> Option<N> {
+        match read(value) {
+            None if self == Self::Allowed => read(numbers::without_padding(value)),
+            number => number,
         }
     }
 }

@@ -12,11 +12,15 @@ use model::table::{ColumnType, ERROR, EVERYWHERE, Format, RAW, Table};
 use crate::{
     Error,
     block::{Origin, begin_of_day},
-    columns::Builder,
+    columns::{Builder, Padding},
     detect::seen,
-    parse::{Parser, Value, access, parser},
+    parse::{
+        Parser, Value, access, beginning, parser,
+        separated::Separated,
+        text::{self, Text},
+    },
     portions::portions,
-    time::Style,
+    time::Clock,
 };
 
 /// The values of one column of a block, one for each line.
@@ -36,8 +40,9 @@ pub(crate) struct Decoded {
     pub(crate) broken: Arc<[u32]>,
     /// The wanted columns, in the order in which they were wanted.
     pub(crate) columns: Vec<Column>,
-    /// Lines of the block that are headers and no rows, from 0, in order; all but the one that begins a file.
-    pub(crate) heads: Vec<u32>,
+    /// Lines of the block that begin no row, from 0, in order: headers, and all but the first line of a record. None in a block
+    /// that begins a file.
+    pub(crate) no_rows: Vec<u32>,
 }
 
 /// A line is rarely shorter; room for values is made by it.
@@ -62,88 +67,148 @@ pub(crate) fn decode(
     bytes_expected: u64,
 ) -> Result<Decoded, Error> {
     let sink = Sink::new(table, wanted, bytes_expected, origin)?;
-    Ok(fill(sink, from, origin.begins_file, MOST_ROWS)?.finish(wanted))
+    Ok(fill(sink, from, origin, MOST_ROWS)?.finish(wanted))
 }
 
 /// Takes up all lines, at most about so many.
-fn fill(mut sink: Sink<'_>, from: impl Read, begins_file: bool, most_rows: u32) -> Result<Sink<'_>, Error> {
+fn fill(mut sink: Sink<'_>, from: impl Read, origin: Origin, most_rows: u32) -> Result<Sink<'_>, Error> {
     let table = sink.table;
-    let mut begins = begins_file;
-    if !begins_file {
-        sink.head = Head::of(table);
-    }
-    portions(from, |portion| {
-        let lines = match std::mem::take(&mut begins) {
-            true => without_head(portion, &table.format),
-            false => portion,
-        };
-        match table.format {
-            Format::Access => access::scan(lines, &mut sink),
+    let separated = match table.format {
+        Format::Separated { separator } => {
+            sink.head = Some(Head::of(table, origin.begins_file));
+            Some(Separated::new(separator)?)
+        }
+        _ => None,
+    };
+    let text = Text::of(&table.format, begin_of_day(origin.now_us));
+    portions(from, |portion, last| {
+        let mut taken = portion.len();
+        match (&table.format, separated, text) {
+            (Format::Access, ..) => access::scan(portion, &mut sink),
+            (_, Some(separated), _) => taken = records(separated, portion, last, &mut sink),
+            (_, _, Some(text)) => {
+                if !last {
+                    taken = text.whole(portion);
+                }
+                text::scan(&portion[..taken], text, &mut sink);
+            }
             _ => {
                 let mut row = vec![None; table.columns.len()];
-                for line in Split(lines) {
-                    if !sink.passes_over(line) {
+                for line in Split(portion) {
+                    if !sink.directs(line) {
                         sink.line(line, &mut row);
                     }
                 }
             }
         }
-        if sink.rows > most_rows {
+        if sink.rows as usize + sink.no_rows.len() > most_rows as usize {
             return Err(Error::TooManyLines { most: most_rows });
         }
-        Ok(())
+        Ok(taken)
     })?;
     Ok(sink)
 }
 
-/// The lines of a file without what may stand before the first of them.
-fn without_head<'a>(lines: &'a [u8], format: &Format) -> &'a [u8] {
-    let lines = lines.strip_prefix("\u{feff}".as_bytes()).unwrap_or(lines);
-    match format {
-        Format::Separated { .. } => &lines[memchr(b'\n', lines).map_or(lines.len(), |end| end + 1)..],
-        _ => lines,
+/// Takes up the records of separated values that are whole; how many bytes these were.
+fn records(separated: Separated, text: &[u8], last: bool, sink: &mut Sink<'_>) -> usize {
+    let mut row = vec![None; sink.table.columns.len()];
+    let mut rest = text;
+    while !rest.is_empty()
+        && let Some(end) = separated.record(rest, last)
+    {
+        let record = without_return(&rest[..end.bytes]);
+        if !sink.passes_over(record, end.lines) {
+            sink.line(record, &mut row);
+        }
+        rest = rest.get(end.bytes + 1..).unwrap_or_default();
     }
+    text.len() - rest.len()
 }
 
-/// The header of separated values, where it may stand anywhere: a shipped block has lines of several files.
+/// The header of separated values, where it may stand anywhere: a shipped block has lines of several files, and so has a file
+/// that others were joined to.
 struct Head<'t> {
     table: &'t Table,
+    /// Whether the next record that is not blank is the header of the file, whatever it is.
+    begins: bool,
+    /// Whether the last header named the columns in another order: values are found by their place.
+    in_other_order: bool,
+    /// With which bytes the name of a column begins.
+    beginnings: [bool; 256],
+    /// Whether it is noted which lines begin no row.
+    notes: bool,
     /// How many lines were looked at.
     lines: u32,
-    /// Which of them are headers.
-    found: Vec<u32>,
+    /// Which of them begin no row: those of headers, and all but the first of a record.
+    no_rows: Vec<u32>,
 }
 
 impl<'t> Head<'t> {
-    /// None for formats that have no header.
-    fn of(table: &'t Table) -> Option<Self> {
-        matches!(table.format, Format::Separated { .. }).then_some(Self {
+    fn of(table: &'t Table, begins_file: bool) -> Self {
+        let mut beginnings = [false; 256];
+        let first = |column: &model::table::Column| column.name.bytes().next();
+        for byte in table.columns.iter().filter_map(first) {
+            beginnings[usize::from(byte)] = true;
+        }
+        Self {
             table,
+            begins: begins_file,
+            in_other_order: false,
+            beginnings,
+            // All lines of a file are its own.
+            notes: !begins_file,
             lines: 0,
-            found: Vec::new(),
-        })
+            no_rows: Vec::new(),
+        }
     }
 
-    /// Whether the next line names the columns; those of older files lack the last of them.
-    fn is(&self, line: &[u8]) -> bool {
-        let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
-        let Some(first) = self.table.columns.first() else {
-            return false;
-        };
-        let bare = line.strip_prefix(b"\"").unwrap_or(line).trim_ascii_start();
-        if !bare.starts_with(first.name.as_bytes()) {
+    /// Whether the next record, which takes so many lines, is a header.
+    fn passes_over(&mut self, record: &[u8], lines: u32) -> bool {
+        let is_first = self.begins && !record.is_empty();
+        self.begins &= !is_first;
+        let is_head = self.is(record) || is_first;
+        if self.notes {
+            let from = self.lines + u32::from(!is_head);
+            self.lines = self.lines.saturating_add(lines);
+            self.no_rows.extend(from..self.lines);
+        }
+        is_head
+    }
+
+    /// Whether a record names the columns; those of older files lack the last of them.
+    #[inline]
+    fn is(&mut self, record: &[u8]) -> bool {
+        let (record, _) = beginning(record);
+        let bare = record.strip_prefix(b"\"").unwrap_or(record).trim_ascii_start();
+        let may = bare
+            .first()
+            .is_some_and(|&byte| self.beginnings[usize::from(byte)]);
+        may && self.names_columns(record, bare)
+    }
+
+    fn names_columns(&mut self, record: &[u8], bare: &[u8]) -> bool {
+        let columns = &self.table.columns;
+        if !columns
+            .iter()
+            .any(|column| bare.starts_with(column.name.as_bytes()))
+        {
             return false;
         }
-        let named = seen(&self.table.format, &[line]).unwrap_or_default();
-        let least = self
-            .table
-            .least
-            .map_or(self.table.columns.len(), |least| least as usize);
-        let same = named
+        let named = seen(&self.table.format, &[record]).unwrap_or_default();
+        let least = self.table.least.map_or(columns.len(), |least| least as usize);
+        if !(least..=columns.len()).contains(&named.len()) {
+            return false;
+        }
+        let is_same = named
             .iter()
-            .zip(&self.table.columns)
+            .zip(columns)
             .all(|(one, other)| one.name == other.name);
-        same && (least..=self.table.columns.len()).contains(&named.len())
+        let is_column = |name: &str| columns.iter().any(|column| column.name == name);
+        let is_other = !is_same && named.len() > 1 && named.iter().all(|one| is_column(&one.name));
+        if is_same || is_other {
+            self.in_other_order = is_other;
+        }
+        is_same || is_other
     }
 }
 
@@ -172,7 +237,6 @@ pub(crate) fn without_return(line: &[u8]) -> &[u8] {
 /// Takes up lines, one after the other.
 pub(crate) struct Sink<'t> {
     table: &'t Table,
-    style: Style,
     parser: Box<dyn Parser>,
     /// The table's own columns that are looked at, by place.
     pub(crate) own: Vec<Option<Builder>>,
@@ -184,6 +248,8 @@ pub(crate) struct Sink<'t> {
     broken: Vec<u32>,
     misfits: Vec<Vec<u32>>,
     head: Option<Head<'t>>,
+    /// Lines that begin no row, where there is no header.
+    no_rows: Vec<u32>,
 }
 
 impl<'t> Sink<'t> {
@@ -193,12 +259,11 @@ impl<'t> Sink<'t> {
             let place = EVERYWHERE.iter().position(|(known, _)| *known == name);
             place.is_some_and(|place| wanted.contains(&(own + place)))
         };
-        let style = match table.format {
-            Format::Access => Style::Access,
-            Format::Syslog => Style::Bsd {
-                now_us: begin_of_day(origin.now_us),
-            },
-            _ => Style::Iso,
+        let now_us = begin_of_day(origin.now_us);
+        let clock = match table.format {
+            Format::Syslog | Format::Known { yearless: true, .. } => Clock::either(now_us),
+            Format::Text { yearless: true, .. } => Clock::new(Some(now_us)),
+            _ => Clock::new(None),
         };
         // Whether a line parses shows only when all its values are looked at.
         let typed = |kind| wants(ERROR) && kind != ColumnType::Text;
@@ -209,36 +274,43 @@ impl<'t> Sink<'t> {
         let rows = usize::try_from(bytes / LINE_BYTES)
             .unwrap_or_default()
             .min(MOST_ROWS_AHEAD);
-        let builders = table
-            .columns
-            .iter()
-            .zip(&looked_at)
-            .map(|(column, &looked_at)| looked_at.then(|| Builder::new(column.kind, style, rows)));
+        let builders = table.columns.iter().zip(&looked_at).map(|(column, &looked_at)| {
+            looked_at.then(|| Builder::new(column.kind, clock.clone(), padding(&table.format, column), rows))
+        });
         Ok(Self {
             table,
-            style,
             parser: parser(table, &looked_at)?,
             own: builders.collect(),
-            raw: wants(RAW).then(|| Builder::new(ColumnType::Text, style, rows)),
+            raw: wants(RAW).then(|| Builder::text_of(rows)),
             problems: wants(ERROR).then(BTreeMap::new),
             rows: 0,
             broken: Vec::new(),
             misfits: vec![Vec::new(); own],
             head: None,
+            no_rows: Vec::new(),
         })
     }
 
-    /// Whether the next line is a header and no row.
-    fn passes_over(&mut self, line: &[u8]) -> bool {
-        let Some(head) = &mut self.head else {
-            return false;
-        };
-        let is_head = head.is(line);
-        if is_head {
-            head.found.push(head.lines);
+    /// Whether the next record is a header and no row.
+    fn passes_over(&mut self, record: &[u8], lines: u32) -> bool {
+        self.head
+            .as_mut()
+            .is_some_and(|head| head.passes_over(record, lines))
+    }
+
+    /// Whether the next line is no row but tells how those below it are read.
+    fn directs(&mut self, line: &[u8]) -> bool {
+        let directs = self.parser.passes_over(line);
+        if directs {
+            self.no_rows.push(self.next_line());
         }
-        head.lines += 1;
-        is_head
+        directs
+    }
+
+    /// The number of the next line, where each begins a row or is noted not to.
+    fn next_line(&self) -> u32 {
+        let before = u32::try_from(self.no_rows.len()).unwrap_or(u32::MAX);
+        self.rows.saturating_add(before)
     }
 
     /// Whether a column of the table is looked at.
@@ -249,7 +321,8 @@ impl<'t> Sink<'t> {
     /// Takes up a line by the parser of the format; `row` is used again for each line, and has a place for each column.
     pub(crate) fn line<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) {
         row.fill(None);
-        if let Err(problem) = self.parser.parse(line, row) {
+        let (line, nuls) = beginning(line);
+        if let Err(problem) = self.parsed(line, nuls, row) {
             // What was read before the parser gave up is no more certain than what was not.
             row.fill(None);
             self.broken.push(self.rows);
@@ -268,6 +341,22 @@ impl<'t> Sink<'t> {
             }
         }
         self.end_of_line(line);
+    }
+
+    fn parsed<'a>(&mut self, line: &'a [u8], nuls: usize, row: &mut [Value<'a>]) -> Result<(), String> {
+        if self.head.as_ref().is_some_and(|head| head.in_other_order) && !line.is_empty() {
+            return Err("the header before it names the columns in another order: files with that header belong into a \
+                        dataset of their own"
+                .into());
+        }
+        // A blank line is a row of which nothing is known.
+        if !line.is_empty() {
+            self.parser.parse(line, row)?;
+        }
+        match nuls {
+            0 => Ok(()),
+            _ => Err(nuls_before(nuls)),
+        }
     }
 
     /// Takes up the value of a column of the line that is being read.
@@ -290,6 +379,15 @@ impl<'t> Sink<'t> {
         }
     }
 
+    /// Notes that there are so many NUL bytes before a line.
+    #[cold]
+    pub(crate) fn nuls_before(&mut self, nuls: usize) {
+        self.broken.push(self.rows);
+        if let Some(problems) = &mut self.problems {
+            problems.insert(self.rows, nuls_before(nuls));
+        }
+    }
+
     /// The line that was read is complete.
     #[inline]
     pub(crate) fn end_of_line(&mut self, line: &[u8]) {
@@ -297,6 +395,12 @@ impl<'t> Sink<'t> {
             raw.value(line);
         }
         self.rows += 1;
+    }
+
+    /// A line belongs to the record that is being read.
+    #[inline]
+    pub(crate) fn continuation(&mut self) {
+        self.no_rows.push(self.next_line().saturating_add(1));
     }
 
     fn finish(mut self, wanted: &[usize]) -> Decoded {
@@ -310,7 +414,7 @@ impl<'t> Sink<'t> {
                 Some(place) if EVERYWHERE[place].0 == RAW => (self.raw.take(), none.clone()),
                 Some(_) => (Some(self.errors()), self.problem_lines()),
             };
-            let builder = builder.unwrap_or_else(|| Builder::new(ColumnType::Text, self.style, 0));
+            let builder = builder.unwrap_or_else(|| Builder::text_of(0));
             Column {
                 array: builder.finish(),
                 misfits,
@@ -320,7 +424,7 @@ impl<'t> Sink<'t> {
             columns: columns.collect(),
             rows: self.rows,
             broken: self.broken.into(),
-            heads: self.head.map(|head| head.found).unwrap_or_default(),
+            no_rows: self.head.map_or(self.no_rows, |head| head.no_rows),
         }
     }
 
@@ -330,7 +434,7 @@ impl<'t> Sink<'t> {
     }
 
     fn errors(&self) -> Builder {
-        let mut builder = Builder::new(ColumnType::Text, self.style, self.rows as usize);
+        let mut builder = Builder::text_of(self.rows as usize);
         let none = BTreeMap::new();
         let mut problems = self.problems.as_ref().unwrap_or(&none).iter().peekable();
         for line in 0..self.rows {
@@ -343,12 +447,32 @@ impl<'t> Sink<'t> {
     }
 }
 
+/// What types the format itself gives may be written in any way.
+fn padding(format: &Format, column: &model::table::Column) -> Padding {
+    let is_typed = match format {
+        Format::Regex { pattern } => pattern.contains(&format!("<{}__{}>", column.name, column.kind.name())),
+        format => format.is_fixed(),
+    };
+    if is_typed {
+        Padding::Allowed
+    } else {
+        Padding::Refused
+    }
+}
+
+fn nuls_before(nuls: usize) -> String {
+    match nuls {
+        1 => "there is a NUL byte before it".into(),
+        _ => format!("there are {nuls} NUL bytes before it, as a crash leaves them"),
+    }
+}
+
 /// Why a value is not of the type of its column.
 pub(crate) fn misfit(column: &model::table::Column, value: &[u8]) -> String {
     let kind = match column.kind {
         ColumnType::Text => "text",
-        ColumnType::Integer => "an integer",
-        ColumnType::Float => "a number",
+        ColumnType::Integer => "a plain integer of 64 bits",
+        ColumnType::Float => "a number that a float keeps",
         ColumnType::Boolean => "true or false",
         ColumnType::Timestamp => "a time",
     };
@@ -380,7 +504,7 @@ mod tests {
         };
         let within = |most| {
             let sink = Sink::new(&table, &[], 0, origin).unwrap();
-            fill(sink, &b"\n\n\n"[..], false, most).map(|sink| sink.rows)
+            fill(sink, &b"\n\n\n"[..], origin, most).map(|sink| sink.rows)
         };
         assert_eq!(within(3).unwrap(), 3);
         assert!(within(2).unwrap_err().to_string().contains("more than 2 lines"));

@@ -3,13 +3,26 @@
 use std::collections::BTreeMap;
 
 use model::table::{Column, ColumnType, EVERYWHERE, Format, Table};
-use serde_json::{Map, Value};
 
+pub(crate) use self::evidence::{Evidence, failing, weigh};
 use crate::{
     Error,
-    parse::{fixed_columns, json::DOT, logfmt, parser, pattern::Pattern, separated::Separated},
-    time::Style,
+    decode::without_return,
+    formats,
+    parse::{
+        beginning, fixed_columns,
+        json::{self, Leaf},
+        logfmt,
+        pattern::Pattern,
+        separated::Separated,
+    },
+    types::{Odd, Seen},
 };
+
+mod choice;
+mod evidence;
+mod header;
+mod text;
 
 /// A format with its columns, and why it was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,14 +31,20 @@ pub struct Detected {
     pub table: Table,
     /// For people.
     pub why: String,
+    /// What else people may want to know of the lines: sentences.
+    pub notes: Vec<String>,
 }
 
 /// Why a format was taken that a user has named.
 pub const NAMED: &str = "as named";
 
-/// Of so many lines in a hundred a format must be able to make sense.
-pub(crate) const ENOUGH: usize = 80;
+/// A sample of fewer lines decides nothing for good, unless they have the marks of a format.
+const FEW_LINES: usize = 5;
 
+/// Columns that lines make by their names are at most so many: where names are data there would be no end.
+pub(crate) const MOST_COLUMNS: usize = 4000;
+
+/// The lines of a sample that are not blank.
 pub(crate) fn lines(sample: &[u8]) -> Vec<&[u8]> {
     let sample = sample.strip_prefix("\u{feff}".as_bytes()).unwrap_or(sample);
     // The last line may be cut off.
@@ -33,54 +52,51 @@ pub(crate) fn lines(sample: &[u8]) -> Vec<&[u8]> {
     sample[..end]
         .split(|&byte| byte == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-        .filter(|line| !line.is_empty())
+        .filter(|line| !line.trim_ascii().is_empty())
         .collect()
 }
 
-/// Detects the format of lines from a sample of them; `Raw` when none fits.
-pub fn detect(sample: &[u8]) -> Detected {
-    let lines = lines(sample);
-    let candidates = [
-        Format::Json,
-        Format::Access,
-        Format::Syslog5424,
-        Format::Syslog,
-        Format::Logfmt,
-        Format::Separated { separator: ',' },
-        Format::Separated { separator: '\t' },
-    ];
-    for format in candidates {
-        let Some(table) = table(&format, &lines) else {
-            continue;
-        };
-        if matches!(format, Format::Separated { .. }) && (table.columns.len() < 2 || lines.len() < 2) {
-            continue;
-        }
-        // A first line of values is no header: taking it for one would lose it.
-        if matches!(format, Format::Separated { .. }) && table.columns.iter().any(is_named_like_a_value) {
-            continue;
-        }
-        let fit = fitting(&table, &lines);
-        let all = body(&table.format, &lines).len();
-        if all > 0 && fit * 100 >= all * ENOUGH {
-            let why = format!("{fit} of the first {all} lines are {}", format.name());
-            return Detected { table, why };
-        }
-    }
-    let table = Table {
-        format: Format::Raw,
-        columns: Vec::new(),
-        least: None,
+/// The lines of a sample as a format has them: separated values may have line feeds in quotes.
+pub(crate) fn records<'a>(format: &Format, sample: &'a [u8]) -> Vec<&'a [u8]> {
+    let Format::Separated { separator } = format else {
+        return lines(sample);
     };
-    let why = "no format fits the first lines: only _raw is known of them".to_string();
-    Detected { table, why }
+    let Ok(separated) = Separated::new(*separator) else {
+        return lines(sample);
+    };
+    let sample = sample.strip_prefix("\u{feff}".as_bytes()).unwrap_or(sample);
+    // The last record may be cut off: one that would be most of the sample is none.
+    let end = memchr::memrchr(b'\n', sample).unwrap_or(sample.len());
+    let (mut rest, mut records) = (&sample[..end], Vec::new());
+    while !rest.is_empty()
+        && let Some(end) = separated.record(rest, rest.len() > end / 2)
+    {
+        let record = without_return(&rest[..end.bytes]);
+        if !record.is_empty() {
+            records.push(record);
+        }
+        rest = rest.get(end.bytes + 1..).unwrap_or_default();
+    }
+    records
 }
 
-fn is_named_like_a_value(column: &Column) -> bool {
-    of_bare(column.name.as_bytes()) != ColumnType::Text
+/// Detects the format of lines from a sample of them; text when none fits.
+pub fn detect(sample: &[u8]) -> Detected {
+    choice::choose(sample)
 }
 
-/// The format that a user names: `access`, `json`, `logfmt`, `syslog`, `syslog5424`, `csv`, `tsv`, `parquet`, `raw` or `regex:…`.
+/// Whether a format that was detected in a sample could become another one with more lines: there are few, and they have
+/// no marks of a format.
+pub(crate) fn is_provisional(table: &Table, sample: &[u8]) -> bool {
+    let weak = matches!(
+        table.format,
+        Format::Text { .. } | Format::Raw | Format::Separated { .. } | Format::Logfmt
+    );
+    weak && lines(sample).len() < FEW_LINES
+}
+
+/// The format that a user names: `access`, `json`, `logfmt`, `syslog`, `syslog5424`, `csv`, `tsv`, `parquet`, `text`,
+/// `text:joined`, `raw`, `separated:…`, `regex:…` or one of the [known](crate::formats).
 ///
 /// # Errors
 /// [`Error::BadFormat`] that names the choices.
@@ -94,21 +110,39 @@ pub fn format(name: &str) -> Result<Format, Error> {
         "csv" => Format::Separated { separator: ',' },
         "tsv" => Format::Separated { separator: '\t' },
         "parquet" => Format::Parquet,
+        "text" | "text:joined" => Format::Text {
+            joined: name != "text",
+            yearless: false,
+        },
         "raw" => Format::Raw,
-        _ => match name.strip_prefix("regex:") {
-            Some(pattern) => {
+        _ => match (name.split_once(':'), formats::find(name)) {
+            (_, Some(definition)) => definition.format(),
+            (Some(("regex", pattern)), _) => {
                 Pattern::new(pattern)?;
                 Format::Regex {
                     pattern: pattern.to_string(),
                 }
             }
-            None => {
+            (Some(("separated", by)), _) => separated(by)?,
+            _ => {
                 return Err(Error::BadFormat(format!(
-                    "{name:?} is none of access, json, logfmt, syslog, syslog5424, csv, tsv, parquet, raw, regex:PATTERN"
+                    "{name:?} is none of access, json, logfmt, syslog, syslog5424, csv, tsv, separated:CHARACTER, parquet, text, \
+                     text:joined, raw, regex:PATTERN, and none of those that `sawmill dataset formats` lists"
                 )));
             }
         },
     })
+}
+
+fn separated(by: &str) -> Result<Format, Error> {
+    let mut letters = by.chars();
+    let (Some(separator), None) = (letters.next(), letters.next()) else {
+        return Err(Error::BadFormat(format!(
+            "{by:?} is no separator: it is one character, as in separated:;"
+        )));
+    };
+    Separated::new(separator)?;
+    Ok(Format::Separated { separator })
 }
 
 /// The table of lines in a named format; some have columns that only their lines tell.
@@ -116,9 +150,16 @@ pub fn format(name: &str) -> Result<Format, Error> {
 /// # Errors
 /// [`Error::BadFormat`].
 pub fn named(name: &str, sample: &[u8]) -> Result<Detected, Error> {
-    let format = format(name)?;
-    let lines = lines(sample);
-    let table = table(&format, &lines).ok_or_else(|| {
+    let format = match format(name)? {
+        Format::Text { joined, .. } => text::Counted::of(&lines(sample)).format(joined),
+        format => format,
+    };
+    let lines = records(&format, sample);
+    let table = match formats::find(name) {
+        Some(definition) if matches!(format, Format::Known { .. }) => definition.table(&lines),
+        _ => table(&format, &lines),
+    };
+    let table = table.ok_or_else(|| {
         Error::BadFormat(format!(
             "no columns can be learned from the first lines as {name}"
         ))
@@ -126,80 +167,18 @@ pub fn named(name: &str, sample: &[u8]) -> Result<Detected, Error> {
     Ok(Detected {
         table,
         why: NAMED.into(),
+        notes: Vec::new(),
     })
 }
 
-/// The lines without a header.
-pub(crate) fn body<'l, 'a>(format: &Format, lines: &'l [&'a [u8]]) -> &'l [&'a [u8]] {
-    match format {
-        Format::Separated { .. } => lines.get(1..).unwrap_or_default(),
-        _ => lines,
-    }
-}
-
-pub(crate) fn fitting(table: &Table, lines: &[&[u8]]) -> usize {
-    let Ok(mut parser) = parser(table, &vec![true; table.columns.len()]) else {
-        return 0;
-    };
-    let mut fits = |line: &&&[u8]| {
-        let mut row = vec![None; table.columns.len()];
-        parser.parse(line, &mut row).is_ok()
-    };
-    body(&table.format, lines)
-        .iter()
-        .filter(|line| fits(line))
-        .count()
-}
-
-/// What the values of a column have been so far.
-#[derive(Clone, Copy, Default)]
-struct Seen {
-    kind: Option<ColumnType>,
-}
-
-impl Seen {
-    fn value(&mut self, text: &[u8], quoted: bool) {
-        let kind = if quoted { of_text(text) } else { of_bare(text) };
-        self.kind = Some(match (self.kind, kind) {
-            (None, kind) => kind,
-            (Some(before), kind) if before == kind => kind,
-            (Some(ColumnType::Integer | ColumnType::Float), ColumnType::Integer | ColumnType::Float) => {
-                ColumnType::Float
-            }
-            _ => ColumnType::Text,
-        });
-    }
-}
-
-fn of_text(text: &[u8]) -> ColumnType {
-    if Style::Iso.read(text).is_some() {
-        ColumnType::Timestamp
-    } else {
-        ColumnType::Text
-    }
-}
-
-fn of_bare(text: &[u8]) -> ColumnType {
-    let Ok(text) = std::str::from_utf8(text) else {
-        return ColumnType::Text;
-    };
-    let number = text.starts_with(|c: char| c.is_ascii_digit() || c == '-');
-    if number && text.parse::<i64>().is_ok() {
-        ColumnType::Integer
-    } else if number && text.parse::<f64>().is_ok() {
-        ColumnType::Float
-    } else if matches!(text, "true" | "false") {
-        ColumnType::Boolean
-    } else {
-        of_text(text.as_bytes())
-    }
-}
-
 fn table(format: &Format, lines: &[&[u8]]) -> Option<Table> {
-    let columns = match fixed_columns(format) {
+    let mut columns: Vec<Column> = match fixed_columns(format) {
         Some(fixed) => fixed,
         None => seen(format, lines)?.into_iter().map(Column::from).collect(),
     };
+    if format.finds_by_name() {
+        columns.truncate(MOST_COLUMNS);
+    }
     Some(Table {
         format: format.clone(),
         columns,
@@ -212,6 +191,18 @@ pub(crate) struct SeenColumn {
     pub(crate) name: String,
     /// None where no line has a value in it.
     pub(crate) kind: Option<ColumnType>,
+    /// The value for which it is text, where all of them look like numbers.
+    pub(crate) odd: Option<Odd>,
+}
+
+impl SeenColumn {
+    fn new(name: String, seen: Seen) -> Self {
+        Self {
+            name,
+            kind: seen.kind(),
+            odd: seen.odd(),
+        }
+    }
 }
 
 impl From<SeenColumn> for Column {
@@ -237,7 +228,7 @@ pub(crate) fn seen(format: &Format, lines: &[&[u8]]) -> Option<Vec<SeenColumn>> 
 /// Columns that are found by their name: those named like what every table has are left to `_raw`.
 fn columns(seen: impl IntoIterator<Item = (String, Seen)>) -> Vec<SeenColumn> {
     let free = |(name, _): &(String, Seen)| !is_everywhere(name);
-    let column = |(name, Seen { kind }): (String, Seen)| SeenColumn { name, kind };
+    let column = |(name, seen)| SeenColumn::new(name, seen);
     seen.into_iter().filter(free).map(column).collect()
 }
 
@@ -248,7 +239,7 @@ fn is_everywhere(name: &str) -> bool {
 /// Columns that are found by their place: a name that is taken gets a number behind it.
 fn columns_in_place(seen: impl IntoIterator<Item = (String, Seen)>) -> Vec<SeenColumn> {
     let mut columns: Vec<SeenColumn> = Vec::new();
-    for (given, Seen { kind }) in seen {
+    for (given, seen) in seen {
         let taken = |name: &str| is_everywhere(name) || columns.iter().any(|column| column.name == name);
         let mut name = given.clone();
         let mut number = 2;
@@ -256,36 +247,27 @@ fn columns_in_place(seen: impl IntoIterator<Item = (String, Seen)>) -> Vec<SeenC
             name = format!("{given}_{number}");
             number += 1;
         }
-        columns.push(SeenColumn { name, kind });
+        columns.push(SeenColumn::new(name, seen));
     }
     columns
 }
 
 fn json_columns(lines: &[&[u8]]) -> Option<Vec<SeenColumn>> {
-    fn visit(seen: &mut BTreeMap<String, Seen>, path: &str, object: &Map<String, Value>) {
-        for (key, value) in object {
-            let path = if path.is_empty() {
-                key.clone()
-            } else {
-                format!("{path}{DOT}{key}")
-            };
-            match value {
-                Value::Object(inner) => visit(seen, &path, inner),
-                Value::Null => drop(seen.entry(path).or_default()),
-                Value::String(text) => seen.entry(path).or_default().value(text.as_bytes(), true),
-                Value::Array(_) => seen.entry(path).or_default().kind = Some(ColumnType::Text),
-                other => seen
-                    .entry(path)
-                    .or_default()
-                    .value(other.to_string().as_bytes(), false),
-            }
-        }
-    }
-    let mut seen = BTreeMap::new();
+    let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
     for line in lines {
-        if let Ok(object) = serde_json::from_slice::<Map<String, Value>>(line) {
-            visit(&mut seen, "", &object);
-        }
+        json::leaves(line, |path, leaf| {
+            if !seen.contains_key(path) {
+                seen.insert(path.to_string(), Seen::default());
+            }
+            let Some(seen) = seen.get_mut(path) else { return };
+            match leaf {
+                Leaf::Text(text) => seen.value(text, true),
+                Leaf::Number(number) => seen.number(number),
+                Leaf::Boolean(word) => seen.value(word, false),
+                Leaf::Array => *seen = Seen::of(ColumnType::Text),
+                Leaf::Null => {}
+            }
+        });
     }
     (!seen.is_empty()).then(|| columns(seen))
 }
@@ -322,14 +304,18 @@ fn separated_columns(separator: char, lines: &[&[u8]]) -> Option<Vec<SeenColumn>
             seen.push((name.unwrap_or_else(|| format!("column{number}")), Seen::default()));
         })
         .ok()?;
-    for line in rest {
-        let mut place = 0;
-        let _ = separated.values(line, |value| {
-            if let (Some(value), Some((_, seen))) = (value, seen.get_mut(place)) {
+    // Where files were joined the header is there again.
+    for line in rest.iter().filter(|line| beginning(line).0 != *header) {
+        let mut row = Vec::with_capacity(seen.len());
+        let parsed = separated.values(line, |value| row.push(value));
+        if parsed.is_err() || row.len() != seen.len() {
+            continue;
+        }
+        for ((_, seen), value) in seen.iter_mut().zip(row) {
+            if let Some(value) = value {
                 seen.value(&value, false);
             }
-            place += 1;
-        });
+        }
     }
     Some(columns_in_place(seen))
 }
@@ -352,7 +338,7 @@ fn pattern_columns(pattern: &str, lines: &[&[u8]]) -> Option<Vec<SeenColumn>> {
         }
     }
     let typed = seen.into_iter().map(|(name, seen)| match named_type(&name) {
-        Some((name, kind)) => (name.to_string(), Seen { kind: Some(kind) }),
+        Some((name, kind)) => (name.to_string(), Seen::of(kind)),
         None => (name, seen),
     });
     Some(columns_in_place(typed))
@@ -393,10 +379,10 @@ mod tests {
             ("a\tb\n1\t2\n", "tsv"),
             (
                 "2015-07-29 17:41:44,747 - INFO\n2015-07-29 17:41:45,1 - WARN\n",
-                "raw",
+                "text",
             ),
-            ("just words\nand more\n", "raw"),
-            ("", "raw"),
+            ("just words\nand more\n", "text"),
+            ("", "text"),
         ] {
             assert_eq!(found(sample).0, format, "{sample}");
         }

@@ -3,11 +3,16 @@
 //! Promise: a column that is there keeps its place and its type, so that what is recorded of older blocks stays right.
 //! What does not fit is told, not guessed: such a value is null, its line tells why in `_error` and is whole in `_raw`.
 
+use std::collections::HashMap;
+
 use model::table::{Column, ColumnType, EVERYWHERE, Format, Table};
 
 use crate::{
     Error,
-    detect::{ENOUGH, SeenColumn, body, fitting, lines, seen},
+    detect::{
+        Detected, Evidence, MOST_COLUMNS, SeenColumn, detect, failing, is_provisional, records, seen, weigh,
+    },
+    types::{KeptAsText, Odd},
 };
 
 /// A column whose type is another one in new lines.
@@ -30,9 +35,18 @@ pub struct Growth {
     pub added: Vec<Column>,
     /// Columns of which new values do not fit the type.
     pub changed: Vec<Changed>,
+    /// Columns of text of which all values look like numbers.
+    pub kept_as_text: Vec<KeptAsText>,
+    /// How many more columns the lines have than a table takes.
+    pub left_out: usize,
     /// How many of how many lines make sense in the format of the table, where these are few.
     pub unfit: Option<(usize, usize)>,
+    /// The first lines that make none then, with the reasons.
+    pub failing: Vec<String>,
 }
+
+/// So many lines that make no sense are told.
+const FAILING_TOLD: usize = 3;
 
 /// Looks at the first lines of a file that is added to a dataset with a table.
 ///
@@ -40,13 +54,8 @@ pub struct Growth {
 /// [`Error::BadFormat`] for separated values whose header names other columns than those of the dataset: values are
 /// found by their place, so they would be read as something else.
 pub fn grow(table: &Table, sample: &[u8]) -> Result<Growth, Error> {
-    let lines = lines(sample);
-    let mut growth = Growth {
-        table: table.clone(),
-        added: Vec::new(),
-        changed: Vec::new(),
-        unfit: None,
-    };
+    let lines = records(&table.format, sample);
+    let mut growth = Growth::of(table);
     if let Some(found) = seen(&table.format, &lines) {
         if matches!(table.format, Format::Separated { .. }) {
             check_places(table, &found)?;
@@ -54,40 +63,89 @@ pub fn grow(table: &Table, sample: &[u8]) -> Result<Growth, Error> {
         }
         growth.take(found);
     }
-    let (fit, all) = (fitting(&growth.table, &lines), body(&table.format, &lines).len());
-    if fit * 100 < all * ENOUGH {
-        growth.unfit = Some((fit, all));
+    let evidence = weigh(&growth.table, sample);
+    if evidence.is_little() {
+        let Evidence { fit, of } = evidence;
+        growth.unfit = Some((fit, of));
+        growth.failing = failing(&growth.table, sample, FAILING_TOLD);
     }
     Ok(growth)
 }
 
+/// What lines are after all, of which too few told the format of a table before more came.
+pub fn reconsider(table: &Table, so_far: &[u8], more: &[u8]) -> Option<Detected> {
+    if !is_provisional(table, so_far) {
+        return None;
+    }
+    let is_text = matches!(table.format, Format::Text { .. } | Format::Raw);
+    let fits = |growth: Growth| growth.unfit.is_none();
+    if !is_text && grow(table, more).is_ok_and(fits) {
+        return None;
+    }
+    let between: &[u8] = if so_far.is_empty() || so_far.ends_with(b"\n") {
+        b""
+    } else {
+        b"\n"
+    };
+    let detected = detect(&[so_far, between, more].concat());
+    (detected.table.format != table.format).then_some(detected)
+}
+
 /// Compares the columns of a file that tells them itself with those of its dataset.
 pub fn grow_by(table: &Table, found: &Table) -> Growth {
-    let mut growth = Growth {
-        table: table.clone(),
-        added: Vec::new(),
-        changed: Vec::new(),
-        unfit: None,
-    };
+    let mut growth = Growth::of(table);
     let columns = found.columns.iter().map(|column| SeenColumn {
         name: column.name.clone(),
         kind: Some(column.kind),
+        odd: None,
     });
     growth.take(columns.collect());
     growth
 }
 
 impl Growth {
+    fn of(table: &Table) -> Self {
+        Self {
+            table: table.clone(),
+            added: Vec::new(),
+            changed: Vec::new(),
+            kept_as_text: Vec::new(),
+            left_out: 0,
+            unfit: None,
+            failing: Vec::new(),
+        }
+    }
+
     fn take(&mut self, found: Vec<SeenColumn>) {
-        for column in found {
-            let known = self.table.columns.iter().find(|known| known.name == column.name);
+        let known: HashMap<String, ColumnType> = self
+            .table
+            .columns
+            .iter()
+            .map(|column| (column.name.clone(), column.kind))
+            .collect();
+        for mut column in found {
+            let known = known.get(&column.name).copied();
+            if known.is_none_or(|known| known == ColumnType::Text)
+                && let Some(Odd { value, why }) = column.odd.take()
+            {
+                self.kept_as_text.push(KeptAsText {
+                    column: column.name.clone(),
+                    example: value,
+                    why,
+                });
+            }
             match (known, column.kind) {
-                (Some(known), Some(kind)) if !known.kind.takes(kind) => self.changed.push(Changed {
+                (Some(known), Some(kind)) if !known.takes(kind) => self.changed.push(Changed {
                     name: column.name,
-                    known: known.kind,
+                    known,
                     found: kind,
                 }),
                 (Some(_), _) => {}
+                (None, _)
+                    if self.table.format.finds_by_name() && self.table.columns.len() >= MOST_COLUMNS =>
+                {
+                    self.left_out += 1;
+                }
                 (None, _) => {
                     let column = Column::from(column);
                     self.table.columns.push(column.clone());
@@ -134,7 +192,7 @@ pub fn retype(table: &mut Table, types: &[(String, ColumnType)]) -> Result<(), E
     if table.format.is_fixed() && !types.is_empty() {
         let format = table.format.name();
         return Err(Error::BadFormat(format!(
-            "the columns of {format} have the types that they have: --types is for json, logfmt, csv, tsv, parquet and regex"
+            "the columns of {format} have the types that they have: --types is for json, logfmt, csv, tsv, separated, parquet and regex"
         )));
     }
     for (name, kind) in types {

@@ -150,7 +150,7 @@ impl LowerHalf {
         }
         for place in std::mem::take(&mut self.missing_origins) {
             let name = everywhere(table, place).unwrap_or_default();
-            let column = self.whence.column(name, self.learned.rows, &decoded.heads);
+            let column = self.whence.column(name, self.learned.rows, &decoded.no_rows);
             self.cache.keep_column(&keys, place, &column);
             self.columns.push((place, column));
         }

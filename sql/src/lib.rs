@@ -11,9 +11,12 @@
 mod block;
 mod cache;
 mod columns;
+mod cuts;
 mod decode;
 mod detect;
+mod encoding;
 mod error;
+pub mod formats;
 mod functions;
 mod growth;
 mod half;
@@ -33,15 +36,18 @@ mod small;
 mod spill;
 mod stats;
 mod time;
+mod types;
 mod whence;
 mod wire;
 
 pub use block::{BlockRows, Origin};
 pub use cache::{BlockAt, ColumnCache};
+pub use cuts::RecordCuts;
 pub use detect::{Detected, NAMED, detect, format, named};
+pub use encoding::check_encoding;
 pub use error::Error;
 pub use functions::functions;
-pub use growth::{Changed, Growth, grow, grow_by, retype};
+pub use growth::{Changed, Growth, grow, grow_by, reconsider, retype};
 pub use half::{LowerHalf, lower, merge, upper};
 pub use left_out::{LeftOut, left_out};
 pub use parquet::{Footer, RowGroups, footer_bytes, is_parquet};
@@ -52,9 +58,10 @@ pub use render::{Rendering, render};
 pub use rows::rows;
 pub use runtime::Runtime;
 pub use small::{checksum, small_table};
+pub use types::KeptAsText;
 pub use whence::Whence;
 pub use wire::{Tally, counted, tally};
 
 /// What halves of different builds must agree on: partial states of one version of DataFusion mean nothing to another.
-/// The last part is the form in which they travel, and of what is read of a line.
+/// The last part is the form in which they travel, and how lines are read.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+datafusion-55.2+5");

@@ -7,11 +7,14 @@ use model::table::{Format, Reads, Table};
 use crate::Error;
 
 pub(crate) mod access;
+pub(crate) mod directives;
 pub(crate) mod json;
 pub(crate) mod logfmt;
+pub(crate) mod members;
 pub(crate) mod pattern;
 pub(crate) mod separated;
 mod syslog;
+pub(crate) mod text;
 
 /// A value as it stands in the line, or as it is meant where the line escapes it.
 pub(crate) type Value<'a> = Option<Cow<'a, [u8]>>;
@@ -23,6 +26,11 @@ pub(crate) trait Parser: Send {
     /// # Errors
     /// What is wrong with the line. Values put before count no more.
     fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String>;
+
+    /// Whether the next line is no row but tells how those below it are read.
+    fn passes_over(&mut self, _line: &[u8]) -> bool {
+        false
+    }
 }
 
 /// The parser of a table; `wanted` tells which of its columns are looked at.
@@ -42,10 +50,13 @@ pub(crate) fn parser(table: &Table, wanted: &[bool]) -> Result<Box<dyn Parser>, 
         }
         Format::Regex { pattern } => Box::new(pattern::Pattern::new(pattern)?),
         Format::Known { reads, .. } => match reads {
-            Reads::Pattern(pattern) => Box::new(pattern::Pattern::new(pattern)?),
-            Reads::Members(_) | Reads::Directives { .. } => Box::new(Whole),
+            Reads::Pattern(pattern) => Box::new(pattern::Known::new(pattern)?),
+            Reads::Members(paths) => Box::new(members::Members::new(paths, wanted)),
+            Reads::Directives { separator } => {
+                Box::new(directives::Directives::new(*separator, &table.columns))
+            }
         },
-        // The rows of Parquet do not come in lines.
+        // The rows of Parquet do not come in lines, and text is scanned.
         Format::Parquet | Format::Text { .. } | Format::Raw => Box::new(Whole),
     })
 }
@@ -65,7 +76,8 @@ pub(crate) fn fixed_columns(format: &Format) -> Option<Vec<model::table::Column>
         Format::Access => &access::COLUMNS,
         Format::Syslog => &syslog::BSD_COLUMNS,
         Format::Syslog5424 => &syslog::RFC5424_COLUMNS,
-        Format::Text { .. } | Format::Raw => &[],
+        Format::Text { .. } => &text::COLUMNS,
+        Format::Raw => &[],
         _ => return None,
     };
     let column = |&(name, kind): &(&str, _)| model::table::Column {
@@ -73,6 +85,28 @@ pub(crate) fn fixed_columns(format: &Format) -> Option<Vec<model::table::Column>
         kind,
     };
     Some(columns.iter().map(column).collect())
+}
+
+/// A line without what does not belong to it, and how many NUL bytes were that: a byte order mark, where a file begins, and
+/// NULs, which a crash leaves in the place of what was not yet written.
+#[inline]
+pub(crate) fn beginning(line: &[u8]) -> (&[u8], usize) {
+    match line.first() {
+        Some(0 | 0xef) => stripped(line),
+        _ => (line, 0),
+    }
+}
+
+fn stripped(line: &[u8]) -> (&[u8], usize) {
+    let nuls = |line: &[u8]| line.iter().take_while(|byte| **byte == 0).count();
+    let before = nuls(line);
+    match line[before..].strip_prefix("\u{feff}".as_bytes()) {
+        Some(line) => {
+            let behind = nuls(line);
+            (&line[behind..], before + behind)
+        }
+        None => (&line[before..], before),
+    }
 }
 
 /// Puts a value where there is one.

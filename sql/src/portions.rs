@@ -15,13 +15,14 @@ thread_local! {
     static LAST: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Calls `each` with whole lines, as many as are there; the last portion may end without a line feed.
+/// Calls `each` with whole lines, as many as are there, and whether they are the last, which may end without a line feed.
+/// It tells how many bytes it took: the others come again, with more behind them. Of the last it takes all.
 ///
 /// # Errors
 /// [`Error::Read`], those of `each`.
 pub(crate) fn portions(
     mut from: impl Read,
-    mut each: impl FnMut(&[u8]) -> Result<(), Error>,
+    mut each: impl FnMut(&[u8], bool) -> Result<usize, Error>,
 ) -> Result<(), Error> {
     let mut buffer = LAST.take();
     buffer.resize(PORTION_BYTES, 0);
@@ -37,17 +38,17 @@ pub(crate) fn portions(
         let end = memrchr(b'\n', &buffer[filled..filled + read]).map(|end| filled + end + 1);
         filled += read;
         if let Some(end) = end {
-            each(&buffer[..end])?;
-            buffer.copy_within(end..filled, 0);
-            filled -= end;
+            let taken = each(&buffer[..end], false)?;
+            buffer.copy_within(taken..filled, 0);
+            filled -= taken;
         }
         if filled == buffer.len() {
-            // A line longer than the buffer.
+            // A line, or lines that belong together, longer than the buffer.
             buffer.resize(2 * filled, 0);
         }
     }
     if filled > 0 {
-        each(&buffer[..filled])?;
+        each(&buffer[..filled], true)?;
     }
     if buffer.len() == PORTION_BYTES {
         LAST.set(buffer);
@@ -77,9 +78,9 @@ mod tests {
         let text = format!("a\nbc\n\n{long}\nde\nf");
         for step in [1000, PORTION_BYTES, usize::MAX] {
             let mut seen = Vec::new();
-            portions(Dripping(text.as_bytes(), step), |portion| {
+            portions(Dripping(text.as_bytes(), step), |portion, _| {
                 seen.push(portion.to_vec());
-                Ok(())
+                Ok(portion.len())
             })
             .unwrap();
             assert_eq!(seen.concat(), text.as_bytes());
@@ -87,6 +88,18 @@ mod tests {
             assert!(before.iter().all(|portion| portion.ends_with(b"\n")));
             assert_eq!(last, b"f");
         }
-        portions(&b""[..], |_| panic!("there is nothing")).unwrap();
+        portions(&b""[..], |_, _| panic!("there is nothing")).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_taken_comes_again() {
+        let mut seen = Vec::new();
+        portions(Dripping(b"a\nb\nc\nd\n", 4), |portion, last| {
+            seen.push((portion.to_vec(), last));
+            Ok(if last { portion.len() } else { 2 })
+        })
+        .unwrap();
+        let expected = [(&b"a\nb\n"[..], false), (b"b\nc\nd\n", false), (b"c\nd\n", true)];
+        assert_eq!(seen, expected.map(|(portion, last)| (portion.to_vec(), last)));
     }
 }

@@ -12,7 +12,6 @@ use datafusion::{
 use model::{
     Output, Payload,
     processor::{Query, QueryTable},
-    table::Format,
 };
 
 use crate::{Error, block::begin_of_day};
@@ -27,7 +26,7 @@ use crate::{Error, block::begin_of_day};
 /// [`Error::Query`] for what is no SQL.
 pub fn question(query: &Query) -> Result<String, Error> {
     // A time without a year is near the moment of the query.
-    let of_day = |table: &QueryTable| table.table.format == Format::Syslog;
+    let of_day = |table: &QueryTable| table.table.format.is_yearless();
     let mut asked = Query {
         sql: words(&query.sql)?,
         now_us: if query.tables.iter().any(of_day) {
@@ -93,7 +92,7 @@ pub(crate) fn is_repeatable(plan: &LogicalPlan) -> Fallible<bool> {
 
 #[cfg(test)]
 mod tests {
-    use model::table::Table;
+    use model::table::{Format, Table};
 
     use super::*;
     use crate::VERSION;

@@ -105,7 +105,7 @@ pub fn small_table(name: &str, ending: Option<&str>, bytes: &[u8]) -> Result<Tab
         _ => Ok(detect(&whole)),
     };
     let table = detected.map_err(|error| bad(error.to_string()))?.table;
-    if table.format == Format::Raw || table.columns.is_empty() {
+    if matches!(table.format, Format::Text { .. } | Format::Raw) || table.columns.is_empty() {
         return Err(bad(
             "no columns are found in it: it can be CSV or TSV with a header, or an object of JSON on each line".into(),
         ));

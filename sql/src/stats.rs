@@ -11,14 +11,12 @@ use model::{
     table::{ERROR, EVERYWHERE, Format, Table},
 };
 
-use crate::{block::begin_of_day, columns::slot};
+use crate::{VERSION, block::begin_of_day, columns::slot};
 
 /// Most bytes of a text that are kept: enough for a path or an address, little for a document.
 const TEXT_BYTES: usize = 32;
 /// Texts that are remembered, by their views; a power of two.
 const REMEMBERED: usize = 256;
-/// Changes when the values of columns are others for the same lines.
-const VALUES: u8 = 1;
 
 /// What is known of a column that was read.
 ///
@@ -123,13 +121,12 @@ fn above(text: &str) -> Option<String> {
 
 /// Stands for a column wherever its values are the same for the same lines; none for columns of which nothing is learned.
 ///
-/// Made of how lines are read, of the name and the type of the column, and of all that its values depend on besides: the
+/// Made of how this release reads lines, of the name and the type of the column, and of all that its values depend on besides: the
 /// names before it where a value is found by its position, all columns for what does not parse, the day where times have no
 /// year.
 pub(crate) fn column_key(table: &Table, place: usize, now_us: i64) -> Option<String> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&[VALUES]);
-    hasher.update(format!("{:?}\0", (&table.format, table.least)).as_bytes());
+    hasher.update(format!("{:?}\0", (VERSION, &table.format, table.least)).as_bytes());
     if matches!(table.format, Format::Separated { .. } | Format::Regex { .. }) {
         for column in table.columns.iter().take(place) {
             hasher.update(column.name.as_bytes()).update(b"\0");
@@ -149,7 +146,7 @@ pub(crate) fn column_key(table: &Table, place: usize, now_us: i64) -> Option<Str
             hasher.update(format!("\0{table:?}").as_bytes());
         }
     }
-    if table.format == Format::Syslog {
+    if table.format.is_yearless() {
         hasher.update(&begin_of_day(now_us).to_le_bytes());
     }
     let digest = hasher.finalize();

@@ -17,9 +17,9 @@ pub struct Whence {
 }
 
 impl Whence {
-    /// The column of this name for `rows` lines: null for lines that the origins do not tell of. `heads` are the lines that
-    /// are no rows, from 0, in order.
-    pub(crate) fn column(&self, name: &str, rows: u32, heads: &[u32]) -> Column {
+    /// The column of this name for `rows` lines: null for lines that the origins do not tell of. `no_rows` are the lines that
+    /// begin no row, from 0, in order.
+    pub(crate) fn column(&self, name: &str, rows: u32, no_rows: &[u32]) -> Column {
         let wants_host = name == HOST;
         let rows = rows as usize;
         let mut builder = StringViewBuilder::with_capacity(rows).with_deduplicate_strings();
@@ -32,12 +32,12 @@ impl Whence {
                 }
             }
             Some(origins) => {
-                let (mut heads, mut end) = (heads.iter().copied().map(u64::from).peekable(), 0_u64);
+                let (mut no_rows, mut end) = (no_rows.iter().copied().map(u64::from).peekable(), 0_u64);
                 for run in &origins.origins {
                     let text = if wants_host { &run.host } else { &run.path };
                     end = end.saturating_add(run.lines);
                     let mut lines = run.lines;
-                    while heads.next_if(|&head| head < end).is_some() {
+                    while no_rows.next_if(|&line| line < end).is_some() {
                         lines = lines.saturating_sub(1);
                     }
                     let lines = usize::try_from(lines).unwrap_or(usize::MAX).min(rows - told);

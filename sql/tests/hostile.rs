@@ -72,21 +72,21 @@ fn hostile(dice: &mut StdRng, example: &str, special: &str) -> Vec<u8> {
 }
 
 /// The lines that a block is to have, as text.
-fn lines(text: &[u8], begins_file: bool, has_header: bool) -> Vec<String> {
-    let mut text = text;
-    if begins_file {
-        text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-        if has_header {
-            let end = text.iter().position(|&byte| byte == b'\n');
-            text = &text[end.map_or(text.len(), |end| end + 1)..];
-        }
-    }
+fn lines(text: &[u8]) -> Vec<String> {
     let mut lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
     if lines.last().is_some_and(|line| line.is_empty()) {
         lines.pop();
     }
-    let whole = |line: &[u8]| String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
-    lines.into_iter().map(whole).collect()
+    lines
+        .into_iter()
+        .map(|line| bare(&String::from_utf8_lossy(line)))
+        .collect()
+}
+
+/// A line without what is no part of it.
+fn bare(line: &str) -> String {
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    line.trim_start_matches(['\0', '\u{feff}']).to_string()
 }
 
 fn texts(table: &Table, parsed: &BlockRows, behind: usize) -> Vec<Option<String>> {
@@ -101,7 +101,23 @@ fn texts(table: &Table, parsed: &BlockRows, behind: usize) -> Vec<Option<String>
         .collect()
 }
 
+fn has_header(format: &str) -> bool {
+    matches!(format, "csv" | "tsv")
+}
+
+fn header(format: &str, table: &Table) -> String {
+    let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+    names.join(if format == "csv" { "," } else { "\t" })
+}
+
 fn check(format: &str, table: &Table, text: &[u8], begins_file: bool) {
+    let mut whole = Vec::new();
+    if has_header(format) && begins_file {
+        whole.extend(header(format, table).bytes());
+        whole.push(b'\n');
+    }
+    whole.extend(text);
+    let text = &whole[..];
     let all: Vec<usize> = (0..table.columns.len() + EVERYWHERE.len()).collect();
     let origin = Origin {
         block: 3,
@@ -119,16 +135,22 @@ fn check(format: &str, table: &Table, text: &[u8], begins_file: bool) {
         }
     }
     let raw = texts(table, &parsed, 0);
-    let has_header = matches!(format, "csv" | "tsv");
-    let mut expected = lines(text, begins_file, has_header);
-    if has_header && !begins_file {
+    // A record of separated values may be of several lines.
+    let found: Vec<String> = raw
+        .iter()
+        .flatten()
+        .flat_map(|record| match has_header(format) {
+            true => record.split('\n').map(bare).collect(),
+            false => vec![bare(record)],
+        })
+        .collect();
+    let mut expected = lines(text);
+    if has_header(format) {
         // Wherever a header stands.
-        let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-        let header = names.join(if format == "csv" { "," } else { "\t" });
-        expected.retain(|line| line.strip_prefix('\u{feff}').unwrap_or(line) != header);
+        let header = header(format, table);
+        expected.retain(|line| *line != header);
     }
-    let expected: Vec<Option<String>> = expected.into_iter().map(Some).collect();
-    assert_eq!(raw, expected, "{}", shown());
+    assert_eq!(found, expected, "{}", shown());
     let errors = texts(table, &parsed, 3);
     let with_error = errors.iter().filter(|error| error.is_some()).count() as u64;
     assert_eq!(

@@ -4,6 +4,8 @@ mod add;
 mod compact;
 mod files;
 #[cfg(feature = "sql")]
+mod formats;
+#[cfg(feature = "sql")]
 mod head;
 mod refresh;
 mod schema;
@@ -41,6 +43,9 @@ pub enum Command {
     /// Show the first lines of a dataset as rows of its table
     #[cfg(feature = "sql")]
     Head(head::HeadArgs),
+    /// List the formats of lines that are known by name, or show one with an example
+    #[cfg(feature = "sql")]
+    Formats(formats::FormatsArgs),
     /// Change what holds for a dataset
     Set(set::SetArgs),
     /// Merge small blocks that agents shipped into larger ones now
@@ -141,6 +146,8 @@ pub async fn run(command: Command, context: &Context) -> anyhow::Result<Exit> {
         Command::Schema(args) => schema::run(args, context).await?,
         #[cfg(feature = "sql")]
         Command::Head(args) => head::run(args, context).await?,
+        #[cfg(feature = "sql")]
+        Command::Formats(args) => formats::run(args, context)?,
         Command::Set(args) => set::run(args, context).await?,
         Command::Compact(args) => compact::run(args, context).await?,
         Command::Remove(args) if args.files.is_empty() => remove(&args.name, context).await?,

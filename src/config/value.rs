@@ -239,6 +239,8 @@ impl Raw {
             zone: self.zone,
             server: self.server.filter(|text| !text.is_empty()),
             block_size: self.block_size.0,
+            #[cfg(feature = "sql")]
+            formats: Vec::new(),
             origins,
             warnings: Vec::new(),
         })

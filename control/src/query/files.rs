@@ -3,6 +3,7 @@
 use model::{Codec, Content, Name};
 
 use super::{
+    records,
     table::{Said, learn, sample},
     wrong,
 };
@@ -99,6 +100,7 @@ pub(crate) async fn add(control: &Control, adding: &Adding) -> Result<AddReport,
     let said = Said {
         format: adding.format.clone(),
         types: adding.types.clone(),
+        force: adding.force,
     };
     let plan = control.plan(adding).await?;
     add_planned(control, &adding.dataset, plan, &said, adding.block_size).await
@@ -112,8 +114,9 @@ pub(crate) async fn add_planned(
     said: &Said,
     block_size: u64,
 ) -> Result<AddReport, Error> {
-    let files = split(control, &plan.takings, block_size, said.format.as_deref()).await?;
+    let mut files = split(control, &plan.takings, block_size, said.format.as_deref()).await?;
     let learned = learn(control, name, &files[..plan.looked_at()], said).await?;
+    records::cut(control, name, &mut files, block_size).await?;
     Ok(AddReport {
         learned,
         ..control.append(name, plan, files).await?

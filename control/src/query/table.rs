@@ -13,11 +13,15 @@ use super::wrong;
 use crate::{
     Control, Error,
     adding::File,
-    lesson::{Lesson, Misfit, NewColumn, Unfit},
+    lesson::{KeptAsText, Lesson, Misfit, NewColumn, Unfit},
 };
 
 /// How much of a dataset is looked at to know its format.
 const SAMPLE_BYTES: u64 = 256 * 1024;
+/// How much of its last block beside: it may begin with a banner.
+const END_BYTES: u64 = 64 * 1024;
+/// Of how many of its first blocks, where they are small.
+const FIRST_BLOCKS: u32 = 8;
 /// How much of each file that is added later.
 const LATER_SAMPLE_BYTES: u64 = 64 * 1024;
 /// Of how many of the blocks that agents have shipped since the last look.
@@ -32,6 +36,8 @@ pub(crate) struct Said {
     pub(super) format: Option<String>,
     /// Types of columns.
     pub(super) types: Vec<(String, ColumnType)>,
+    /// To take the format that was named for lines that hardly are of it.
+    pub(super) force: bool,
 }
 
 /// What is looked at of a file.
@@ -53,9 +59,18 @@ impl Sample {
             (Self::Table(table), _) => Ok(sql::Detected {
                 table: table.clone(),
                 why: "they begin and end with PAR1".into(),
+                notes: Vec::new(),
             }),
             (Self::Lines(lines), Some(name)) => sql::named(name, lines),
             (Self::Lines(lines), None) => Ok(sql::detect(lines)),
+        }
+    }
+
+    /// What the first lines of a dataset are after all, with these.
+    fn reconsidered(&self, table: &Table, so_far: &[u8]) -> Option<sql::Detected> {
+        match self {
+            Self::Lines(lines) => sql::reconsider(table, so_far, lines),
+            Self::Table(_) => None,
         }
     }
 
@@ -97,10 +112,16 @@ pub(super) async fn learn(
         } else {
             LATER_SAMPLE_BYTES
         };
-        if let Some(first) = blocks.first() {
-            let sample = sample(control, first, most).await;
-            let sample = sample.map_err(|error| cant_read(place, &error))?;
-            samples.push((place.as_str(), Sample::Lines(sample)));
+        if let Some((first, further)) = blocks.split_first() {
+            let unreadable = |error: Error| cant_read(place, &error);
+            let mut lines = whole_lines(control, first, most).await.map_err(unreadable)?;
+            let checked = sql::check_encoding(&lines);
+            checked.map_err(|error| Error::Usage(format!("{place}: {error}")))?;
+            if let Some(last) = further.last() {
+                let end = whole_lines(control, last, END_BYTES).await;
+                lines.extend(end.map_err(unreadable)?);
+            }
+            samples.push((place.as_str(), Sample::Lines(lines)));
         }
     }
     for _ in 0..TRIES {
@@ -136,18 +157,36 @@ async fn draft(
         .unwrap_or_default();
     let named = said.format.as_deref().map(sql::format).transpose().map_err(bad)?;
     check_kinds(known, samples, named.as_ref())?;
-    let is_known = |table: &Table| named.as_ref().is_none_or(|named| *named == table.format);
-    if !table.as_ref().is_some_and(is_known) {
-        let of_dataset = match known {
-            Some(dataset) => first_lines(control, dataset).await?.map(Sample::Lines),
-            None => None,
-        };
-        if let Some(sample) = of_dataset.as_ref().or(samples.first().map(|(_, sample)| sample)) {
-            let detected = sample.detected(said.format.as_deref()).map_err(bad)?;
-            lesson.format = Some(detected.table.format.name());
-            lesson.why = Some(detected.why.clone());
-            (table, why) = (Some(detected.table), detected.why);
+    let is_known = |table: &Table| {
+        let name = named.as_ref().map(Format::name);
+        name.is_none_or(|name| name == table.format.name())
+    };
+    let first = samples.first().map(|(_, sample)| sample);
+    let detected = match table.as_ref().filter(|table| is_known(table)) {
+        None => {
+            let of_dataset = match known {
+                Some(dataset) => first_lines(control, dataset).await?.map(Sample::Lines),
+                None => None,
+            };
+            let sample = of_dataset.as_ref().or(first);
+            let detected = sample.map(|sample| sample.detected(said.format.as_deref()));
+            detected.transpose().map_err(bad)?
         }
+        // A few lines decide nothing for good, unless the user did.
+        Some(table) if why != sql::NAMED && said.format.is_none() => match (known, first) {
+            (Some(dataset), Some(first)) if dataset.bytes < LATER_SAMPLE_BYTES => {
+                let so_far = first_lines(control, dataset).await?.unwrap_or_default();
+                first.reconsidered(table, &so_far)
+            }
+            _ => None,
+        },
+        Some(_) => None,
+    };
+    if let Some(detected) = detected {
+        lesson.format = Some(detected.table.format.name());
+        lesson.why = Some(detected.why.clone());
+        lesson.notes = detected.notes;
+        (table, why) = (Some(detected.table), detected.why);
     }
     if let Some(table) = &mut table {
         let has = |name: &str| table.columns.iter().any(|column| column.name == name);
@@ -158,13 +197,31 @@ async fn draft(
             let growth = sample
                 .grow(table)
                 .map_err(|error| Error::Usage(format!("{file}: {error}")))?;
+            if said.format.is_some() && !said.force {
+                check_fit(file, &growth)?;
+            }
             lesson.note(file, &growth);
             *table = growth.table;
         }
+        let is_said = |column: &str| said.types.iter().any(|(name, _)| name == column);
+        lesson.kept_as_text.retain(|kept| !is_said(&kept.column));
         // A file may have brought the others that were spoken of.
         sql::retype(table, &said.types).map_err(bad)?;
     }
     Ok(Draft { table, why, lesson })
+}
+
+/// A format that a user names must make sense of most lines.
+fn check_fit(file: &str, growth: &sql::Growth) -> Result<(), Error> {
+    let Some((fit, of)) = growth.unfit else {
+        return Ok(());
+    };
+    Err(Error::Usage(format!(
+        "--format {} makes sense of only {fit} of {of} sampled lines of {file}; the first of the others: {}. Leave --format \
+         out to have the format detected, or add --force to take it all the same",
+        growth.table.format.name(),
+        growth.failing.join("; ")
+    )))
 }
 
 /// Rows of Parquet and lines do not go together.
@@ -209,6 +266,17 @@ impl Lesson {
                 kind: *kind,
                 file: file.clone(),
             }));
+        for kept in &growth.kept_as_text {
+            let is_new = self.format.is_some() || growth.added.iter().any(|added| added.name == kept.column);
+            if is_new && self.kept_as_text.iter().all(|known| known.column != kept.column) {
+                self.kept_as_text.push(KeptAsText {
+                    column: kept.column.clone(),
+                    example: kept.example.clone(),
+                    why: kept.why.to_string(),
+                });
+            }
+        }
+        self.left_out = self.left_out.max(growth.left_out);
         self.changed.extend(growth.changed.iter().map(|changed| Misfit {
             file: file.clone(),
             column: changed.name.clone(),
@@ -238,9 +306,12 @@ pub(crate) async fn of(control: &Control, dataset: &Dataset) -> Result<Table, Er
     for _ in 0..TRIES {
         let store = control.store()?;
         if let Some(table) = &dataset.table {
-            let grown = with_later(control, &dataset, table).await?;
             let why = dataset.table_why.as_deref().unwrap_or_default();
-            if grown == *table || store.set_table(&dataset, &grown, why).await? {
+            let (grown, why) = match settled(control, &dataset, table).await? {
+                Some(detected) => (detected.table, Cow::Owned(detected.why)),
+                None => (with_later(control, &dataset, table).await?, Cow::Borrowed(why)),
+            };
+            if grown == *table || store.set_table(&dataset, &grown, &why).await? {
                 return Ok(grown);
             }
             dataset = Cow::Owned(control.dataset(&dataset.name).await?);
@@ -259,6 +330,46 @@ pub(crate) async fn of(control: &Control, dataset: &Dataset) -> Result<Table, Er
         "others change dataset {} all the time",
         dataset.name
     )))
+}
+
+/// What the lines of a dataset are after all, where few told it and agents have shipped more since.
+async fn settled(
+    control: &Control,
+    dataset: &Dataset,
+    table: &Table,
+) -> Result<Option<sql::Detected>, Error> {
+    let known = dataset.first..dataset.looked_at.max(dataset.first);
+    let is_detected = dataset.table_why.as_deref() != Some(sql::NAMED);
+    let is_text = matches!(table.format, Format::Text { .. });
+    if !is_text || !is_detected || known.is_empty() || known.len() > FIRST_BLOCKS as usize {
+        return Ok(None);
+    }
+    if known.end >= dataset.blocks {
+        return Ok(None);
+    }
+    let later = known.end..dataset.blocks.min(known.end + LATER_BLOCKS);
+    let so_far = lines_of(control, dataset, known).await?;
+    let more = lines_of(control, dataset, later).await?;
+    let detected = sql::reconsider(table, &so_far, &more);
+    if detected.is_none() {
+        control.store()?.note_look(dataset).await?;
+    }
+    Ok(detected)
+}
+
+/// The first lines of some blocks.
+async fn lines_of(
+    control: &Control,
+    dataset: &Dataset,
+    numbers: std::ops::Range<u32>,
+) -> Result<Vec<u8>, Error> {
+    let mut lines = Vec::new();
+    for block in control.store()?.blocks(dataset.edition(), numbers).await? {
+        let place = || format!("a block of dataset {}", dataset.name);
+        let sample = whole_lines(control, &block, LATER_SAMPLE_BYTES).await;
+        lines.extend(sample.map_err(|error| cant_read(place(), &error))?);
+    }
+    Ok(lines)
 }
 
 /// A table with the members that the latest blocks have beside, which agents have shipped since the last look: nobody looked
@@ -318,22 +429,38 @@ pub(crate) async fn retype(
     )))
 }
 
-/// The first bytes of a dataset; none where it is empty.
+/// The first lines of a dataset, of several blocks where they are small; none where it is empty.
 async fn first_lines(control: &Control, dataset: &Dataset) -> Result<Option<Vec<u8>>, Error> {
-    let first = control.first_blocks(dataset, 1).await?;
-    let Some((_, first)) = first.first() else {
-        return Ok(None);
-    };
-    let sample = sample(control, first, SAMPLE_BYTES).await;
-    let place = || format!("the first block of dataset {}", dataset.name);
-    let sample = sample.map_err(|error| cant_read(place(), &error))?;
-    if sql::is_parquet(&sample) {
+    let mut lines: Option<Vec<u8>> = None;
+    for (number, block) in control.first_blocks(dataset, FIRST_BLOCKS).await? {
+        let place = || format!("block {number} of dataset {}", dataset.name);
+        let sample = whole_lines(control, &block, SAMPLE_BYTES).await;
+        let lines = lines.get_or_insert_default();
+        lines.extend(sample.map_err(|error| cant_read(place(), &error))?);
+        if lines.len() as u64 >= LATER_SAMPLE_BYTES {
+            break;
+        }
+    }
+    if lines.as_deref().is_some_and(sql::is_parquet) {
         return Err(Error::Failed(format!(
             "dataset {} is of Parquet files that were split as lines: remove it and add them again",
             dataset.name
         )));
     }
-    Ok(Some(sample))
+    Ok(lines)
+}
+
+/// The first lines of a block, each with its end.
+async fn whole_lines(control: &Control, block: &Block, most: u64) -> Result<Vec<u8>, Error> {
+    let mut lines = sample(control, block, most).await?;
+    if (lines.len() as u64) < most {
+        if lines.last().is_some_and(|&byte| byte != b'\n') {
+            lines.push(b'\n');
+        }
+    } else if let Some(end) = lines.iter().rposition(|&byte| byte == b'\n') {
+        lines.truncate(end + 1);
+    }
+    Ok(lines)
 }
 
 /// The first bytes of a block.

@@ -96,6 +96,7 @@ pub fn adding_message(adding: &Adding) -> v1::AddFilesRequest {
         format: adding.format.clone(),
         types: columns(&adding.types),
         again: adding.again,
+        force: adding.force,
     }
 }
 
@@ -112,6 +113,7 @@ pub fn adding(message: v1::AddFilesRequest) -> Result<Adding, Malformed> {
         format: message.format,
         types: types(message.types)?,
         again: message.again,
+        force: message.force,
     })
 }
 

@@ -127,7 +127,7 @@ fn decode_unguarded(
         rows: groups.rows,
         broken: Arc::default(),
         columns: columns.collect(),
-        heads: Vec::new(),
+        no_rows: Vec::new(),
     })
 }
 

@@ -54,12 +54,25 @@ fn put_given<'a>(row: &mut [Value<'a>], column: usize, value: &'a [u8]) {
     }
 }
 
+/// Whether it is the address or the full name of a host, which no identity is.
+fn is_address(word: &[u8]) -> bool {
+    word.iter().any(|byte| matches!(byte, b'.' | b':'))
+}
+
 impl Parser for Access {
     fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String> {
         let missing = |what: &str| format!("{what} is missing");
-        let (host, rest) = word(line).ok_or_else(|| missing("the host"))?;
-        put(row, 0, host);
+        let (host, mut rest) = word(line).ok_or_else(|| missing("the host"))?;
+        // The addresses of X-Forwarded-For: the first is that of the client.
+        let mut listed = host;
+        while listed.ends_with(b",") {
+            (listed, rest) = word(rest).ok_or_else(|| missing("the identity"))?;
+        }
+        put(row, 0, host.split(|&byte| byte == b',').next().unwrap_or(host));
         let (ident, rest) = word(rest).ok_or_else(|| missing("the identity"))?;
+        if is_address(ident) {
+            return Err("two hosts or addresses stand before the identity: see the formats access_vhost and access_forwarded".into());
+        }
         put_given(row, 1, ident);
         // Names of users may contain blanks: the time begins at the first bracket behind one.
         let bracket = memchr(b'[', rest).filter(|&at| at > 0 && rest[at - 1] == b' ');

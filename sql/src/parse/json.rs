@@ -1,320 +1,192 @@
-//! JSON lines, read in one pass: members that no column wants are checked and skipped.
+//! JSON lines, read in one pass: members that no column has are checked and skipped.
+//!
+//! Promise: numbers come as they are written, and a column that a line has two values for makes the line a broken one,
+//! whichever columns are wanted.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use model::table::Column;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use self::{
+    cursor::{Bad, Cursor, Kind},
+    tree::{Node, ROOT, Tree},
+};
 use super::{Parser, Value};
+
+mod cursor;
+mod tree;
 
 /// Between the names of a path.
 pub(crate) const DOT: char = '.';
 
-pub(super) struct Json {
-    wanted: Wanted,
-    /// The columns whose place within objects was found in this line; a member named by the whole path yields to it.
-    within: Vec<bool>,
+pub(crate) struct Json {
+    columns: Columns,
+    names: Vec<String>,
 }
 
-/// What is wanted of an object, by the names of its members.
-#[derive(Default)]
-struct Wanted {
-    members: Vec<(String, Member)>,
-}
-
-#[derive(Default)]
-struct Member {
-    /// The column that it is.
-    column: Option<usize>,
-    /// What is wanted of it when it is an object.
-    inside: Wanted,
-    /// The column that has this name as its whole path, where the path has several names.
-    dotted: Option<usize>,
-}
-
-impl Wanted {
-    fn member(&mut self, name: &str) -> &mut Member {
-        let place = self.members.iter().position(|(known, _)| known == name);
-        let place = place.unwrap_or_else(|| {
-            self.members.push((name.to_string(), Member::default()));
-            self.members.len() - 1
-        });
-        &mut self.members[place].1
-    }
-
-    fn add(&mut self, path: &[&str], column: usize) {
-        let Some((first, rest)) = path.split_first() else {
-            return;
-        };
-        if rest.is_empty() {
-            self.member(first).column = Some(column);
-        } else {
-            self.member(first).inside.add(rest, column);
-            self.member(&path.join(".")).dotted = Some(column);
-        }
-    }
-
-    fn find(&self, name: &str) -> Option<&Member> {
-        self.members
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, member)| member)
-    }
-
-    /// Calls `each` with all columns within.
-    fn columns(&self, each: &mut impl FnMut(usize)) {
-        for (_, member) in &self.members {
-            member
-                .column
-                .into_iter()
-                .chain(member.dotted)
-                .for_each(&mut *each);
-            member.inside.columns(each);
-        }
-    }
+/// The columns, by place.
+struct Columns {
+    tree: Tree,
+    wanted: Vec<bool>,
+    /// The number of the last line that had a value for it.
+    filled: Vec<u64>,
+    line: u64,
+    /// The column that the line has two values for.
+    twice: Option<usize>,
 }
 
 impl Json {
-    pub(super) fn new(columns: &[Column], looked_at: &[bool]) -> Self {
-        let mut wanted = Wanted::default();
-        for (place, column) in columns.iter().enumerate().filter(|(place, _)| looked_at[*place]) {
-            let path: Vec<&str> = column.name.split(DOT).collect();
-            wanted.add(&path, place);
-        }
+    pub(crate) fn new(columns: &[Column], looked_at: &[bool]) -> Self {
+        let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
         Self {
-            wanted,
-            within: vec![false; columns.len()],
+            columns: Columns {
+                tree: Tree::new(names.iter().map(String::as_str)),
+                wanted: looked_at.to_vec(),
+                filled: vec![0; names.len()],
+                line: 0,
+                twice: None,
+            },
+            names,
         }
     }
 }
 
 impl Parser for Json {
     fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String> {
-        self.within.fill(false);
-        let object = Object {
-            wanted: &self.wanted,
-            row,
-            within: &mut self.within,
-        };
-        let mut json = serde_json::Deserializer::from_slice(line);
-        let read = json.deserialize_map(object).and_then(|()| json.end());
-        read.map_err(|error| format!("no JSON object: {error}"))
+        let read = self.columns.line(line, row);
+        match (read, self.columns.twice) {
+            (Err(Bad), _) => Err(cursor::why(line)),
+            (Ok(()), Some(column)) => Err(format!("{:?} is in it twice", self.names[column])),
+            (Ok(()), None) => Ok(()),
+        }
     }
 }
 
-/// Reads an object into the row.
-struct Object<'w, 'r, 'a> {
-    wanted: &'w Wanted,
-    row: &'r mut [Value<'a>],
-    within: &'r mut [bool],
+/// At the object that a line is.
+fn object(line: &[u8]) -> Result<Cursor<'_>, Bad> {
+    let mut cursor = Cursor::new(line)?;
+    match cursor.kind()? {
+        Kind::Object => Ok(cursor),
+        _ => Err(Bad),
+    }
 }
 
-impl<'a> Visitor<'a> for Object<'_, '_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map")
+impl Columns {
+    fn line<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), Bad> {
+        self.line += 1;
+        self.twice = None;
+        let mut cursor = object(line)?;
+        self.object(&mut cursor, ROOT, row)?;
+        cursor.end()
     }
 
-    fn visit_map<M: MapAccess<'a>>(self, mut members: M) -> Result<(), M::Error> {
-        while let Some(Name(name)) = members.next_key()? {
-            let Some(member) = self.wanted.find(&name) else {
-                members.next_value::<Checked>()?;
-                continue;
-            };
-            let read = Inside {
-                member,
-                row: &mut *self.row,
-                within: &mut *self.within,
-            };
-            let value = members.next_value_seed(read)?;
-            if let Some(column) = member.column {
-                self.row[column] = value;
-            } else if let Some(column) = member.dotted.filter(|&column| !self.within[column]) {
-                self.row[column] = value;
+    /// Reads the object that is next into the row.
+    fn object<'a>(&mut self, cursor: &mut Cursor<'a>, node: Node, row: &mut [Value<'a>]) -> Result<(), Bad> {
+        cursor.enter()?;
+        let (mut first, mut last) = (true, None);
+        while let Some(name) = cursor.name(&mut first)? {
+            let kind = cursor.kind()?;
+            match self.tree.find(node, &name, &mut last) {
+                Some(found) => self.value(cursor, kind, found, row)?,
+                None => cursor.skip(kind)?,
             }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn value<'a>(
+        &mut self,
+        cursor: &mut Cursor<'a>,
+        kind: Kind,
+        node: Node,
+        row: &mut [Value<'a>],
+    ) -> Result<(), Bad> {
+        let column = self.tree.column(node);
+        if let Some(column) = column {
+            if self.filled[column] == self.line {
+                self.twice = Some(column);
+            }
+            self.filled[column] = self.line;
+        }
+        let from = cursor.place();
+        let value = match kind {
+            Kind::String => Some(cursor.string()?),
+            Kind::Object if self.tree.has_members(node) => {
+                self.object(cursor, node, row)?;
+                column
+                    .filter(|&column| self.wanted[column])
+                    .map(|_| cursor.since(from, kind))
+            }
+            Kind::Null => {
+                cursor.skip(kind)?;
+                None
+            }
+            _ if column.is_some_and(|column| self.wanted[column]) => Some(cursor.written(kind)?),
+            _ => {
+                cursor.skip(kind)?;
+                return Ok(());
+            }
+        };
+        if let Some(column) = column.filter(|&column| self.wanted[column]) {
+            row[column] = value;
         }
         Ok(())
     }
 }
 
-/// A value that nobody wants. It is read as if somebody did: whether a line is broken must not depend on what is asked.
-struct Checked;
+/// A value that is no object, with its path.
+pub(crate) enum Leaf<'v> {
+    /// As it is meant.
+    Text(&'v [u8]),
+    /// As it is written.
+    Number(&'v [u8]),
+    Boolean(&'v [u8]),
+    Array,
+    Null,
+}
 
-impl<'a> Deserialize<'a> for Checked {
-    fn deserialize<D: Deserializer<'a>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(Self)
+/// Calls `each` with all values of a line and their paths; not at all for a line that is no object.
+pub(crate) fn leaves(line: &[u8], mut each: impl FnMut(&str, Leaf<'_>)) {
+    let is_whole = object(line).and_then(|mut cursor| {
+        cursor.skip(Kind::Object)?;
+        cursor.end()
+    });
+    if is_whole.is_ok()
+        && let Ok(mut cursor) = object(line)
+    {
+        // It was looked through before: nothing in it is bad.
+        let _ = leaves_of(&mut cursor, None, &mut each);
     }
 }
 
-impl<'a> Visitor<'a> for Checked {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_bool<E: Error>(self, _value: bool) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_i64<E: Error>(self, _value: i64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_u64<E: Error>(self, _value: u64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_f64<E: Error>(self, _value: f64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_str<E: Error>(self, _text: &str) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_seq<S: SeqAccess<'a>>(self, mut items: S) -> Result<Self, S::Error> {
-        while items.next_element::<Self>()?.is_some() {}
-        Ok(self)
-    }
-
-    fn visit_map<M: MapAccess<'a>>(self, mut members: M) -> Result<Self, M::Error> {
-        while members.next_entry::<Name<'a>, Self>()?.is_some() {}
-        Ok(self)
-    }
-}
-
-/// The name of a member, without a copy where it has no escapes.
-struct Name<'a>(Cow<'a, str>);
-
-impl<'a> Deserialize<'a> for Name<'a> {
-    fn deserialize<D: Deserializer<'a>>(from: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'a> Visitor<'a> for Text {
-            type Value = Name<'a>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'a str) -> Result<Name<'a>, E> {
-                Ok(Name(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Name<'a>, E> {
-                Ok(Name(Cow::Owned(text.to_string())))
+fn leaves_of(
+    cursor: &mut Cursor<'_>,
+    above: Option<&str>,
+    each: &mut impl FnMut(&str, Leaf<'_>),
+) -> Result<(), Bad> {
+    cursor.enter()?;
+    let mut first = true;
+    while let Some(name) = cursor.name(&mut first)? {
+        let name = String::from_utf8_lossy(&name);
+        let path = match above {
+            Some(above) => Cow::Owned(format!("{above}{DOT}{name}")),
+            None => name,
+        };
+        match cursor.kind()? {
+            Kind::Object => leaves_of(cursor, Some(&path), each)?,
+            Kind::String => each(&path, Leaf::Text(&cursor.string()?)),
+            kind => {
+                let written = cursor.written(kind)?;
+                let leaf = match kind {
+                    Kind::Number => Leaf::Number(&written),
+                    Kind::Boolean => Leaf::Boolean(&written),
+                    Kind::Null => Leaf::Null,
+                    _ => Leaf::Array,
+                };
+                each(&path, leaf);
             }
         }
-        from.deserialize_str(Text)
     }
-}
-
-/// Reads a wanted value: as text, and where it is an object also what is wanted of it.
-struct Inside<'w, 'r, 'a> {
-    member: &'w Member,
-    row: &'r mut [Value<'a>],
-    within: &'r mut [bool],
-}
-
-impl<'a> DeserializeSeed<'a> for Inside<'_, '_, 'a> {
-    type Value = Value<'a>;
-
-    fn deserialize<D: Deserializer<'a>>(self, from: D) -> Result<Value<'a>, D::Error> {
-        from.deserialize_any(self)
-    }
-}
-
-fn owned<'a>(text: impl ToString) -> Value<'a> {
-    Some(Cow::Owned(text.to_string().into_bytes()))
-}
-
-impl<'a> Visitor<'a> for Inside<'_, '_, 'a> {
-    type Value = Value<'a>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Value<'a>, E> {
-        Ok(None)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value<'a>, E> {
-        let text: &[u8] = if value { b"true" } else { b"false" };
-        Ok(Some(Cow::Borrowed(text)))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Value<'a>, E> {
-        Ok(owned(value))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Value<'a>, E> {
-        Ok(owned(value))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value<'a>, E> {
-        Ok(serde_json::Number::from_f64(value).and_then(owned))
-    }
-
-    fn visit_borrowed_str<E: Error>(self, text: &'a str) -> Result<Value<'a>, E> {
-        Ok(Some(Cow::Borrowed(text.as_bytes())))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Value<'a>, E> {
-        Ok(owned(text))
-    }
-
-    fn visit_seq<S: SeqAccess<'a>>(self, mut items: S) -> Result<Value<'a>, S::Error> {
-        let mut all = Vec::new();
-        while let Some(item) = items.next_element::<serde_json::Value>()? {
-            all.push(item);
-        }
-        Ok(owned(serde_json::Value::Array(all)))
-    }
-
-    fn visit_map<M: MapAccess<'a>>(self, mut members: M) -> Result<Value<'a>, M::Error> {
-        self.member.inside.columns(&mut |column| {
-            self.row[column] = None;
-            self.within[column] = true;
-        });
-        let as_text = self.member.column.is_some() || self.member.dotted.is_some();
-        if !as_text {
-            let object = Object {
-                wanted: &self.member.inside,
-                row: self.row,
-                within: self.within,
-            };
-            object.visit_map(members)?;
-            return Ok(None);
-        }
-        // Rare: an object where a text is wanted too.
-        let mut whole = serde_json::Map::new();
-        while let Some((name, value)) = members.next_entry::<String, serde_json::Value>()? {
-            whole.insert(name, value);
-        }
-        put_within(&self.member.inside, &whole, self.row);
-        Ok(owned(serde_json::Value::Object(whole)))
-    }
-}
-
-/// Puts what is wanted of an object that was read as a whole.
-fn put_within(wanted: &Wanted, object: &serde_json::Map<String, serde_json::Value>, row: &mut [Value<'_>]) {
-    for (name, member) in &wanted.members {
-        let value = object.get(name);
-        if let (Some(column), Some(value)) = (member.column, value) {
-            row[column] = match value {
-                serde_json::Value::Null => None,
-                serde_json::Value::String(text) => owned(text),
-                other => owned(other),
-            };
-        }
-        if let Some(serde_json::Value::Object(inner)) = value {
-            put_within(&member.inside, inner, row);
-        }
-    }
+    Ok(())
 }

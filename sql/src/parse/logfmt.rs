@@ -32,6 +32,13 @@ impl Logfmt {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn pairs<'a>(line: &'a [u8], mut each: impl FnMut(&'a [u8], Value<'a>)) -> Result<(), String> {
+    // A key alone is true.
+    let alone = || Some(Cow::Borrowed(&b"true"[..]));
+    words(line, |key, value| each(key, value.unwrap_or_else(alone)))
+}
+
+/// Calls `each` with the keys of a line and what stands behind their `=`; none for a key alone.
+fn words<'a>(line: &'a [u8], mut each: impl FnMut(&'a [u8], Option<Value<'a>>)) -> Result<(), String> {
     let mut rest = line.trim_ascii();
     if memchr(b'=', rest).is_none() {
         return Err("there is no key=value in it".into());
@@ -43,25 +50,39 @@ pub(crate) fn pairs<'a>(line: &'a [u8], mut each: impl FnMut(&'a [u8], Value<'a>
             return Err("a key is missing before =".into());
         }
         let Some(value) = behind.strip_prefix(b"=") else {
-            // A key alone is true.
-            each(key, Some(Cow::Borrowed(b"true")));
+            each(key, None);
             rest = behind.trim_ascii_start();
             continue;
         };
         if let Some(inside) = value.strip_prefix(b"\"") {
             let (value, behind) = unquote(inside).ok_or("a closing quote is missing")?;
-            each(key, Some(value));
+            each(key, Some(Some(value)));
             rest = behind.trim_ascii_start();
         } else {
             let end = memchr(b' ', value).unwrap_or(value.len());
-            each(
-                key,
-                Some(Cow::Borrowed(&value[..end])).filter(|value| !value.is_empty()),
-            );
+            let given = Some(Cow::Borrowed(&value[..end])).filter(|value| !value.is_empty());
+            each(key, Some(given));
             rest = value[end..].trim_ascii_start();
         }
     }
     Ok(())
+}
+
+/// Whether most words of a line are pairs whose keys look like names, as in no other text.
+pub(crate) fn is_dense(line: &[u8]) -> bool {
+    let is_name = |key: &[u8]| {
+        let first = key
+            .first()
+            .is_some_and(|byte| byte.is_ascii_alphabetic() || b"_@".contains(byte));
+        let further = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-/@".contains(byte);
+        first && key.iter().all(further)
+    };
+    let (mut all, mut dense) = (0, 0);
+    let parsed = words(line, |key, value| {
+        all += 1;
+        dense += usize::from(value.is_some() && is_name(key));
+    });
+    parsed.is_ok() && dense * 4 >= all * 3
 }
 
 fn unquote(text: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {

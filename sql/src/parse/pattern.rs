@@ -35,6 +35,43 @@ impl Pattern {
     }
 }
 
+/// A format that is known by name. An empty value or a hyphen alone stands for nothing, and an indented line that is no
+/// record of its own is more of the message above it.
+pub(super) struct Known {
+    pattern: Pattern,
+    message: Option<usize>,
+}
+
+impl Known {
+    pub(super) fn new(pattern: &str) -> Result<Self, Error> {
+        let pattern = Pattern::new(pattern)?;
+        let message = pattern.names().iter().position(|name| name == "message");
+        Ok(Self { pattern, message })
+    }
+}
+
+impl Parser for Known {
+    fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String> {
+        let found = self.pattern.parse(line, row);
+        match self.message {
+            Some(message) if found.is_err() && matches!(line.first(), Some(b' ' | b'\t')) => {
+                put(row, message, line);
+                return Ok(());
+            }
+            _ => {}
+        }
+        for value in row {
+            if value
+                .as_ref()
+                .is_some_and(|value| value.is_empty() || **value == *b"-")
+            {
+                *value = None;
+            }
+        }
+        found
+    }
+}
+
 impl Parser for Pattern {
     fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String> {
         self.regex

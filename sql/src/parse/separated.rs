@@ -1,12 +1,27 @@
-//! Values with a separator between them, quoted as RFC 4180 has it.
+//! Values with a separator between them, quoted as RFC 4180 has it: a value in quotes may have line feeds in it, so that a
+//! record is of one or more lines.
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr_iter, memchr2};
 
-use super::{Parser, Value};
+use super::{Parser, Value, beginning};
 use crate::Error;
 
+/// A record in quotes of more bytes is none: its first line stands alone, and is broken. So a quote that is never closed
+/// costs its line and not all behind it.
+const MOST_RECORD_BYTES: usize = 1 << 20;
+
+/// Where a record ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    /// Its bytes, without the line feed behind it.
+    pub(crate) bytes: usize,
+    /// Its lines.
+    pub(crate) lines: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Separated {
     separator: u8,
     /// Values that a line has at least; none: one for each column.
@@ -29,7 +44,56 @@ impl Separated {
         Self { least, ..self }
     }
 
-    /// Calls `each` with the values of a line, in their order.
+    /// The record that begins here; none where more bytes must tell. `last`: there are no more.
+    ///
+    /// It does not depend on how many bytes there are behind it.
+    #[inline]
+    pub(crate) fn record(&self, text: &[u8], last: bool) -> Option<End> {
+        match memchr2(b'\n', b'"', text) {
+            Some(at) if text[at] == b'"' => self.quoted(text, last),
+            end => Some(End {
+                bytes: end.unwrap_or(text.len()),
+                lines: 1,
+            }),
+        }
+    }
+
+    fn quoted(&self, text: &[u8], last: bool) -> Option<End> {
+        let line = End {
+            bytes: memchr(b'\n', text).unwrap_or(text.len()),
+            lines: 1,
+        };
+        let most = text.len().min(MOST_RECORD_BYTES);
+        let mut at = text.len() - beginning(text).0.len();
+        loop {
+            if text.get(at) == Some(&b'"') {
+                let Some(closed) = closing(text.get(at + 1..most).unwrap_or_default()) else {
+                    let is_open = text.len() < MOST_RECORD_BYTES && !last;
+                    return (!is_open).then_some(line);
+                };
+                at += closed + 2;
+            } else {
+                at += memchr2(self.separator, b'\n', &text[at..]).unwrap_or(text.len() - at);
+            }
+            match text.get(at) {
+                Some(&byte) if byte == self.separator => at += 1,
+                None | Some(b'\n') => break,
+                Some(b'\r') if matches!(text.get(at + 1), None | Some(b'\n')) => {
+                    at += 1;
+                    break;
+                }
+                // What looked like a quoted value is none.
+                Some(_) => return Some(line),
+            }
+        }
+        let feeds = memchr_iter(b'\n', &text[line.bytes.min(at)..at]).count();
+        Some(End {
+            bytes: at,
+            lines: 1 + u32::try_from(feeds).unwrap_or(u32::MAX),
+        })
+    }
+
+    /// Calls `each` with the values of a record, in their order.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -51,6 +115,18 @@ impl Separated {
                 Some(_) => return Err("there is text behind a closing quote".into()),
             }
         }
+    }
+}
+
+/// Where the quote is that closes the value that these bytes begin with.
+fn closing(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += memchr(b'"', &text[at..])?;
+        if text.get(at + 1) != Some(&b'"') {
+            return Some(at);
+        }
+        at += 2;
     }
 }
 
@@ -85,5 +161,59 @@ impl Parser for Separated {
         } else {
             Err(format!("it has {column} values, the header names {}", row.len()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(text: &str) -> Vec<&str> {
+        let separated = Separated::new(';').unwrap();
+        let (mut rest, mut all) = (text, Vec::new());
+        while !rest.is_empty() {
+            let End { bytes, lines } = separated.record(rest.as_bytes(), true).unwrap();
+            let feeds = rest[..bytes].matches('\n').count();
+            assert_eq!(lines as usize, feeds + 1, "{text:?}");
+            all.push(&rest[..bytes]);
+            rest = rest.get(bytes + 1..).unwrap_or_default();
+        }
+        all
+    }
+
+    #[test]
+    fn line_feeds_in_quotes_end_no_record() {
+        for (text, expected) in [
+            ("a;b\n1;2\n\n3", &["a;b", "1;2", "", "3"][..]),
+            ("1;\"x\ny\";2\r\n3;4;5\n", &["1;\"x\ny\";2\r", "3;4;5"]),
+            ("\"x \"\"y\n\"\"\"\n1", &["\"x \"\"y\n\"\"\"", "1"]),
+            // A quote within a value is one like any other byte.
+            ("5\" disk;x\n6\" disk;y\n", &["5\" disk;x", "6\" disk;y"]),
+            // What is not closed as it should be costs its line alone.
+            ("1;\"x\n2;\"y\"\n3;z\n", &["1;\"x", "2;\"y\"", "3;z"]),
+            ("1;\"x\n2;y\n3;z", &["1;\"x", "2;y", "3;z"]),
+            ("\u{feff}\"a\nb\";c\n1;2", &["\u{feff}\"a\nb\";c", "1;2"]),
+        ] {
+            assert_eq!(records(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn more_bytes_tell_where_an_open_record_ends() {
+        let separated = Separated::new(',').unwrap();
+        let text = b"1,\"x\ny\"\n2,z\n";
+        assert_eq!(separated.record(&text[..5], false), None);
+        let end = separated.record(text, false).unwrap();
+        assert_eq!((end.bytes, end.lines), (8, 2));
+        let long = [
+            b"1,\"".to_vec(),
+            b"x\n".repeat(MOST_RECORD_BYTES),
+            b"\"\n".to_vec(),
+        ]
+        .concat();
+        let line = Some(End { bytes: 4, lines: 1 });
+        assert_eq!(separated.record(&long[..MOST_RECORD_BYTES - 1], false), None);
+        assert_eq!(separated.record(&long[..MOST_RECORD_BYTES], false), line);
+        assert_eq!(separated.record(&long, true), line);
     }
 }

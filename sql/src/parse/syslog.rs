@@ -1,4 +1,5 @@
-//! Syslog, as BSD writes it (RFC 3164) and as RFC 5424 has it.
+//! Syslog, as BSD writes it (RFC 3164), with times as they were ever since or as RFC 3339 has them (Debian 12, Ubuntu 24.04),
+//! and as RFC 5424 has it.
 
 use memchr::memchr;
 use model::table::ColumnType;
@@ -36,8 +37,17 @@ fn priority(line: &[u8]) -> Option<(&[u8], &[u8])> {
         .then(|| (number, &inside[end + 1..]))
 }
 
-/// Length of `Oct 11 22:14:15`.
-const BSD_TIME: usize = 15;
+/// The time at the beginning of a line, and what is behind it: `Oct 11 22:14:15`, or a date of digits and a time in one
+/// word.
+fn bsd_time(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    const LENGTH: usize = 15;
+    if line.first()?.is_ascii_digit() {
+        let end = memchr(b' ', line).filter(|&end| end > LENGTH)?;
+        return (line[4] == b'-' && line[10] == b'T').then(|| line.split_at(end));
+    }
+    let (time, rest) = line.split_at_checked(LENGTH)?;
+    (time[3] == b' ' && time[9] == b':').then_some((time, rest))
+}
 
 pub(super) struct Bsd;
 
@@ -48,10 +58,7 @@ impl Parser for Bsd {
             put(row, 0, number);
             rest = behind;
         }
-        let (time, rest) = match rest.split_at_checked(BSD_TIME) {
-            Some((time, rest)) if time[3] == b' ' && time[9] == b':' => (time, rest),
-            _ => return Err("it does not begin with a time such as Oct 11 22:14:15".into()),
-        };
+        let (time, rest) = bsd_time(rest).ok_or("it does not begin with a time such as Oct 11 22:14:15")?;
         put(row, 1, time);
         let rest = rest.strip_prefix(b" ").ok_or("the host is missing")?;
         let end = memchr(b' ', rest).ok_or("the message is missing")?;

@@ -2,7 +2,7 @@
 
 use model::{
     processor::{Query, QueryTable},
-    table::{BLOCK, ERROR, EVERYWHERE, Format, Table},
+    table::{BLOCK, ERROR, EVERYWHERE, Table},
 };
 
 use super::{Halves, digest::digest};
@@ -42,9 +42,9 @@ fn fingerprint(
             return Ok(None);
         }
     }
-    let day = match table.table.format {
-        Format::Syslog => begin_of_day(query.now_us),
-        _ => 0,
+    let day = match table.table.format.is_yearless() {
+        true => begin_of_day(query.now_us),
+        false => 0,
     };
     hasher.update(&day.to_be_bytes());
     for part in [VERSION, &read_of(&table.table, read)?, &query.time_zone] {

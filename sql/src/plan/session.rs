@@ -12,7 +12,7 @@ use datafusion::{
 use model::processor::Query;
 
 use super::{joins::AloneFirst, zones::zoned};
-use crate::Error;
+use crate::{Error, functions};
 
 /// With one partition the optimizer takes what is local for global.
 pub(super) const PARTITIONS: usize = 2;
@@ -31,6 +31,7 @@ pub(super) fn session(query: &Query, env: Arc<RuntimeEnv>) -> Result<SessionStat
         .with_config(config(query))
         .with_runtime_env(env)
         .with_execution_props(ExecutionProps::new().with_query_execution_start_time(now))
+        .with_scalar_functions(functions::own())
         .with_default_features()
         .with_physical_optimizer_rules(rules())
         .build();

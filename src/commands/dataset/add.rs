@@ -13,7 +13,8 @@ use super::{View, files};
 use crate::{cli, commands::Context, output};
 
 const HELP: &str = "\
-The files stay where they are and are not read through: a block is a byte range between two line ends. Compressed \
+The files stay where they are and are not read through: a block is a byte range between two line ends. Files of separated \
+values are, since a value in quotes may have line feeds in it. Compressed \
 files (gzip, zstd, bzip2, xz) are one block each, and Parquet files are split between their row groups. All nodes \
 must see the files under the same path or URL. A file that changes after it was added is noticed when it is read, and \
 its subtasks fail. Of a file that has only grown since it was added, adding it again takes what came behind its end; \
@@ -21,7 +22,9 @@ one that has not changed is left out. `sawmill dataset undo` takes back what was
 
 Logs that are being written to are better followed by `sawmill agent`.
 
-What the lines are is detected from the first of them. Files that are added later may have more columns: these are \
+What the lines are is detected from the first of them, and some of the last: a format is taken where nearly all lines have \
+its marks, and everything else is text, with a time, a level and a message. A --format that makes sense of few lines is \
+refused. With text:joined, lines without a time, such as those of a stack trace, belong to the record above them. Files that are added later may have more columns: these are \
 null in what was there before. A column keeps its type; where a later file has another one, that is told, and values that do \
 not fit are null, with the reason in _error and the whole line in _raw.
 
@@ -44,11 +47,15 @@ pub struct AddArgs {
     /// Bytes of a block [default: 8MiB]
     #[arg(long, value_name = "SIZE", value_parser = cli::size)]
     block_size: Option<u64>,
-    /// What the lines are: access, json, logfmt, syslog, syslog5424, csv, tsv, parquet, raw or regex:PATTERN with named
-    /// groups [default: what the first lines look like]
+    /// What the lines are: access, json, logfmt, syslog, syslog5424, csv, tsv, separated:CHARACTER, parquet, text, text:joined, raw or
+    /// regex:PATTERN with named groups [default: what the first lines look like]
     #[cfg(feature = "sql")]
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Take --format also for files of whose lines it makes sense of few
+    #[cfg(feature = "sql")]
+    #[arg(long, requires = "format")]
+    force: bool,
     /// Types of columns: text, integer, float, boolean or timestamp [default: what the first lines look like]
     #[cfg(feature = "sql")]
     #[arg(long, value_name = "COLUMN=TYPE,…", value_delimiter = ',', value_parser = super::typed)]
@@ -83,11 +90,15 @@ pub(super) async fn run(args: AddArgs, context: &Context) -> anyhow::Result<()> 
         format: args.format,
         #[cfg(feature = "sql")]
         types: args.types,
+        #[cfg(feature = "sql")]
+        force: args.force,
         #[cfg(not(feature = "sql"))]
         format: None,
         #[cfg(not(feature = "sql"))]
         types: Vec::new(),
         again: args.again,
+        #[cfg(not(feature = "sql"))]
+        force: false,
     };
     let added = control.add_files(&adding).await?;
     let places: Vec<&str> = adding.sources.iter().map(control::Source::as_str).collect();

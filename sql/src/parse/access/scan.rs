@@ -5,11 +5,11 @@
 
 use memchr::memchr;
 
-use super::{COLUMNS, marks::Marks, request_parts};
+use super::{COLUMNS, is_address, marks::Marks, request_parts};
 use crate::{
     decode::{Sink, without_return},
     parse::Value,
-    time::AccessClock,
+    time::Clock,
 };
 
 const HOST: usize = 0;
@@ -33,7 +33,7 @@ pub(crate) fn scan(lines: &[u8], sink: &mut Sink<'_>) {
         lines,
         text,
         marks: Marks::new(lines),
-        clock: AccessClock::default(),
+        clock: Clock::new(None),
         request: [METHOD, PATH, PROTOCOL].iter().any(|&place| sink.looks_at(place)),
         sink,
     };
@@ -48,7 +48,7 @@ struct Scan<'a, 's, 't> {
     lines: &'a [u8],
     text: Option<&'a str>,
     marks: Marks<'a>,
-    clock: AccessClock,
+    clock: Clock,
     /// Whether a part of the request is looked at.
     request: bool,
     sink: &'s mut Sink<'t>,
@@ -107,13 +107,19 @@ impl<'a> Scan<'a, '_, '_> {
         }
         let (opened, closed) = (quotes[0], quotes[1]);
         let head = lines.get(begin..opened)?.strip_suffix(b"] ")?;
+        if let Some(0 | 0xef) = head.first() {
+            return None;
+        }
         let host = head.iter().position(|&byte| byte == b' ')?;
+        if head[..host].contains(&b',') {
+            return None;
+        }
         let (ident, user, time) = if head[host..].starts_with(b" - - [") {
             (host + 2, (host + 3, host + 4), host + 6)
         } else {
             let ident = host + 1 + memchr(b' ', &head[host + 1..])?;
             let time = ident + 1 + memchr(b'[', &head[ident + 1..])?;
-            if time < ident + 2 || head[time - 1] != b' ' {
+            if time < ident + 2 || head[time - 1] != b' ' || is_address(&head[host + 1..ident]) {
                 return None;
             }
             (ident, (ident + 1, time - 1), time + 1)
@@ -240,7 +246,7 @@ impl<'a> Scan<'a, '_, '_> {
             return;
         };
         let text = &self.lines[from..to];
-        match self.clock.read(text) {
+        match self.clock.whole(text) {
             Some(time) => builder.timestamp(time),
             None => {
                 builder.null();

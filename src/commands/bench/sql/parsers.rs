@@ -46,7 +46,8 @@ pub(super) fn measure() -> anyhow::Result<Vec<Parsed>> {
     let regex =
         r#"regex:^(?<host>\S+) \S+ \S+ \[(?<time>[^\]]+)\] "(?<request>[^"]*)" (?<status>\d+) (?<bytes>\d+)"#;
     let (json, logfmt, csv, syslog) = (written(json), written(logfmt), written(csv), written(syslog));
-    let cases: [(&str, &str, &[u8], &[&str]); 10] = [
+    let text = written(text);
+    let cases: [(&str, &str, &[u8], &[&str]); 13] = [
         ("access, count(*)", "access", &log, &[]),
         ("access, status", "access", &log, &["status"]),
         ("access, path and bytes", "access", &log, &["path", "bytes"]),
@@ -61,6 +62,9 @@ pub(super) fn measure() -> anyhow::Result<Vec<Parsed>> {
         ("logfmt, status and path", "logfmt", &logfmt, &["status", "path"]),
         ("csv, status and path", "csv", &csv, &["status", "path"]),
         ("syslog, app", "syslog", &syslog, &["app"]),
+        ("text, message", "text", &text, &["message"]),
+        ("text, time and level", "text", &text, &["time", "level"]),
+        ("text with joined lines, level", "text:joined", &text, &["level"]),
         ("a regular expression, status", regex, &log, &["status"]),
     ];
     let mut all = Vec::new();
@@ -187,6 +191,20 @@ fn csv(to: &mut String, number: u64) {
         number % 250,
         number % 2000,
         number % 1000
+    );
+}
+
+fn text(to: &mut String, number: u64) {
+    let level = ["INFO", "INFO", "WARN", "ERROR"][(number % 4) as usize];
+    let _ = writeln!(
+        to,
+        "2025-05-17 10:{:02}:{:02},{:03} {level} request {number} of user=u{} was served to 10.0.0.{} from /items/{}",
+        number / 60 % 60,
+        number % 60,
+        number % 1000,
+        number % 500,
+        number % 250,
+        number % 2000
     );
 }
 

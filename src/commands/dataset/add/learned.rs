@@ -1,6 +1,6 @@
 //! What was learned of files, for people.
 
-use control::{Lesson, Misfit, NewColumn, Unfit};
+use control::{KeptAsText, Lesson, Misfit, NewColumn, Unfit};
 use model::table::Format;
 use storage::Dataset;
 
@@ -20,6 +20,9 @@ pub(super) fn tell(lesson: &Lesson, dataset: &Dataset) {
             "dataset {name}: its {what} are taken as {format} ({why}{hint})"
         ));
     }
+    for note in &lesson.notes {
+        output::note(format_args!("dataset {name}: {note}"));
+    }
     for NewColumn {
         name: column,
         kind,
@@ -29,6 +32,18 @@ pub(super) fn tell(lesson: &Lesson, dataset: &Dataset) {
         output::note(format_args!(
             "dataset {name}: a new column {column} {}, from {file}",
             kind.name()
+        ));
+    }
+    for KeptAsText { column, example, why } in &lesson.kept_as_text {
+        output::note(format_args!(
+            "dataset {name}: column {column} is text: {example:?} {why}"
+        ));
+    }
+    if lesson.left_out > 0 {
+        output::note(format_args!(
+            "dataset {name}: {} more are in the lines than become columns; `sawmill dataset set {name} --types COLUMN=text` adds \
+             one",
+            output::counted(lesson.left_out as u64, "name")
         ));
     }
     let table = dataset.table.as_ref();
