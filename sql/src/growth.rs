@@ -3,11 +3,12 @@
 //! Promise: a column that is there keeps its place and its type, so that what is recorded of older blocks stays right.
 //! What does not fit is told, not guessed: such a value is null, its line tells why in `_error` and is whole in `_raw`.
 
-use model::table::{Column, ColumnType, EVERYWHERE, Format, Table};
+use model::table::{Column, ColumnType, EVERYWHERE, Format, Reads, Table};
 
 use crate::{
     Error,
     detect::{ENOUGH, SeenColumn, body, fitting, lines, seen},
+    parse::directives,
 };
 
 /// A column whose type is another one in new lines.
@@ -37,8 +38,8 @@ pub struct Growth {
 /// Looks at the first lines of a file that is added to a dataset with a table.
 ///
 /// # Errors
-/// [`Error::BadFormat`] for separated values whose header names other columns than those of the dataset: values are
-/// found by their place, so they would be read as something else.
+/// [`Error::BadFormat`] for values whose header (or line of fields) names other columns than those of the dataset: they
+/// are found by their place, so they would be read as something else.
 pub fn grow(table: &Table, sample: &[u8]) -> Result<Growth, Error> {
     let lines = lines(sample);
     let mut growth = Growth {
@@ -47,6 +48,13 @@ pub fn grow(table: &Table, sample: &[u8]) -> Result<Growth, Error> {
         changed: Vec::new(),
         unfit: None,
     };
+    if let Format::Known {
+        reads: Reads::Directives { .. },
+        ..
+    } = table.format
+    {
+        directives::check_places(&table.columns, &lines).map_err(Error::BadFormat)?;
+    }
     if let Some(found) = seen(&table.format, &lines) {
         if matches!(table.format, Format::Separated { .. }) {
             check_places(table, &found)?;
