@@ -77,6 +77,7 @@ pub(crate) async fn ask(control: &Control, question: &Question) -> Result<Asked,
         return Ok(Asked {
             answer: Answer::NoRows(answer),
             changed: None,
+            grown,
             database: control.store()?.database().to_string(),
         });
     }

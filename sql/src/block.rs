@@ -372,8 +372,7 @@ mod tests {
 {"a.b.c.d":8,"a.x":9,"k8s.labels":{"app":{"kubernetes.io/name":"db"}}}
 "#;
         let (found, tally) = rows(&table, text, &names);
-        let expected =
-            "web||||\n|12|||\n||1|{\"c\":1}|\n||2||\n||3||4\n||5|{\"c\":5}|\n||||\ndb||||";
+        let expected = "web||||\n|12|||\n||1|{\"c\":1}|\n||2||\n||3||4\n||5|{\"c\":5}|\n||||\ndb||||";
         assert_eq!((&*found, tally.errors), (expected, 1));
         let (told, _) = rows(&table, text, &["_error"]);
         assert_eq!(told.trim_matches('\n'), "\"a.b.c\" is in it twice");

@@ -4,8 +4,8 @@ use std::{io::Read as _, ops::Range};
 
 use model::{Block, Codec, Content, Name, table::Format};
 
-use super::{files::File, table, wrong};
-use crate::{Control, Error};
+use super::{table, wrong};
+use crate::{Control, Error, adding::File};
 
 /// Bytes that are looked through at once.
 const PIECE_BYTES: u64 = 8 << 20;

@@ -8,7 +8,7 @@ fn us(text: &str) -> i64 {
 
 /// What is read of a text, and what is left of it.
 fn read<'a>(text: &'a str, now: Option<&str>) -> Option<(i64, &'a str)> {
-    let (at, length) = stamp(text.as_bytes(), now.map(us))?;
+    let (at, length) = Clock::new(now.map(us)).read(text.as_bytes())?;
     Some((at, &text[length..]))
 }
 

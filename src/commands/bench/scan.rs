@@ -108,6 +108,7 @@ async fn measure(args: &ScanArgs, rig: &Rig) -> anyhow::Result<ScanReport> {
         format: None,
         types: Vec::new(),
         again: false,
+        force: false,
     };
     rig.control.add_files(&adding).await?;
     let mut bytes = 0;
