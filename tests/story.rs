@@ -83,7 +83,8 @@ async fn without_a_reduce_the_result_is_every_byte_in_order_whatever_the_input()
     let cases: [(&str, &[u8], &str); 6] = [
         ("plain", lines.as_bytes(), &lines),
         ("crlf", crlf.as_bytes(), &crlf),
-        ("unfinished", unfinished.as_bytes(), &unfinished),
+        // What a map prints ends with a line feed, so that the next partial result begins a line.
+        ("unfinished", unfinished.as_bytes(), &lines),
         ("gzip", &gzip, &lines),
         ("zstd", &zstd, &lines),
         ("empty", b"", ""),
@@ -102,9 +103,10 @@ async fn without_a_reduce_the_result_is_every_byte_in_order_whatever_the_input()
         let counted = mill
             .told(&["run", "--dataset", name, "--map", "wc -l", "--reduce", SUM])
             .await;
+        let open = usize::from(name == "unfinished");
         assert_eq!(
             counted.trim(),
-            expected.matches('\n').count().to_string(),
+            (expected.matches('\n').count() - open).to_string(),
             "{name}"
         );
     }
@@ -113,7 +115,7 @@ async fn without_a_reduce_the_result_is_every_byte_in_order_whatever_the_input()
         .await;
     let result = mill.told(&["run", "--dataset", "all", "--map", "cat"]).await;
     assert!(
-        result == [lines.as_str(), &unfinished, &lines].concat(),
+        result == [lines.as_str(), &lines, &lines].concat(),
         "files keep their order"
     );
     mill.until_empty().await;
