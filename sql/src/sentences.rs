@@ -8,7 +8,7 @@ type Sentence = fn(&Captures<'_>) -> String;
 
 /// What is known, by what DataFusion says.
 static KNOWN: LazyLock<Vec<(Regex, Sentence)>> = LazyLock::new(|| {
-    let known: [(&str, Sentence); 18] = [
+    let known: [(&str, Sentence); 19] = [
         (r"^Divide by zero error", |_| {
             "a division by zero: divide by nullif(x, 0), which gives null, or leave such rows out with WHERE"
                 .into()
@@ -127,6 +127,9 @@ static KNOWN: LazyLock<Vec<(Regex, Sentence)>> = LazyLock::new(|| {
                 )
             },
         ),
+        (r"^Dot access not supported", |_| {
+            "a name with a dot is quoted, as in \"user.id\"".into()
+        }),
         (
             r"^Internal error: (.*?)(?:\. ?This issue was likely caused.*)?$",
             |found| format!("a fault that is not the query's, please report it: {}", &found[1]),
@@ -203,7 +206,7 @@ mod tests {
 
     #[test]
     fn all_patterns_are_regular_expressions() {
-        assert_eq!(KNOWN.len(), 18);
+        assert_eq!(KNOWN.len(), 19);
         assert!(TYPES.is_some());
     }
 

@@ -121,12 +121,13 @@ async fn names_that_need_quotes_are_shown_with_them() {
     let both = Both::new();
     for (text, told) in [
         ("SELECT user-id FROM access", "did you mean \"user-id\"?"),
-        ("SELECT user.id FROM access", "did you mean \"user.id\"?"),
+        ("SELECT req.id FROM access", "did you mean \"req.id\"?"),
+        ("SELECT user.id FROM access", "a name with a dot is quoted"),
         ("SELECT userName FROM access", "did you mean \"userName\"?"),
         ("SELECT username FROM access", "did you mean \"userName\"?"),
     ] {
         let mut query = both.query(text);
-        for (place, name) in ["user-id", "user.id", "userName"].into_iter().enumerate() {
+        for (place, name) in ["user-id", "req.id", "userName"].into_iter().enumerate() {
             query.tables[0].table.columns[place].name = name.into();
         }
         let error = both.runtime.check(&query).await.unwrap_err().to_string();
