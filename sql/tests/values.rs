@@ -51,7 +51,7 @@ fn records_come_back_whatever_the_blocks_are() {
             .chunks(777)
             .for_each(|piece| cuts.push(piece, &mut ranges));
         ranges.extend(cuts.finish());
-        let (mut ids, mut found, mut codes) = (Vec::<i64>::new(), Vec::new(), 0);
+        let (mut ids, mut found, mut codes) = (Vec::<i64>::new(), Vec::<String>::new(), 0);
         for (number, range) in ranges.iter().enumerate() {
             let block = &file.as_bytes()[range.start as usize..range.end as usize];
             let rows = BlockRows::parse(&table, block, &[0, 1, 2], origin(number)).unwrap();
