@@ -267,7 +267,8 @@ impl Store {
                 raw_bytes: blocks.iter().map(of).fold(0, u64::saturating_add),
                 newest_ms: blocks
                     .iter()
-                    .filter_map(Block::newest_ms)
+                    // Nothing is to come where blocks were taken out.
+                    .filter_map(|block| block.newest_ms().or_else(|| block.is_void().then_some(0)))
                     .max()
                     .unwrap_or(i64::MAX),
                 is_ours: blocks.iter().all(|block| self.is_mergeable(block, &own)),
