@@ -115,7 +115,7 @@ async fn a_dataset_has_a_schema_that_later_files_extend() {
     let rows = bench.rows(&["dataset", "head", "app"]).await;
     assert_eq!(rows[0]["a"], 1);
     assert_eq!(rows[2]["c"], true);
-    assert_eq!(rows[2]["_error"], "a: \"no\" is not an integer");
+    assert_eq!(rows[2]["_error"], "a: \"no\" is not a plain integer of 64 bits");
     assert_eq!(rows[2]["_raw"], "{\"a\":\"no\",\"c\":true}");
 
     let _ = bench

@@ -1,7 +1,8 @@
 //! Small tables that are joined with the lines of datasets.
 
 use datafusion::arrow::{
-    array::{Array, AsArray, RecordBatch},
+    array::{Array, AsArray, BooleanArray, RecordBatch},
+    compute::filter_record_batch,
     datatypes::{Int64Type, SchemaRef},
 };
 use model::{
@@ -35,8 +36,8 @@ impl SmallRows {
             return Err(bad("its bytes are not those that were sent along".into()));
         }
         let own = small.table.columns.len();
-        let (line, error) = (own + 1, own + 3);
-        let projection: Vec<usize> = (0..own).chain([line, error]).collect();
+        let (raw, line, error) = (own, own + 1, own + 3);
+        let projection: Vec<usize> = (0..own).chain([raw, line, error]).collect();
         let origin = Origin {
             block: 0,
             begins_file: true,
@@ -49,7 +50,10 @@ impl SmallRows {
             if let Some((line, why)) = first_error(batch) {
                 return Err(bad(format!("line {line} (without the header): {why}")));
             }
-            batches.push(batch.project(&columns)?);
+            // A blank line would be a row of nulls, among which `NOT IN` finds nothing.
+            let lines = batch.column(own).as_string_view().iter();
+            let filled: BooleanArray = lines.map(|line| line.map(|line| !line.is_empty())).collect();
+            batches.push(filter_record_batch(&batch.project(&columns)?, &filled)?);
         }
         Ok(Self {
             table: small.table.clone(),

@@ -253,7 +253,7 @@ async fn types_become_those_of_tables() {
     let error = "SELECT big, _error FROM t WHERE _error IS NOT NULL";
     assert_eq!(
         told(error, &table).await,
-        "{\"big\":null,\"_error\":\"big: \\\"18446744073709551615\\\" is not an integer\"}\n"
+        "{\"big\":null,\"_error\":\"big: \\\"18446744073709551615\\\" is not a plain integer of 64 bits\"}\n"
     );
     let retype = [("big", ColumnType::Text), ("price", ColumnType::Integer)];
     sql::retype(&mut table, &retype.map(|(name, kind)| (name.to_string(), kind))).unwrap();
