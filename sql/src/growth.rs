@@ -5,13 +5,14 @@
 
 use std::collections::HashMap;
 
-use model::table::{Column, ColumnType, EVERYWHERE, Format, Table};
+use model::table::{Column, ColumnType, EVERYWHERE, Format, Reads, Table};
 
 use crate::{
     Error,
     detect::{
         Detected, Evidence, MOST_COLUMNS, SeenColumn, detect, failing, is_provisional, records, seen, weigh,
     },
+    parse::directives,
     types::{KeptAsText, Odd},
 };
 
@@ -51,11 +52,18 @@ const FAILING_TOLD: usize = 3;
 /// Looks at the first lines of a file that is added to a dataset with a table.
 ///
 /// # Errors
-/// [`Error::BadFormat`] for separated values whose header names other columns than those of the dataset: values are
-/// found by their place, so they would be read as something else.
+/// [`Error::BadFormat`] for values whose header (or line of fields) names other columns than those of the dataset: they
+/// are found by their place, so they would be read as something else.
 pub fn grow(table: &Table, sample: &[u8]) -> Result<Growth, Error> {
     let lines = records(&table.format, sample);
     let mut growth = Growth::of(table);
+    if let Format::Known {
+        reads: Reads::Directives { .. },
+        ..
+    } = table.format
+    {
+        directives::check_places(&table.columns, &lines).map_err(Error::BadFormat)?;
+    }
     if let Some(found) = seen(&table.format, &lines) {
         if matches!(table.format, Format::Separated { .. }) {
             check_places(table, &found)?;

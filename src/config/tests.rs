@@ -200,3 +200,26 @@ fn the_compose_file_has_containers_reach_each_other() {
     let args = <crate::harness::ClientArgs as clap::Parser>::try_parse_from(line).unwrap();
     assert!(args.switches().unwrap().dispatcher);
 }
+
+#[cfg(feature = "sql")]
+#[test]
+fn formats_are_defined_by_tables_of_a_file() {
+    let good = "[[formats]]\nname = \"x\"\npattern = '(?<n>\\d+) (?<m>.*)'\ntypes = { n = \"integer\" }\n\
+                samples = [\"1 a\", \"2 b\"]\n";
+    let settings = load(good, &[], &[]).unwrap();
+    assert_eq!(settings.formats.len(), 1);
+    assert_eq!(settings.formats[0].name, "x");
+    assert!(settings.origin("formats").ends_with(".toml"));
+    assert!(load("", &[], &[]).unwrap().formats.is_empty());
+    for (from, to, why) in [
+        ("(?<n>", "(?<n", "regex parse error"),
+        ("samples", "sample = 1\nsamples", "sample"),
+        ("n = \"integer\"", "o = \"integer\"", "it has no column o"),
+    ] {
+        let error = load(&good.replace(from, to), &[], &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("formats.0") && error.contains(".toml") && error.contains(why),
+            "{error}"
+        );
+    }
+}

@@ -345,6 +345,40 @@ fn fields_may_change_their_order_within_a_file() {
     assert!(read("15:04:05 200").is_err());
 }
 
+#[test]
+fn a_file_with_other_fields_is_refused() {
+    let heading: &[u8] = b"#Fields: date time c-ip sc-status";
+    let table = find("iis").unwrap().table(&[heading]).unwrap();
+    let grow = |text: &str| crate::grow(&table, text.as_bytes());
+    let row = "2024-01-02 15:04:05 192.0.2.7 200\n";
+    let same = grow(&format!(
+        "#Version: 1.0\n#Fields: date time c-ip sc-status\n{row}"
+    ))
+    .unwrap();
+    assert_eq!((&same.table, same.unfit), (&table, None));
+    let other = grow(&format!("#Fields: date time sc-status c-ip\n{row}"));
+    let why = other.unwrap_err().to_string();
+    assert!(
+        why.contains("time sc_status c_ip here and time c_ip sc_status in the dataset"),
+        "{why}"
+    );
+}
+
+#[test]
+fn the_documentation_lists_all() {
+    let page = include_str!("../../../docs/formats.md");
+    let listed: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | ["))
+        .map(|(name, _)| name)
+        .collect();
+    let names: Vec<&str> = known()
+        .iter()
+        .map(|definition| definition.name.as_str())
+        .collect();
+    assert_eq!(listed, names);
+}
+
 fn definition(text: &str) -> Result<Definition, String> {
     toml::from_str(text).map_err(|error| error.to_string())
 }
@@ -375,7 +409,7 @@ fn bad_definitions_are_refused() {
             "(?<m>.*)(?<o>x)?",
             "no sample has a value of column o",
         ),
-        ("n = 'integer'", "m = 'integer'", "not an integer"),
+        ("n = 'integer'", "m = 'integer'", "not a plain integer"),
     ] {
         let error = definition(&good.replace(from, to)).unwrap().check().unwrap_err();
         assert!(error.contains(why), "{to}: {error}");

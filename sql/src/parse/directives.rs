@@ -85,6 +85,29 @@ pub(crate) fn columns(lines: &[&[u8]]) -> Option<Vec<Column>> {
     Some(names.into_iter().zip(told).map(column).collect())
 }
 
+/// Whether the lines of a new file have the fields of a table in the same places: where a block begins within the file,
+/// nothing else tells them.
+///
+/// # Errors
+/// What is named otherwise.
+pub(crate) fn check_places(table: &[Column], lines: &[&[u8]]) -> Result<(), String> {
+    let Some(found) = columns(lines) else {
+        return Ok(());
+    };
+    let names = |columns: &[Column]| {
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        names.join(" ")
+    };
+    let (known, found) = (names(table), names(&found));
+    if known == found {
+        return Ok(());
+    }
+    Err(format!(
+        "the fields are {found} here and {known} in the dataset, and values are found by their place: \
+         add the file to a dataset of its own"
+    ))
+}
+
 /// How many lines have as many values as the line of fields above them names.
 pub(crate) fn fitting(separator: char, lines: &[&[u8]]) -> usize {
     let Some(table) = columns(lines) else {
@@ -143,6 +166,9 @@ impl Parser for Directives {
     }
 
     fn parse<'a>(&mut self, line: &'a [u8], row: &mut [Value<'a>]) -> Result<(), String> {
+        if self.passes_over(line) {
+            return Ok(());
+        }
         let (mut at, mut values) = (0, 0);
         let (mut date, mut time) = (None, None);
         while at <= line.len() {
