@@ -411,16 +411,16 @@ mod tests {
 
     #[test]
     fn no_two_columns_have_one_name() {
-        let names = |sample: &str| {
-            found(sample)
-                .1
-                .into_iter()
-                .map(|(name, _)| name)
-                .collect::<Vec<_>>()
+        let names = |format: &str, sample: &str| {
+            let columns = named(format, sample.as_bytes()).unwrap().table.columns;
+            columns.into_iter().map(|column| column.name).collect::<Vec<_>>()
         };
-        assert_eq!(names("a,a,_raw,a_2\n1,2,3,4\n"), ["a", "a_2", "_raw_2", "a_2_2"]);
-        assert_eq!(names("{\"_line\":1,\"b\":2}\n"), ["b"]);
-        assert_eq!(names("_error=x b=2\n"), ["b"]);
+        assert_eq!(
+            names("csv", "a,a,_raw,a_2\n1,2,3,4\n"),
+            ["a", "a_2", "_raw_2", "a_2_2"]
+        );
+        assert_eq!(names("json", "{\"_line\":1,\"b\":2}\n"), ["b"]);
+        assert_eq!(names("logfmt", "_error=x b=2\n"), ["b"]);
     }
 
     #[test]

@@ -158,7 +158,7 @@ mod tests {
         vec![
             lines_of(200, |n| {
                 format!(
-                    "[2024-03-12 10:{:02}:{:02},{n:03}] INFO com.example.Task - step {n} of the run",
+                    "[2024-03-12 10:{:02}:{:02},{n:03}] did step {n}, of the run",
                     n / 60,
                     n % 60
                 )
@@ -220,8 +220,8 @@ mod tests {
             ),
             ("ann,paris\nbob,rome\ntom,oslo\n", "text"),
             ("t\tv\n2024-01-01T00:00:00Z\tx\n", "tsv"),
-            ("a;b\n1,5;x\n2,5;y\n", "separated by ';'"),
-            ("a|b|c\n1|2|3\n", "separated by '|'"),
+            ("a;b\n1,5;x\n2,5;y\n", "separated:;"),
+            ("a|b|c\n1|2|3\n", "separated:|"),
             // The header of a second file.
             ("a,b\n1,x\n2,y\na,b\n3,z\n", "csv"),
             // A first line of values is no header: taking it for one would lose it.

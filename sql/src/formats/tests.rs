@@ -409,7 +409,7 @@ fn bad_definitions_are_refused() {
             "(?<m>.*)(?<o>x)?",
             "no sample has a value of column o",
         ),
-        ("n = 'integer'", "m = 'integer'", "not an integer"),
+        ("n = 'integer'", "m = 'integer'", "not a plain integer"),
     ] {
         let error = definition(&good.replace(from, to)).unwrap().check().unwrap_err();
         assert!(error.contains(why), "{to}: {error}");
