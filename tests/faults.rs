@@ -472,15 +472,8 @@ async fn a_job_is_cancelled_only_when_its_processes_are_gone() {
     mill.control.cancel(&job.to_string()).await.unwrap();
     let ended = mill.until_final(job).await;
     assert_eq!(alive(job), Vec::<String>::new(), "{} while they run", ended.state);
-    assert_eq!(
-        (
-            ended.state,
-            ended.counts.ok,
-            ended.counts.cancelled,
-            ended.counts.again
-        ),
-        (JobState::Cancelled, 1, 19, 0)
-    );
+    let Counts { ok, cancelled, .. } = ended.counts;
+    assert_eq!((ended.state, ok, cancelled), (JobState::Cancelled, 1, 19));
     mill.is_clean().await;
 }
 

@@ -175,8 +175,11 @@ async fn draft(
         // A few lines decide nothing for good, unless the user did.
         Some(table) if why != sql::NAMED && said.format.is_none() => match (known, first) {
             (Some(dataset), Some(first)) if dataset.bytes < LATER_SAMPLE_BYTES => {
-                let so_far = first_lines(control, dataset).await?.unwrap_or_default();
-                first.reconsidered(table, &so_far)
+                // Where they can't be read any more, as after a rotation, the table stands.
+                match first_lines(control, dataset).await {
+                    Ok(so_far) => first.reconsidered(table, &so_far.unwrap_or_default()),
+                    Err(_) => None,
+                }
             }
             _ => None,
         },

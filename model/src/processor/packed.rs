@@ -1,7 +1,5 @@
 //! The tables of a query as they travel in each entry of its job: those of many columns are compressed, since an entry is small.
 
-use std::io::Read as _;
-
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 
@@ -10,7 +8,7 @@ use super::QueryTable;
 /// Tables of up to so many bytes travel as they are, so that `zkCli` shows them.
 const PLAIN_BYTES: usize = 8 * 1024;
 /// What tables may take at most: far more than any that can be submitted.
-const MOST_BYTES: u64 = 64 << 20;
+const MOST_BYTES: usize = 64 << 20;
 /// Of zstd.
 const LEVEL: i32 = 9;
 
@@ -26,7 +24,7 @@ pub(super) fn serialize<S: Serializer>(tables: &[QueryTable], to: S) -> Result<S
     if json.len() <= PLAIN_BYTES {
         return tables.serialize(to);
     }
-    let packed = zstd::encode_all(&json[..], LEVEL).map_err(S::Error::custom)?;
+    let packed = zstd::bulk::compress(&json, LEVEL).map_err(S::Error::custom)?;
     to.serialize_str(&STANDARD.encode(packed))
 }
 
@@ -35,10 +33,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Quer
         Written::Plain(tables) => return Ok(tables),
         Written::Packed(packed) => STANDARD.decode(packed).map_err(D::Error::custom)?,
     };
-    let decoder = zstd::Decoder::new(&packed[..]).map_err(D::Error::custom)?;
-    let mut json = Vec::new();
-    let read = decoder.take(MOST_BYTES).read_to_end(&mut json);
-    read.map_err(D::Error::custom)?;
+    let json = zstd::bulk::decompress(&packed, MOST_BYTES).map_err(D::Error::custom)?;
     serde_json::from_slice(&json).map_err(D::Error::custom)
 }
 

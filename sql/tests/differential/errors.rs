@@ -256,12 +256,16 @@ async fn small_tables_must_be_right() {
         .unwrap_err()
         .to_string();
     assert!(other.contains("not those that were sent"), "{other}");
-    for (text, told) in [
-        ("a,b\n1,2\n2,3\n3,4\n4,5\n5,6\n6,7\n3\n", "line 7"),
-        ("", "no columns are found"),
-        ("one word\n", "no columns are found"),
+    for (ending, text, told) in [
+        (
+            Some("csv"),
+            "a,b\n1,2\n2,3\n3,4\n4,5\n5,6\n6,7\n3\n",
+            "line 7",
+        ),
+        (None, "", "no columns are found"),
+        (None, "one word\n", "no columns are found"),
     ] {
-        let refused = match sql::small_table("t", None, text.as_bytes()) {
+        let refused = match sql::small_table("t", ending, text.as_bytes()) {
             Err(error) => error,
             Ok(read) => {
                 let mut table = table.clone();
