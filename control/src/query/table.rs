@@ -436,12 +436,22 @@ pub(crate) async fn retype(
 async fn first_lines(control: &Control, dataset: &Dataset) -> Result<Option<Vec<u8>>, Error> {
     let mut lines: Option<Vec<u8>> = None;
     for (number, block) in control.first_blocks(dataset, FIRST_BLOCKS).await? {
-        let place = || format!("block {number} of dataset {}", dataset.name);
-        let sample = whole_lines(control, &block, SAMPLE_BYTES).await;
-        let lines = lines.get_or_insert_default();
-        lines.extend(sample.map_err(|error| cant_read(place(), &error))?);
-        if lines.len() as u64 >= LATER_SAMPLE_BYTES {
+        let known = lines.as_ref().map_or(0, |lines| lines.len() as u64);
+        if known >= SAMPLE_BYTES {
             break;
+        }
+        match (
+            whole_lines(control, &block, SAMPLE_BYTES - known).await,
+            &mut lines,
+        ) {
+            (Ok(more), Some(lines)) => lines.extend(more),
+            (Ok(first), None) => lines = Some(first),
+            // One that can't be read is told when it is asked for.
+            (Err(_), Some(_)) => break,
+            (Err(error), None) => {
+                let place = format!("block {number} of dataset {}", dataset.name);
+                return Err(cant_read(place, &error));
+            }
         }
     }
     if lines.as_deref().is_some_and(sql::is_parquet) {
