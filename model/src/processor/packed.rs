@@ -8,7 +8,7 @@ use super::QueryTable;
 /// Tables of up to so many bytes travel as they are, so that `zkCli` shows them.
 const PLAIN_BYTES: usize = 8 * 1024;
 /// What tables may take at most: far more than any that can be submitted.
-const MOST_BYTES: usize = 64 << 20;
+const MOST_BYTES: usize = 16 << 20;
 /// Of zstd.
 const LEVEL: i32 = 9;
 

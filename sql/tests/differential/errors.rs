@@ -257,11 +257,7 @@ async fn small_tables_must_be_right() {
         .to_string();
     assert!(other.contains("not those that were sent"), "{other}");
     for (ending, text, told) in [
-        (
-            Some("csv"),
-            "a,b\n1,2\n2,3\n3,4\n4,5\n5,6\n6,7\n3\n",
-            "line 7",
-        ),
+        (Some("csv"), "a,b\n1,2\n2,3\n3,4\n4,5\n5,6\n6,7\n3\n", "line 7"),
         (None, "", "no columns are found"),
         (None, "one word\n", "no columns are found"),
     ] {
