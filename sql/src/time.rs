@@ -16,6 +16,7 @@ pub(crate) const DAY_US: i64 = 24 * 3600 * 1_000_000;
 const SECOND_US: i64 = 1_000_000;
 
 /// Reads the time stamp at the beginning of a text, and how many bytes it has; see [`Clock`], which is faster for many.
+#[cfg(test)]
 pub(crate) fn stamp(text: &[u8], yearless_now: Option<i64>) -> Option<(i64, usize)> {
     Clock::new(yearless_now).read(text)
 }
