@@ -85,7 +85,7 @@ fn lines(text: &[u8]) -> Vec<String> {
 
 /// A line without what is no part of it.
 fn bare(line: &str) -> String {
-    let line = line.strip_suffix('\r').unwrap_or(line);
+    let line = line.trim_end_matches('\r');
     line.trim_start_matches(['\0', '\u{feff}']).to_string()
 }
 
