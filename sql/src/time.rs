@@ -15,12 +15,6 @@ mod zone;
 pub(crate) const DAY_US: i64 = 24 * 3600 * 1_000_000;
 const SECOND_US: i64 = 1_000_000;
 
-/// Reads the time stamp at the beginning of a text, and how many bytes it has; see [`Clock`], which is faster for many.
-#[cfg(test)]
-pub(crate) fn stamp(text: &[u8], yearless_now: Option<i64>) -> Option<(i64, usize)> {
-    Clock::new(yearless_now).read(text)
-}
-
 /// Whether a text is a time stamp with a year and nothing else. A number is none here, for most numbers are something else.
 pub(crate) fn is_stamp(text: &[u8]) -> bool {
     let is_number = text.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');

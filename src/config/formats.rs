@@ -12,7 +12,11 @@ pub(super) fn read(figment: &Figment) -> Result<Vec<Definition>, Error> {
     }
     figment
         .extract_inner(FORMATS)
-        .map_err(|error| bad_value(figment, error))
+        .map_err(|mut error: figment::Error| {
+            // The name of the outermost table comes last.
+            error.path.rotate_right(1);
+            bad_value(figment, error)
+        })
 }
 
 impl Settings {

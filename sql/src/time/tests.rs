@@ -8,7 +8,7 @@ fn us(text: &str) -> i64 {
 
 /// What is read of a text, and what is left of it.
 fn read<'a>(text: &'a str, now: Option<&str>) -> Option<(i64, &'a str)> {
-    let (at, length) = stamp(text.as_bytes(), now.map(us))?;
+    let (at, length) = Clock::new(now.map(us)).read(text.as_bytes())?;
     Some((at, &text[length..]))
 }
 
@@ -102,7 +102,6 @@ fn what_is_no_stamp_is_not_read() {
         "2015-07-29 23:00:61",
         "2015-07-29 17:41:44x",
         "2015-07-29 17:41:44.1234567890",
-        "2015-07-29 17:41:44 13:PM",
         "0000-00-00 00:00:00",
         "2015-07/29 17:41:44",
         "01/02/2024 15:04:05",
@@ -123,9 +122,7 @@ fn what_is_no_stamp_is_not_read() {
         "2024-01-02 15:04:05 CST",
         "2024-01-02 15:04:05 IST [1]",
     ] {
-        if !text.starts_with("2015-07-29 17:41:44 13") {
-            assert_eq!(read(text, None), None, "{text}");
-        }
+        assert_eq!(read(text, None), None, "{text}");
     }
 }
 
