@@ -68,7 +68,7 @@ pub fn define(definitions: Vec<Definition>) -> Result<(), Error> {
         return Ok(());
     }
     for (place, definition) in definitions.iter().enumerate() {
-        let bad = |why: String| Error::BadFormat(format!("formats: {:?}: {why}", definition.name));
+        let bad = |why: String| Error::BadFormat(format!("format {:?}: {why}", definition.name));
         definition.check().map_err(bad)?;
         if definitions[..place]
             .iter()

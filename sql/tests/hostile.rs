@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sql::{BlockRows, Origin};
 
 /// For each format lines from which it is learned, and parts that matter to its parser.
-const FORMATS: [(&str, &str, &str); 9] = [
+const FORMATS: [(&str, &str, &str); 10] = [
     (
         "access",
         "1.2.3.4 - - [10/Oct/2000:13:55:36 -0700] \"GET /a HTTP/1.0\" 200 23 \"-\" \"x\" 0.5\n",
@@ -35,6 +35,11 @@ const FORMATS: [(&str, &str, &str); 9] = [
         "regex:^(?<level>[A-Z]+) (?<n>\\d+) (?<rest>.*)$",
         "WARN 12 what\n",
         "AZ 09",
+    ),
+    (
+        "text",
+        "[2024-03-12 10:00:07,123] <4> [main] WARN level=info what\n",
+        "[]<>-:,=| 019",
     ),
     ("raw", "anything\n", "x"),
 ];
