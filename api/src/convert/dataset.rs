@@ -306,7 +306,7 @@ mod tests {
         let bad = v1::Format {
             kind: "separated".into(),
             separator: "ab".into(),
-            pattern: String::new(),
+            ..Default::default()
         };
         assert_eq!(Format::try_from(bad).unwrap_err().field, "format.separator");
     }
