@@ -14,7 +14,7 @@ pub fn on_one_line(text: &str) -> Cow<'_, str> {
 
 /// As [`on_one_line`], but lines end and tabs stay.
 pub fn in_lines(text: &str) -> Cow<'_, str> {
-    if !text.contains(|c| is_steering(c)) {
+    if !text.contains(is_steering) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 8);

@@ -229,7 +229,7 @@ mod tests {
     fn what_a_crash_leaves_is_no_part_of_a_line() {
         let found = read(
             false,
-            &b"\xef\xbb\xbf2024-03-12 10:00:07 INFO a\n\0\0\02024-03-12 10:00:08 b\n"[..],
+            &b"\xef\xbb\xbf2024-03-12 10:00:07 INFO a\n\0\0\x002024-03-12 10:00:08 b\n"[..],
         );
         assert_eq!(texts(&found, 2), [Some("a"), Some("b")]);
         assert_eq!(
