@@ -224,7 +224,7 @@ async fn a_file_is_known_by_what_stands_in_it() {
     };
     // The line that was not finished is cut anew.
     let last = file.blocks.last().unwrap();
-    assert_eq!(tail.instead_of, std::slice::from_ref(&last));
+    assert_eq!(tail.instead_of, std::slice::from_ref(last));
     let cut: Vec<_> = tail.blocks.iter().map(range).collect();
     assert_eq!(cut, [(range(&last.1).0, 17)]);
     let renamed = path.with_extension("1");
